@@ -1,0 +1,151 @@
+"""The Compare tab: one prompt to two, three or four variants, side by side, and a vote."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import gradio as gr
+
+from app import forms, guard, show
+from app.running import Running
+from backend import comparison
+from backend.comparison import Comparison, Pace
+from backend.inference.reply import watch
+from backend.inference.sampling import Sampling
+from backend.judge.judgement import Judgement, wins
+from backend.lab import Lab
+from backend.messages import Message, clean
+from models.catalogue import Entry
+
+NONE = "none"
+CHOICES: list[tuple[str, int | Literal["tie", "both bad"]]] = [
+    *((f"{letter} is better", place) for place, letter in enumerate(show.LETTERS)),
+    ("Tie", "tie"),
+    ("All bad", "both bad"),
+]
+
+
+def compare_tab(lab: Lab) -> None:
+    running = Running()
+    shown = guard.shown(lab.settings)
+    paces = list(get_args(Pace))
+
+    # components
+    first = [_options(lab.entries(), place) for place in range(4)]
+    with gr.Tab("Compare", id="compare") as tab:
+        match = gr.State(Comparison())
+        with gr.Row():
+            pickers = [
+                gr.Dropdown(options, value=_default(options, place), label=f"Variant {letter}", min_width=160)
+                for place, (letter, options) in enumerate(zip(show.LETTERS, first, strict=True))
+            ]
+        with gr.Row():
+            blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
+            pace = gr.Radio(paces, value=paces[0], label="Pace")
+        columns, chatbots = [], []
+        with gr.Row():
+            for place, letter in enumerate(show.LETTERS):
+                with gr.Column(min_width=240, visible=place < 2) as column:
+                    chatbots.append(gr.Chatbot(label=letter, height=330, buttons=["copy"], feedback_options=None))
+                columns.append(column)
+        with gr.Row():
+            text = gr.Textbox(label="Prompt for all", scale=6, lines=1, max_lines=8)
+            send = gr.Button("Send to all", variant="primary", scale=1, min_width=100)
+            stop = gr.Button("Stop all", variant="stop", scale=1, min_width=80)
+            new = gr.Button("Start over", scale=1, min_width=100)
+        with gr.Row():
+            buttons = [gr.Button(label, size="sm", visible=False) for label, _ in CHOICES]
+            reveal = gr.Button("Reveal names", size="sm", visible=False)
+        status = gr.Markdown("", elem_id="vote-status")
+        with gr.Accordion("System prompt, and how the next token is chosen", open=False):
+            system = gr.Textbox(label="System prompt for all", lines=2, value="")
+            sampling = forms.draw(Sampling, " (all)")
+        table = gr.Dataframe(show.wins(lab.wins()), headers=show.WINS, label="Votes so far", interactive=False)
+        gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
+
+    # handlers
+    def view(now: Comparison, box: str = "", busy: bool = False, words: str = "") -> list[Any]:
+        """Every output, from the comparison alone."""
+        count = max(2, len(now.variants))
+        places = range(len(show.LETTERS))
+        panes = [gr.Column(visible=place < count) for place in places]
+        chats = [gr.Chatbot(show.side(now, place), label=show.side_label(now, place)) for place in places]
+        open_vote = not now.voted and not busy
+        votes = [gr.Button(visible=open_vote and not (place < 4 and place >= count)) for place in range(len(CHOICES))]
+        return [box, now, *panes, *chats, *votes, gr.Button(visible=now.hidden and not busy), words]
+
+    @shown
+    def ask(prompt: str, now: Comparison, request: gr.Request, *rest: Any) -> Iterator[list[Any]]:
+        picked, (hide, speed, system_text), values = rest[:4], rest[4:7], rest[7:]
+        settings = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
+        with running.turn(request) as replies:
+            clean([Message(role="user", content=prompt)])
+            if not now.variants:
+                now = comparison.opened([name for name in picked if name != NONE], hide, now.votes)
+            now = comparison.asked(now, prompt, system_text, settings)
+            for group in comparison.groups(speed, len(now.variants)):
+                replies += [comparison.start(lab, now, place) for place in group]
+                for _ in watch(replies):
+                    yield view(comparison.arriving(now, replies), busy=True)
+            yield view(comparison.arriving(now, replies))
+
+    def cast(choice: int | Literal["tie", "both bad"], now: Comparison, request: gr.Request) -> list[Any]:
+        hidden = now.hidden
+        now, judgement = comparison.voted(now, choice)
+        if guard.may_change(lab.settings, request):
+            lab.keep(judgement)
+        return [*view(now, words=show.vote_status(judgement, hidden)), standing(now.votes, request)]
+
+    def standing(votes: tuple[Judgement, ...], request: gr.Request) -> list[list[Any]]:
+        """The lab's votes for its owner; a visitor's own otherwise, because those are kept nowhere."""
+        return show.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
+
+    @shown
+    def show_names(now: Comparison) -> list[Any]:
+        return view(comparison.revealed(now), words=f"{show.names(now.variants)} A vote now is not blind.")
+
+    @shown
+    def clear(now: Comparison, request: gr.Request) -> list[Any]:
+        running.stop(request)
+        return view(Comparison(votes=now.votes))
+
+    @shown
+    def refresh(now: Comparison, request: gr.Request, *picked: str) -> list[Any]:
+        lists = [_options(lab.entries(), place) for place in range(4)]
+        kept = [
+            name if name in dict(options).values() else _default(options, place)
+            for place, (name, options) in enumerate(zip(picked, lists, strict=True))
+        ]
+        drops = [gr.Dropdown(options, value=name) for options, name in zip(lists, kept, strict=True)]
+        return [*drops, standing(now.votes, request)]
+
+    # bindings
+    outs = [text, match, *columns, *chatbots, *buttons, reveal, status]
+    inputs = [text, match, *pickers, blind, pace, system, *sampling]
+    many: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
+    gr.on([text.submit, send.click], ask, inputs, outs, api_name="compare", **many)
+    stop.click(running.stop, None, None, api_name="compare_stop", queue=False)
+    new.click(clear, match, outs, api_name="compare_new", queue=False)
+    reveal.click(show_names, match, outs, api_name="compare_reveal")
+    for button, (label, choice) in zip(buttons, CHOICES, strict=True):
+        name = "vote_" + label.lower().replace(" ", "_")
+        button.click(shown(_fixed(cast, choice)), match, [*outs, table], api_name=name, trigger_mode="once")
+    tab.select(refresh, [match, *pickers], [*pickers, table], api_name="compare_refresh", show_progress="hidden")
+
+
+def _fixed(cast: Any, choice: int | Literal["tie", "both bad"]) -> Any:
+    """A handler for one button."""
+
+    def handler(now: Comparison, request: gr.Request) -> list[Any]:
+        return list(cast(choice, now, request))
+
+    return handler
+
+
+def _options(entries: list[Entry], place: int) -> list[tuple[str, str]]:
+    """What may be chosen for a column; the third and the fourth may stay empty."""
+    ready = [(show.option(entry), entry.variant.id) for entry in entries if entry.runs]
+    return ready if place < 2 else [("none", NONE), *ready]
+
+
+def _default(options: list[tuple[str, str]], place: int) -> str:
+    return options[min(place, len(options) - 1) if place < 2 else 0][1]

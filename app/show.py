@@ -1,0 +1,186 @@
+"""Pure formatting: values to text and rows. Knows no gradio, so that it can be tested by itself."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from backend.comparison import Comparison
+from backend.conversation import Turn
+from backend.inference.sampling import Generation
+from backend.judge.judgement import Judgement, Record
+from models.catalogue import Entry
+
+LETTERS = "ABCD"
+_CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
+
+
+def inert(text: str) -> str:
+    """Markdown that cannot act: outside code, tags are shown as they are written and images become links."""
+    parts = _CODE.split(text)
+    parts[::2] = [part.replace("<", "&lt;").replace("![", "&#33;[") for part in parts[::2]]
+    return "".join(parts)
+
+
+def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
+    """Turns as a chatbot takes them, one message each. `blind` leaves out what would give a variant away."""
+    return [{"role": turn.role, "content": _bubble(turn, blind)} for turn in turns]
+
+
+def _bubble(turn: Turn, blind: bool) -> str:
+    if turn.role == "user":
+        return inert(turn.content)
+    lines = [inert(turn.content)] if turn.content else []
+    if turn.state in ("loading", "waiting") and not turn.content:
+        lines.append(f"*{waiting(turn)}*")
+    if turn.error:
+        lines.append(f"**⚠ {inert(turn.error)}**")
+    if turn.generation:
+        lines += warnings(turn.generation)
+        lines += [] if blind else [f"<sub>{turn.variant} · {statistics(turn.generation)}</sub>"]
+    return "\n\n".join(lines) or "…"
+
+
+def waiting(turn: Turn) -> str:
+    if turn.state == "loading":
+        return "Loading the model…"
+    return "You are next in line…" if turn.place == 0 else f"Waiting in line, {turn.place} before you…"
+
+
+ENDS = {
+    "stop": "the model ended it",
+    "length": "cut at the token limit",
+    "context": "cut: the context is full",
+    "stopped": "stopped by you",
+}
+
+
+def warnings(generation: Generation) -> list[str]:
+    """What must not be overlooked."""
+    found = []
+    if generation.end == "length":
+        found.append(
+            f"**⚠ CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
+            "raise “Max tokens” and retry.**"
+        )
+    if generation.end == "context":
+        found.append(
+            f"**⚠ CUT because the context is full ({generation.context_size:,} tokens). "
+            "This answer is not complete: start a new conversation, or undo some turns.**"
+        )
+    if generation.left_out:
+        found.append(
+            f"**⚠ The {generation.left_out} oldest messages no longer fit and were left out: "
+            "the model did not see them.**"
+        )
+    return found
+
+
+def statistics(generation: Generation) -> str:
+    wait = f" ({generation.waited:.2f} s of it in line)" if generation.waited >= 0.05 else ""
+    speed = f"{generation.tokens_per_second:.1f} tokens/s" if generation.tokens_per_second else "too short for a speed"
+    template = "" if generation.template == "own" else f" · template: {generation.template}"
+    reused = f", {generation.reused_tokens} still cached" if generation.reused_tokens else ""
+    return (
+        f"first token after {generation.first_token:.2f} s{wait} · {generation.tokens} tokens · {speed} · "
+        f"{ENDS[generation.end]} · prompt {generation.prompt_tokens} tokens{reused} · seed {generation.seed}{template}"
+    )
+
+
+def context(turns: Sequence[Turn]) -> str:
+    """How full the context is, after the last answer."""
+    last = next((turn.generation for turn in reversed(turns) if turn.generation), None)
+    if last is None:
+        return "Context: empty."
+    share = last.context_used / last.context_size
+    bar = "█" * round(share * 20) + "░" * (20 - round(share * 20))
+    full = " When it is full, the oldest turns leave it, and it is said so." if share > 0.5 else ""
+    return f"Context: `{bar}` {last.context_used:,} of {last.context_size:,} tokens ({share:.0%}).{full}"
+
+
+def size(count: int) -> str:
+    """Bytes, as people write them."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B" if count else ""
+
+
+def mismatched(entry: Entry) -> bool:
+    """Whether it was trained on another template than its file carries."""
+    return entry.variant.template != "own"
+
+
+def variant_note(entry: Entry) -> str:
+    """What to know of a variant before talking to it."""
+    variant = entry.variant
+    facts = " · ".join(filter(None, [inert(variant.about), variant.quantisation, size(variant.size)]))
+    if not mismatched(entry):
+        return facts
+    return (
+        f"{facts}\n\n**Trained on the {variant.template} template, while its file carries another.** The lab talks to "
+        "it as it was trained. Switch below to see what the other way costs: serving a model on a template it was "
+        "not trained on was a hidden mistake of the original lab."
+    )
+
+
+def option(entry: Entry) -> str:
+    """A variant's name in a list."""
+    note = f" ({entry.variant.template} template, as trained)" if mismatched(entry) else ""
+    return entry.variant.id + note
+
+
+def missing(entries: Sequence[Entry]) -> str:
+    """Which variants cannot run, and that the Library says what to do."""
+    names = [f"{entry.variant.id} ({entry.state})" for entry in entries if not entry.runs]
+    return f"Cannot run yet: {', '.join(names)}. The Library tab says what to do." if names else ""
+
+
+LIBRARY = ["variant", "state", "base", "method", "quantised", "size", "template", "licence", "about, or what to do"]
+
+
+def library(entries: Sequence[Entry]) -> list[list[Any]]:
+    """A row per variant, those that run first, under the headings of LIBRARY."""
+    return [
+        [
+            entry.variant.id,
+            entry.state,
+            entry.variant.base or entry.variant.over,
+            entry.variant.method,
+            entry.variant.quantisation,
+            size(entry.variant.size),
+            "its own" if entry.variant.template == "own" else entry.variant.template,
+            entry.variant.licence,
+            entry.variant.about if entry.runs else entry.why,
+        ]
+        for entry in sorted(entries, key=lambda entry: not entry.runs)
+    ]
+
+
+WINS = ["variant", "won", "lost", "tied", "both bad", "votes"]
+
+
+def wins(records: Sequence[Record]) -> list[list[Any]]:
+    return [[record.variant, record.won, record.lost, record.tied, record.bad, record.votes] for record in records]
+
+
+def side(now: Comparison, place: int) -> list[dict[str, str]]:
+    """One column of a comparison."""
+    return chat(now.turns[place], blind=now.hidden) if place < len(now.turns) else []
+
+
+def side_label(now: Comparison, place: int) -> str:
+    """The heading of a column: its letter, and its variant unless that is hidden."""
+    letter = LETTERS[place]
+    return letter if now.hidden or place >= len(now.variants) else f"{letter} · {now.variants[place]}"
+
+
+def names(variants: Sequence[str]) -> str:
+    """Who was who."""
+    return ", ".join(f"{letter} is **{name}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
+
+
+def vote_status(judgement: Judgement, was_hidden: bool) -> str:
+    """Your vote, and who was who if it was blind."""
+    best = f"{LETTERS[judgement.winner]} is better" if judgement.winner is not None else judgement.verdict
+    who = [candidate.variant for candidate in judgement.candidates]
+    return f"Your vote: **{best}**." + (f" {names(who)}" if was_hidden else "")

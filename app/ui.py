@@ -1,0 +1,51 @@
+"""The page: its tabs, and how it is served."""
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from app.chat import chat_tab
+from app.compare import compare_tab
+from app.guard import Doorman
+from app.library import library_tab
+from backend.lab import Lab
+from backend.settings import Settings
+
+TITLE = """# PEFT Lab
+Talk to small Llama models on this CPU, compare them side by side, and find out honestly which is better.
+"""
+
+
+def create_ui(lab: Lab) -> gr.Blocks:
+    """Build the page; nothing is started."""
+    with gr.Blocks(title="PEFT Lab", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
+        gr.Markdown(TITLE)
+        if lab.settings.space_id:
+            gr.LoginButton()
+        with gr.Tabs():
+            chat_tab(lab)
+            compare_tab(lab)
+            library_tab(lab)
+    page.queue(max_size=64, api_open=False)
+    return page
+
+
+def serve(page: gr.Blocks, settings: Settings, block: bool = True) -> str:
+    """Launch the page and return its address. Telemetry, sharing, monitoring and the run history stay off."""
+    _, address, _ = page.launch(
+        server_name=settings.lab_host,
+        server_port=settings.port,
+        prevent_thread_lock=not block,
+        quiet=True,
+        share=False,
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        max_file_size="20mb",
+        blocked_paths=[str(settings.lab_runs), str(settings.lab_weights)],
+        footer_links=["api"],
+        app_kwargs={"middleware": [Middleware(Doorman, settings=settings)]},
+        theme=gr.themes.Soft(),
+    )
+    return str(address)

@@ -1,0 +1,98 @@
+"""A comparison: one prompt to several variants, turn by turn, and the vote on what they said."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from backend import conversation
+from backend.conversation import Turn
+from backend.errors import LabError
+from backend.inference.reply import Reply
+from backend.inference.sampling import Sampling
+from backend.judge.judgement import Candidate, Judgement
+from backend.lab import Lab
+
+Pace = Literal["together", "one after another (fair speeds)"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`variants` stand in the order they are shown. A value: every step makes a new one."""
+
+    variants: tuple[str, ...] = ()
+    turns: tuple[tuple[Turn, ...], ...] = ()
+    blind: bool = False
+    hidden: bool = False
+    """Whether names are not shown yet."""
+    voted: bool = True
+    """Whether there is nothing to vote on."""
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    votes: tuple[Judgement, ...] = ()
+    """Cast in this session, whether or not they were also kept on disk."""
+
+    @property
+    def contestants(self) -> tuple[tuple[str, tuple[Turn, ...]], ...]:
+        return tuple(zip(self.variants, self.turns, strict=True))
+
+
+def opened(chosen: Sequence[str], blind: bool, votes: tuple[Judgement, ...]) -> Comparison:
+    """A new comparison; blind ones are shuffled. LabError if there are not two."""
+    if len(chosen) < 2:
+        raise LabError("A comparison needs two variants. Choose another one; it may be the same twice.")
+    order = random.sample(list(chosen), len(chosen)) if blind else list(chosen)
+    return Comparison(tuple(order), tuple(() for _ in order), blind=blind, hidden=blind, votes=votes)
+
+
+def asked(now: Comparison, prompt: str, system: str, sampling: Sampling) -> Comparison:
+    """With the prompt put to everyone."""
+    turns = tuple((*turns, conversation.asked(prompt)) for turns in now.turns)
+    return replace(now, turns=turns, system=system, sampling=sampling, voted=False)
+
+
+def groups(pace: Pace, count: int) -> list[range]:
+    """Who answers at the same time: everyone, or each alone so that speeds are fair."""
+    return [range(count)] if pace == "together" else [range(place, place + 1) for place in range(count)]
+
+
+def start(lab: Lab, now: Comparison, place: int) -> Reply:
+    """The answer of one contestant. Its failure is its own: the others go on."""
+    messages = conversation.messages(now.system, now.turns[place])
+    try:
+        return lab.reply(now.variants[place], messages, now.sampling)
+    except LabError as error:
+        reply = Reply(stop=lambda: None)
+        reply.end(error=str(error))
+        return reply
+
+
+def arriving(now: Comparison, replies: Sequence[Reply]) -> Comparison:
+    """With the answers so far; those that have not begun yet have none."""
+    answers = [conversation.answered(name, reply) for name, reply in zip(now.variants, replies, strict=False)]
+    turns = [(*turns, answers[place]) if place < len(answers) else turns for place, turns in enumerate(now.turns)]
+    return replace(now, turns=tuple(turns))
+
+
+def revealed(now: Comparison) -> Comparison:
+    """With names shown; from here on its votes are not blind."""
+    return replace(now, hidden=False, blind=False)
+
+
+def voted(now: Comparison, choice: int | Literal["tie", "both bad"]) -> tuple[Comparison, Judgement]:
+    """With your vote on the last answers, which also reveals the names. LabError if there is nothing to vote on."""
+    if now.voted or not all(turns and turns[-1].role == "assistant" for turns in now.turns):
+        raise LabError("There is nothing new to vote on. Send a prompt, wait for the answers, and vote then.")
+    if isinstance(choice, int) and not 0 <= choice < len(now.variants):
+        raise LabError("That column has no answer. Vote for one that has.")
+    judgement = Judgement(
+        blind=now.hidden,
+        candidates=[
+            Candidate(variant=name, messages=conversation.messages(now.system, turns), generation=turns[-1].generation)
+            for name, turns in now.contestants
+        ],
+        verdict="winner" if isinstance(choice, int) else choice,
+        winner=choice if isinstance(choice, int) else None,
+        sampling=now.sampling,
+    )
+    return replace(now, voted=True, hidden=False, blind=False, votes=(*now.votes, judgement)), judgement

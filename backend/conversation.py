@@ -1,0 +1,77 @@
+"""A conversation as the lab keeps it: turns with what is known of each answer, and what one can do with them."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from backend.errors import LabError
+from backend.inference.reply import Reply
+from backend.inference.sampling import Generation
+from backend.messages import Message, plain
+
+
+class Turn(BaseModel):
+    """One message. `variant`, `generation` and `error` belong to answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["user", "assistant"]
+    content: str
+    variant: str = ""
+    state: str = "ended"
+    """While it arrives: the reply's state; `waiting` with its place in line."""
+    place: int = 0
+    generation: Generation | None = None
+    error: str = ""
+
+
+def asked(text: str) -> Turn:
+    return Turn(role="user", content=plain(text))
+
+
+def answered(variant: str, reply: Reply) -> Turn:
+    """The answer as far as it has arrived."""
+    return Turn(
+        role="assistant",
+        content=reply.so_far,
+        variant=variant,
+        state=reply.state,
+        place=reply.place,
+        generation=reply.generation,
+        error=reply.error,
+    )
+
+
+def failed(variant: str, error: str) -> Turn:
+    return Turn(role="assistant", content="", variant=variant, error=error)
+
+
+def messages(system: str, turns: Sequence[Turn]) -> list[Message]:
+    """What the model is given. An answer that failed before its first word was never said."""
+    head = [Message(role="system", content=plain(system))] if system.strip() else []
+    return head + [Message(role=turn.role, content=turn.content) for turn in turns if turn.content or not turn.error]
+
+
+def before(turns: Sequence[Turn], index: int) -> tuple[list[Turn], str]:
+    """The turns before the question at or before `index`, and that question: to retry, edit or undo it."""
+    questions = [place for place, turn in enumerate(turns[: index + 1]) if turn.role == "user"]
+    if not questions:
+        raise LabError("There is no message to go back to. Write one and send it.")
+    return list(turns[: questions[-1]]), turns[questions[-1]].content
+
+
+def as_json(system: str, turns: Sequence[Turn]) -> str:
+    """The whole conversation with every statistic: `{"system": ..., "turns": [...]}`."""
+    record = {"system": plain(system), "turns": [turn.model_dump(exclude_defaults=True) for turn in turns]}
+    return json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+
+
+def as_markdown(system: str, turns: Sequence[Turn]) -> str:
+    """To read: a heading per turn, the text as it was."""
+    parts = [f"## System\n\n{plain(system).strip()}\n"] if system.strip() else []
+    for turn in turns:
+        who = "You" if turn.role == "user" else turn.variant
+        parts.append(f"## {who}\n\n{turn.content or turn.error}\n")
+    return "\n".join(parts)

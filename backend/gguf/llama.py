@@ -1,0 +1,143 @@
+"""What a Llama is: its shape from config.json, its tensors' names, and its rope."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend.errors import LabError
+from backend.gguf.tensors import Array, load_json
+
+LINEARS = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers a GGUF header needs."""
+
+    blocks: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head: int
+    context: int
+    vocabulary: int
+    epsilon: float
+    theta: float
+    rope: dict[str, Any]
+    tied: bool
+
+
+def rope_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The rope settings: transformers 5 keeps all in one place, older ones in two."""
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    rope.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    if rope["rope_type"] not in ("default", "llama3"):
+        raise LabError(f"This model scales its rope by '{rope['rope_type']}'; only Llama 3's way is supported.")
+    return rope
+
+
+def shape_of(folder: Path) -> Shape:
+    """Read config.json, refusing what this writer would get wrong."""
+    config = load_json(folder / "config.json")
+    if config.get("model_type") != "llama":
+        raise LabError(
+            f"{folder.name} is a '{config.get('model_type')}' model; only the Llama architecture can be converted."
+        )
+    if config.get("quantization_config"):
+        raise LabError(f"{folder.name} is already quantised. Convert the 16-bit model instead.")
+    try:
+        return _shape(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(f"config.json of {folder.name} lacks or garbles {error}. Download it again.") from error
+
+
+def _shape(config: dict[str, Any]) -> Shape:
+    rope, width, heads = rope_of(config), int(config["hidden_size"]), int(config["num_attention_heads"])
+    return Shape(
+        blocks=int(config["num_hidden_layers"]),
+        width=width,
+        inner=int(config["intermediate_size"]),
+        heads=heads,
+        kv_heads=int(config.get("num_key_value_heads") or heads),
+        head=int(config.get("head_dim") or width // heads),
+        context=int(config["max_position_embeddings"]),
+        vocabulary=int(config["vocab_size"]),
+        epsilon=float(config["rms_norm_eps"]),
+        theta=float(rope["rope_theta"]),
+        rope=rope,
+        tied=bool(config.get("tie_word_embeddings", False)),
+    )
+
+
+def rope_factors(shape: Shape) -> Array | None:
+    """What llama.cpp divides each rope frequency by; None when nothing is scaled.
+
+    Slow turns (long waves) are stretched by the whole factor, fast ones not at all, those between in part.
+    """
+    if shape.rope["rope_type"] != "llama3":
+        return None
+    factor, low = float(shape.rope["factor"]), float(shape.rope["low_freq_factor"])
+    high, original = float(shape.rope["high_freq_factor"]), float(shape.rope["original_max_position_embeddings"])
+    found = []
+    for i in range(0, shape.head, 2):
+        turns = original / (2 * math.pi * shape.theta ** (i / shape.head))
+        share = min(1.0, max(0.0, (turns - low) / (high - low)))
+        found.append(1 / ((1 - share) / factor + share))
+    return np.array(found, np.float32)
+
+
+def paired(heads: int) -> Callable[[Array], Array]:
+    """Reorder the rows of q or k: Hugging Face turns the halves of a head against each other, llama.cpp
+    turns neighbours."""
+
+    def order(values: Array) -> Array:
+        halves = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
+        return halves.swapaxes(1, 2).reshape(values.shape)
+
+    return order
+
+
+def as_is(values: Array) -> Array:
+    """Leave the rows where they are."""
+    return values
+
+
+def order_for(linear: str, shape: Shape) -> Callable[[Array], Array]:
+    """How the output rows of a linear layer are laid out."""
+    heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(linear)
+    return paired(heads) if heads else as_is
+
+
+def gguf_name(name: str) -> tuple[str, str] | None:
+    """`model.layers.3.self_attn.q_proj` -> (`blk.3.attn_q`, `attn_q`); None for what is not a Llama's."""
+    if name in WHOLE:
+        return WHOLE[name], WHOLE[name]
+    match name.split(".", 3):
+        case ["model", "layers", number, rest] if number.isdigit() and (rest in LINEARS or rest in NORMS):
+            short = LINEARS.get(rest) or NORMS[rest]
+            return f"blk.{number}.{short}", short
+    return None
+
+
+def expected(shape: Shape) -> set[str]:
+    """The weights without which this is no model."""
+    blocks = {f"blk.{i}.{part}" for i in range(shape.blocks) for part in (*LINEARS.values(), *NORMS.values())}
+    return {f"{name}.weight" for name in blocks | {"token_embd", "output_norm"}} | (
+        set() if shape.tied else {"output.weight"}
+    )

@@ -1,0 +1,74 @@
+"""python -m backend.gguf.quantise IN OUT --type q4_k_m [--threads N]
+
+Quantises a 16- or 32-bit GGUF with llama.cpp's own code. Ends with 0 and the finished file, or with 1 and a
+sentence. llama.cpp may end the process instead of returning; then no OUT appears either.
+"""
+
+import argparse
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+import gguf
+import llama_cpp
+
+from backend.errors import LabError
+from backend.gguf import place
+
+TYPES = {
+    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q6_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
+    "q5_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    "q3_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q3_K_M,
+}
+BUFFER = 256 << 20  # bytes of work space; llama.cpp would take up to 8 GiB
+
+
+def check_source(source: Path) -> None:
+    """Refuse what llama.cpp would refuse less clearly."""
+    try:
+        reader = gguf.GGUFReader(source)
+        kind = reader.get_field("general.file_type").contents()
+    except (OSError, ValueError, AttributeError, IndexError) as error:
+        raise LabError(f"{source.name} is not a whole GGUF model. Write it again.") from error
+    if kind not in (gguf.LlamaFileType.ALL_F32, gguf.LlamaFileType.MOSTLY_F16, gguf.LlamaFileType.MOSTLY_BF16):
+        raise LabError(f"{source.name} is already quantised. Quantise the 16-bit file instead.")
+
+
+def quantise(source: Path, out: Path, kind: str, threads: int) -> None:
+    """Write the quantised copy."""
+    check_source(source)
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = TYPES[kind]
+    settings.nthread = threads
+    settings.max_buf_size = BUFFER
+    with place.part_of(out) as part:
+        place.need_space(part, source.stat().st_size // 2)
+        code = llama_cpp.llama_model_quantize(
+            os.fsencode(source), os.fsencode(part), ctypes.byref(settings)
+        )
+        if code:
+            raise LabError(f"llama.cpp could not quantise {source.name}; its reason is above. Write the file again.")
+
+
+def main() -> int:
+    """Quantise, or say why not."""
+    parser = argparse.ArgumentParser(description="Quantise a GGUF.")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--type", default="q4_k_m", type=str.lower, choices=list(TYPES))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    try:
+        quantise(options.source, options.out, options.type, options.threads)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.1f} MB, {options.type})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""python -m backend.gguf.write base|adapter FOLDER OUT [--type f16] [--name NAME] [--base FOLDER]
+
+Writes a GGUF from a Hugging Face model folder or a PEFT adapter folder. Ends with 0 and the finished file, or
+with 1 and a sentence.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from backend.errors import LabError
+from backend.gguf.adapter import write_adapter
+from backend.gguf.base import FILE_TYPES, write_base
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write a GGUF.")
+    parser.add_argument("what", choices=("base", "adapter"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--type", default="f16", type=str.lower, choices=[kind.lower() for kind in FILE_TYPES])
+    parser.add_argument("--name", help="what the file says it is called; the folder's name by default")
+    parser.add_argument("--base", type=Path, help="an adapter's base folder, if it is not where it was")
+    parser.add_argument("--base-name", help="what an adapter's base is called")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Write, or say why not."""
+    options = arguments()
+    logging.getLogger("gguf").setLevel(logging.ERROR)
+    kind, name = options.type.upper(), options.name or options.folder.resolve().name
+    try:
+        if options.what == "base":
+            write_base(options.folder, options.out, kind, name)
+        else:
+            write_adapter(options.folder, options.out, kind, name, options.base, options.base_name)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.1f} MB, {options.type})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

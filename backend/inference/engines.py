@@ -1,0 +1,84 @@
+"""The engines that are running: one per base model, shared by all who talk to it."""
+
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend import machine
+from backend.inference.engine import Engine
+from backend.inference.reply import Reply
+from backend.inference.sampling import Sampling
+from backend.messages import Message, clean
+from backend.settings import Settings
+
+RUNTIMES = {"llama": "backend.inference.llama", "echo": "backend.inference.echo"}
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a variant sits: a runtime, the base's file, and the adapter over it, if any."""
+
+    runtime: str
+    model: Path | None = None
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a variant is spoken to: a template's name, its Jinja source (empty: the GGUF's own), its stop texts."""
+
+    name: str = "own"
+    source: str = ""
+    stops: tuple[str, ...] = ()
+
+
+class Engines:
+    """Starts an engine when it is first talked to. The lock protects the table, so that two cannot start one twice."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._engines: dict[tuple[str, Path | None], Engine] = {}
+
+    def reply(self, seat: Seat, messages: Sequence[Message], sampling: Sampling, manner: Manner) -> Reply:
+        """Start an answer; LabError if the conversation cannot be answered at all."""
+        asked = sampling.model_dump()
+        if sampling.seed < 0:
+            asked["seed"] = random.randrange(2**31)
+        return self.engine(seat).request(
+            {
+                "messages": clean(messages),
+                "sampling": asked,
+                "adapter": str(seat.adapter or ""),
+                "template": manner.source,
+                "template_name": manner.name,
+                "stops": list(manner.stops),
+            }
+        )
+
+    def engine(self, seat: Seat) -> Engine:
+        with self._lock:
+            key = (seat.runtime, seat.model)
+            if key not in self._engines:
+                self._engines[key] = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat))
+            return self._engines[key]
+
+    def _command(self, seat: Seat) -> list[str]:
+        command = ["-m", RUNTIMES[seat.runtime]]
+        if seat.model is None:
+            return command
+        limits = {
+            "context": self._settings.lab_context,
+            "slots": self._settings.lab_slots,
+            "waiting": self._settings.lab_waiting,
+            "threads": self._settings.lab_threads or machine.threads(),
+        }
+        return command + ["--model", str(seat.model)] + [f"--{name}={value}" for name, value in limits.items()]
+
+    def close(self) -> None:
+        with self._lock:
+            engines = list(self._engines.values())
+        for engine in engines:
+            engine.close()

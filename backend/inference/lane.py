@@ -1,0 +1,159 @@
+"""A lane: the base, or the base with one adapter, answering several requests in one batch.
+
+Knows tokens, never text. Every request has a slot with a KV cache of its own, as long as the whole context, so a
+full cache cannot happen: a prompt plus its answer that would not fit is refused before it gets here. (One cache
+shared by all would make each row attend over everybody's cells.) A finished slot keeps its cells: the next turn of
+the same conversation computes only what is new.
+"""
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any
+
+import llama_cpp as llama
+
+from backend.errors import LabError
+from backend.inference.model import Model
+
+CHUNK = 128  # most tokens computed in one step: a stop, or somebody else's next token, waits no longer than that
+WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than reading the prefix again
+
+
+@dataclass(eq=False)
+class Task:
+    """A request as the lane sees it."""
+
+    id: int
+    tokens: list[int]
+    prompt: int
+    """How many of `tokens` are the prompt; the answer is what follows."""
+    sampler: Any
+    reused: int = 0
+
+
+@dataclass(eq=False)
+class Slot:
+    sequence: int
+    cells: list[int] = field(default_factory=list)
+    """The tokens whose keys and values are in the cache."""
+    task: Task | None = None
+
+
+class Lane:
+    def __init__(self, model: Model, adapter: Any, context: int, slots: int, threads: int) -> None:
+        params = llama.llama_context_default_params()
+        params.n_ctx = context * slots
+        params.n_seq_max = slots
+        params.kv_unified = False
+        params.n_batch = params.n_ubatch = max(CHUNK, slots)
+        params.n_outputs_max = slots  # one row of logits per slot: by default it reserves 250 MB for 512 rows
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED  # and with it, results do not depend on the batch
+        params.no_perf = True
+        self.context = context
+        self.handle = llama.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LabError("There is not enough memory for this model's context. Set LAB_CONTEXT or LAB_SLOTS lower.")
+        self._adapter = adapter
+        if adapter:
+            self._apply(adapter)
+        self._memory = llama.llama_get_memory(self.handle)
+        self._batch = llama.llama_batch_init(params.n_batch, 0, 1)
+        self._room = params.n_batch
+        self.slots = [Slot(sequence) for sequence in range(slots)]
+
+    def _apply(self, adapter: Any) -> None:
+        one = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
+        if llama.llama_set_adapters_lora(self.handle, one, 1, (ctypes.c_float * 1)(1.0)):
+            raise LabError("This adapter cannot be applied to its base. Name the right base for it.")
+
+    def close(self) -> None:
+        llama.llama_batch_free(self._batch)
+        llama.llama_free(self.handle)
+        if self._adapter:
+            llama.llama_adapter_lora_free(self._adapter)
+
+    @property
+    def busy(self) -> bool:
+        return any(slot.task for slot in self.slots)
+
+    @property
+    def free(self) -> bool:
+        return any(not slot.task for slot in self.slots)
+
+    def start(self, task: Task) -> None:
+        """Give the task the free slot that already holds most of its prompt."""
+        slot = max((slot for slot in self.slots if not slot.task), key=lambda slot: common(slot.cells, task.tokens))
+        best = max(self.slots, key=lambda other: common(other.cells, task.tokens))
+        keep = min(common(slot.cells, task.tokens), task.prompt - 1)  # the last token is computed, for its logits
+        shared = min(common(best.cells, task.tokens), task.prompt - 1)
+        if shared >= keep + WORTH_COPYING:
+            self._forget(slot, 0)
+            llama.llama_memory_seq_cp(self._memory, best.sequence, slot.sequence, -1, -1)  # whole: caches are apart
+            slot.cells, keep = list(best.cells), shared
+        self._forget(slot, keep)
+        slot.task, task.reused = task, keep
+
+    def _forget(self, slot: Slot, keep: int) -> None:
+        llama.llama_memory_seq_rm(self._memory, slot.sequence, keep, -1)
+        del slot.cells[keep:]
+
+    def end(self, task: Task) -> None:
+        """Free the task's slot; its cells stay for whoever begins with the same tokens."""
+        for slot in self.slots:
+            if slot.task is task:
+                slot.task = None
+                llama.llama_sampler_free(task.sampler)
+
+    def step(self) -> list[tuple[Task, int]]:
+        """Compute one batch: every task that gained a token, and that token. RuntimeError if llama.cpp fails."""
+        rows = self._rows()
+        self._fill(rows)
+        code = llama.llama_decode(self.handle, self._batch)
+        if code:
+            self._reset()
+            raise RuntimeError(f"llama_decode returned {code}")
+        gained = []
+        for index, (slot, token, last) in enumerate(rows):
+            slot.cells.append(token)
+            if last and slot.task:
+                chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, index)
+                slot.task.tokens.append(chosen)
+                gained.append((slot.task, chosen))
+        return gained
+
+    def _rows(self) -> list[tuple[Slot, int, bool]]:
+        """(slot, token, is the last known token): answers first, then prompts share what room is left."""
+        working = [(slot, slot.task.tokens[len(slot.cells) :]) for slot in self.slots if slot.task]
+        working.sort(key=lambda pair: len(pair[1]))
+        rows: list[tuple[Slot, int, bool]] = []
+        for index, (slot, pending) in enumerate(working):
+            share = -(-(self._room - len(rows)) // (len(working) - index))
+            part = pending[:share]
+            rows += [(slot, token, False) for token in part[:-1]]
+            rows.append((slot, part[-1], len(part) == len(pending)))
+        return rows
+
+    def _fill(self, rows: list[tuple[Slot, int, bool]]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        position: dict[int, int] = {}
+        for index, (slot, token, last) in enumerate(rows):
+            at = position.get(slot.sequence, len(slot.cells))
+            position[slot.sequence] = at + 1
+            batch.token[index], batch.pos[index], batch.logits[index] = token, at, last
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = slot.sequence
+
+    def _reset(self) -> None:
+        llama.llama_memory_clear(self._memory, True)
+        for slot in self.slots:
+            slot.cells.clear()
+
+
+def common(held: list[int], wanted: list[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
+        if one != other:
+            return index
+    return min(len(held), len(wanted))

@@ -1,0 +1,232 @@
+"""python -m backend.inference.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
+
+The worker that talks to GGUF models. One thread owns every llama.cpp call: it takes what has arrived, lets each
+lane compute one step, and sends what came of it. Requests that find no free slot wait in line, first come first served.
+"""
+
+import argparse
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.errors import LabError
+from backend.inference.answer import Answer
+from backend.inference.fit import fit
+from backend.inference.lane import Lane, Task
+from backend.inference.model import Model
+from backend.inference.sampling import End, Generation
+from backend.inference.template import ChatTemplate, encode
+from backend.inference.wire import END, Wire
+
+LANES = 4  # contexts kept; an idle one leaves when a fifth adapter is asked for
+
+
+@dataclass(eq=False)
+class Request:
+    """One request from its arrival to its end."""
+
+    body: dict[str, Any]
+    arrived: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    limit: int = 0
+    left_out: int = 0
+    task: Task | None = None
+    answer: Answer | None = None
+    place: int = -1
+
+    @property
+    def id(self) -> int:
+        return int(self.body["id"])
+
+    @property
+    def lane(self) -> str:
+        return str(self.body["adapter"])
+
+
+class Worker:
+    def __init__(self, options: argparse.Namespace, wire: Wire) -> None:
+        self.options, self.wire = options, wire
+        self.model = Model(options.model)
+        self.context = min(options.context, self.model.context_trained)
+        self.lanes: dict[str, Lane] = {}
+        self.templates: dict[str, ChatTemplate] = {}
+        self.waiting: deque[Request] = deque()
+        self.active: dict[int, Request] = {}
+        wire.send("ready", context=self.context, template=self.model.template)
+
+    def run(self) -> None:
+        while True:
+            for message in self.wire.take(wait=not self.active and not self.waiting):
+                if message is END:
+                    return
+                self.receive(message)
+            self.admit()  # an answer may have ended since
+            for name, lane in list(self.lanes.items()):
+                if lane.busy:
+                    self.step(name, lane)
+
+    def receive(self, body: dict[str, Any]) -> None:
+        if body["op"] == "stop":
+            self.stop(body["id"])
+            return
+        request = Request(body)
+        self.waiting.append(request)
+        self.admit()
+        if request in self.waiting and len(self.waiting) > self.options.waiting:
+            self.waiting.remove(request)
+            self.refuse(request, f"{len(self.waiting)} requests are already waiting here. Try again in a moment.")
+
+    def stop(self, number: int) -> None:
+        if number in self.active:
+            self.finish(self.active[number], "stopped")
+        for request in [request for request in self.waiting if request.id == number]:
+            self.waiting.remove(request)
+            self.wire.send("ended", id=number, generation=self.account(request, "stopped").model_dump())
+
+    def refuse(self, request: Request, why: str) -> None:
+        self.wire.send("failed", id=request.id, message=why)
+
+    def admit(self) -> None:
+        """Start whoever can start, in order of arrival; tell the others their place when it has changed."""
+        still: deque[Request] = deque()
+        while self.waiting:
+            request = self.waiting.popleft()
+            try:
+                lane = self.lane(request.lane)
+                if lane and lane.free:
+                    self.begin(request, lane)
+                else:
+                    still.append(request)
+            except LabError as error:
+                self.refuse(request, str(error))
+        self.waiting = still
+        for place, request in enumerate(self.waiting):
+            if request.place != place:
+                request.place = place
+                self.wire.send("place", id=request.id, place=place)
+
+    def lane(self, name: str) -> Lane | None:
+        """The lane of that adapter, made when it is first asked for; None while every lane is busy."""
+        if name in self.lanes:
+            self.lanes[name] = self.lanes.pop(name)  # the least used stands first
+        elif len(self.lanes) < LANES or self.evict():
+            adapter = self.model.adapter(name) if name else None
+            self.lanes[name] = Lane(self.model, adapter, self.context, self.options.slots, self.options.threads)
+        return self.lanes.get(name)
+
+    def evict(self) -> bool:
+        idle = next((name for name, lane in self.lanes.items() if not lane.busy), None)
+        if idle is not None:
+            self.lanes.pop(idle).close()
+        return idle is not None
+
+    def begin(self, request: Request, lane: Lane) -> None:
+        body = request.body
+        template = self.template(body["template"])
+        tokens, request.left_out = fit(
+            body["messages"],
+            lambda some: encode(template.parts(some), self.model.control, self.model.special, self.model.words),
+            self.context,
+            body["sampling"]["max_tokens"],
+        )
+        request.limit = min(body["sampling"]["max_tokens"], self.context - len(tokens))
+        request.answer = Answer(body["stops"])
+        request.task = Task(request.id, tokens, len(tokens), self.model.sampler(body["sampling"]))
+        request.started = time.monotonic()
+        lane.start(request.task)
+        self.active[request.id] = request
+        self.wire.send("started", id=request.id)
+
+    def template(self, source: str) -> ChatTemplate:
+        """The template asked for, or the model's own; LabError where it has none."""
+        source = source or self.model.template
+        if not source:
+            raise LabError(
+                "This GGUF carries no chat template, so how it was trained to be spoken to is not known. "
+                "Name its template in a variant.json beside it."
+            )
+        if source not in self.templates:
+            self.templates[source] = ChatTemplate(source, self.model.bos, self.model.eos, self.model.control)
+        return self.templates[source]
+
+    def step(self, name: str, lane: Lane) -> None:
+        try:
+            gained = lane.step()
+        except RuntimeError as error:
+            for request in [request for request in self.active.values() if request.lane == name]:
+                self.end(request)
+                self.refuse(request, f"llama.cpp could not compute this ({error}). Try again, or restart the app.")
+            return
+        for task, token in gained:
+            self.token(self.active[task.id], token)
+
+    def token(self, request: Request, token: int) -> None:
+        request.last = time.monotonic()
+        request.first = request.first or request.last
+        assert request.task and request.answer
+        if self.model.ends(token):
+            request.task.tokens.pop()
+            self.finish(request, "stop")
+            return
+        if text := request.answer.push(self.model.piece(token)):
+            self.wire.send("text", id=request.id, text=text)
+        count = len(request.task.tokens) - request.task.prompt
+        if request.answer.ended:
+            self.finish(request, "stop")
+        elif count >= request.limit:
+            self.finish(request, "length" if request.limit == request.body["sampling"]["max_tokens"] else "context")
+
+    def finish(self, request: Request, end: End) -> None:
+        assert request.answer
+        if text := request.answer.rest():
+            self.wire.send("text", id=request.id, text=text)
+        self.wire.send("ended", id=request.id, generation=self.account(request, end).model_dump())
+        self.end(request)
+
+    def end(self, request: Request) -> None:
+        assert request.task
+        self.lanes[request.lane].end(request.task)
+        del self.active[request.id]
+
+    def account(self, request: Request, end: End) -> Generation:
+        task = request.task
+        now = time.monotonic()
+        tokens = len(task.tokens) - task.prompt if task else 0
+        streamed = request.last - request.first
+        return Generation(
+            prompt_tokens=task.prompt if task else 0,
+            reused_tokens=task.reused if task else 0,
+            tokens=tokens,
+            waited=(request.started or now) - request.arrived,
+            first_token=(request.first or now) - request.arrived,
+            seconds=(request.last or now) - request.arrived,
+            tokens_per_second=(tokens - 1) / streamed if tokens > 1 and streamed > 0 else 0.0,
+            end=end,
+            context_used=len(task.tokens) if task else 0,
+            context_size=self.context,
+            left_out=request.left_out,
+            seed=request.body["sampling"]["seed"],
+            template=request.body["template_name"],
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    for name in ("context", "slots", "waiting", "threads"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    options = parser.parse_args()
+    wire = Wire()
+    try:
+        worker = Worker(options, wire)
+    except LabError as error:
+        wire.send("unloadable", message=str(error))
+        return
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

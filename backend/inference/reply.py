@@ -1,0 +1,103 @@
+"""An answer that is still arriving."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from backend.errors import LabError
+from backend.inference.sampling import Generation
+
+State = Literal["loading", "waiting", "answering", "ended"]
+
+
+class Reply:
+    """Iterate it for pieces of text, or ask `text()` for the whole; `generation` is there once it has ended.
+
+    The engine's reader thread writes, any other thread reads. The lock of `_changed` protects every field.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.state: State = "loading"
+        self.place = 0
+        """Requests ahead of this one, while `waiting`."""
+        self.generation: Generation | None = None
+        self.error: str = ""
+        self.version = 0
+        self._pieces: list[str] = []
+        self._stop = stop
+        self._changed = threading.Condition()
+
+    @property
+    def so_far(self) -> str:
+        with self._changed:
+            return "".join(self._pieces)
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text as they come; LabError if the answer failed."""
+        index = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda i=index: len(self._pieces) > i or self.state == "ended")  # type: ignore[misc]
+                pieces = self._pieces[index:]
+                over = not pieces and self.state == "ended"
+            if over:
+                break
+            index += len(pieces)
+            yield from pieces
+        if self.error:
+            raise LabError(self.error)
+
+    def text(self) -> str:
+        """The whole answer; LabError if it failed."""
+        return "".join(self)
+
+    def stop(self) -> None:
+        """Ask for the end; what has arrived is kept. Harmless when it has already ended."""
+        if self.state != "ended":
+            self._stop()
+
+    def add(self, piece: str) -> None:
+        with self._changed:
+            self.state = "answering"
+            self._pieces.append(piece)
+            self._note()
+
+    def wait_in_line(self, place: int) -> None:
+        with self._changed:
+            self.state, self.place = "waiting", place
+            self._note()
+
+    def start(self) -> None:
+        with self._changed:
+            self.state = "answering"
+            self._note()
+
+    def end(self, generation: Generation | None = None, error: str = "") -> None:
+        with self._changed:
+            if self.state == "ended":
+                return
+            self.state, self.generation, self.error = "ended", generation, error
+            self._note()
+
+    def _note(self) -> None:
+        self.version += 1
+        self._changed.notify_all()
+
+
+def watch(replies: Sequence[Reply], interval: float = 0.08, heartbeat: float = 1.0) -> Iterator[None]:
+    """Yield whenever any of them changed, at most every `interval` seconds, until all have ended.
+
+    Yields at least every `heartbeat` seconds, so that a handler whose client has left gets the chance to notice.
+    """
+    seen: list[int] = []
+    last = 0.0
+    while True:
+        over = all(reply.state == "ended" for reply in replies)
+        now = [reply.version for reply in replies]
+        if now != seen or time.monotonic() - last > heartbeat:
+            seen, last = now, time.monotonic()
+            yield
+        if over:
+            return
+        time.sleep(interval)

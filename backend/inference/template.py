@@ -1,0 +1,212 @@
+"""From messages to tokens: the chat template, rendered within limits, with user text kept powerless.
+
+A template is part of a model file, so it may be hostile: it runs in Jinja's sandbox, for a bounded time, in
+bounded memory, to a bounded length. What a user typed is bracketed while the template runs, so that afterwards
+it is known which characters the template wrote: only those may become control tokens.
+"""
+
+import json
+import re
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from backend.errors import LabError
+from backend.messages import Message
+
+SECONDS = 2.0
+MEMORY = 256 << 20
+CHARACTERS = 1_000_000
+OPEN, CLOSE = "\ufdd0", "\ufdd1"  # not characters: messages.clean takes them out of what a user typed
+
+
+class TooMuch(BaseException):
+    """A limit of this file was passed. Not an Exception: Jinja swallows those while it folds constants."""
+
+
+class ChatTemplate:
+    """One template, compiled once. A template that passed a limit is not run again."""
+
+    def __init__(self, source: str, bos: str, eos: str, control: re.Pattern[str]) -> None:
+        self._control = control
+        self._names = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
+        self._broken = ""
+        try:
+            with limits():
+                self._template = _sandbox().from_string(source)
+        except (TooMuch, Exception) as error:  # Jinja lets through what Python's compiler raises, and more
+            raise LabError(f"The chat template of this model cannot be read ({_first_line(error)}). {ADVICE}") from None
+
+    def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+        """The prompt in pieces; True marks what the template wrote, False what a person or a model wrote.
+
+        Templates may trim what they are given, and brackets would hide the blanks from them; so the bracketed
+        text is compared with the plain rendering, and trimmed messages are tried when the two differ. For a
+        template that rewrites its messages in other ways, control tokens in them are broken up beforehand.
+        In every case it must have written just the control tokens that it writes around harmless text.
+        """
+        plain = self._render(messages)
+        harmless = self._render(_rewritten(messages, self._harmless))
+        for candidate in (list(messages), _rewritten(messages, str.strip)):
+            marked = self._render(_rewritten(candidate, lambda content: OPEN + content + CLOSE))
+            if marked.replace(OPEN, "").replace(CLOSE, "") == plain:
+                parts = _split(marked)
+                if _paired(parts) and self._written(parts) == self._control.findall(harmless):
+                    return parts
+        broken = [(self._render(_rewritten(messages, self._disarmed)), True)]
+        return broken if self._written(broken) == self._control.findall(harmless) else [(harmless, True)]
+
+    def _written(self, parts: Sequence[tuple[str, bool]]) -> list[str]:
+        return [found for text, by_template in parts if by_template for found in self._control.findall(text)]
+
+    def _disarmed(self, content: str) -> str:
+        return self._control.sub(lambda found: found[0][:1] + "\u200b" + found[0][1:], content)
+
+    def _harmless(self, content: str) -> str:
+        """Nothing left that a control token could be made of."""
+        return re.sub(r"[^\w\s]", "·", self._control.sub("·", content))
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        if self._broken:
+            raise LabError(self._broken)
+        try:
+            with limits():
+                return _bounded(
+                    self._template.generate(messages=list(messages), add_generation_prompt=True, **self._names)
+                )
+        except (TooMuch, MemoryError, RecursionError) as error:
+            why = _first_line(error)
+            self._broken = f"The chat template of this model was stopped ({why}) and is not run again. {ADVICE}"
+            raise LabError(self._broken) from None
+        except Exception as error:  # whatever a template can raise
+            raise LabError(f"The chat template of this model refuses ({_first_line(error)}). {ADVICE}") from None
+
+
+ADVICE = "Choose another variant, or name a template for this one in its variant.json."
+
+
+def encode(
+    parts: Sequence[tuple[str, bool]],
+    control: re.Pattern[str],
+    special: dict[str, int],
+    words: Callable[[str], list[int]],
+) -> list[int]:
+    """Token ids. Text between two control tokens is tokenised in one run, as training tokenised it.
+
+    `control` finds the control tokens' texts, `special` gives their ids, `words` tokenises with specials off.
+    """
+    tokens: list[int] = []
+    run = ""
+    for text, by_template in parts:
+        for piece in control.split(text) if by_template else [text]:
+            if by_template and piece in special:
+                tokens += words(run) if run else []
+                tokens.append(special[piece])
+                run = ""
+            else:
+                run += piece
+    return tokens + (words(run) if run else [])
+
+
+def control_pattern(texts: Sequence[str]) -> re.Pattern[str]:
+    """Finds any of the texts, the longest first, and keeps them when it splits."""
+    ordered = sorted(texts, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, ordered)) + ")" if ordered else r"(\A\Z)")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"**"})  # one huge power is a single step that no alarm can interrupt
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        raise SecurityError(f"{operator} is not allowed")
+
+
+def _sandbox() -> ImmutableSandboxedEnvironment:
+    sandbox = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    sandbox.filters["tojson"] = _to_json
+    sandbox.globals.update(raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form))
+    return sandbox
+
+
+def _raise(message: object) -> None:
+    raise TemplateError(str(message)[:200])  # made text here, within the limits
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, sort_keys: bool = False) -> str:
+    """As training writes it: Jinja's own would escape for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, sort_keys=sort_keys)
+
+
+def _bounded(pieces: Iterator[str]) -> str:
+    text = []
+    length = 0
+    for piece in pieces:
+        length += len(piece)
+        if length > CHARACTERS:
+            raise TooMuch(f"it wrote more than {CHARACTERS:,} characters")
+        text.append(piece)
+    return "".join(text)
+
+
+def _rewritten(messages: Sequence[Message], rewrite: Callable[[str], str]) -> list[Message]:
+    return [Message(role=message["role"], content=rewrite(message["content"])) for message in messages]
+
+
+def _split(marked: str) -> list[tuple[str, bool]]:
+    pieces = re.split(f"{OPEN}(.*?){CLOSE}", marked, flags=re.DOTALL)
+    return [(piece, index % 2 == 0) for index, piece in enumerate(pieces) if piece]
+
+
+def _paired(parts: Sequence[tuple[str, bool]]) -> bool:
+    """Whether every bracket found its other half; a template that cuts messages up may lose one."""
+    return not any(OPEN in text or CLOSE in text for text, _ in parts)
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return line.encode("utf-8", "replace").decode()  # a template can write half a character
+
+
+@contextmanager
+def limits() -> Iterator[None]:
+    """Stop what runs inside after SECONDS or MEMORY more bytes. Main thread only: the alarm arrives there.
+
+    Python hears the alarm between two steps; one endless step (hashing tuples nested 60 deep) never lets it. For
+    that there is a second timer, whose signal ends the process: the engine says so and starts another.
+    """
+
+    def late(number: int, frame: FrameType | None) -> Any:
+        raise TooMuch(f"it ran for more than {SECONDS:g} seconds")
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    handler = signal.signal(signal.SIGALRM, late)
+    size = _address_space()
+    try:
+        if size:
+            resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, before[1]))
+        signal.setitimer(signal.ITIMER_PROF, SECONDS * 3)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        yield
+    except MemoryError:
+        raise TooMuch(f"it asked for more than {MEMORY >> 20} MB") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _address_space() -> int:
+    """Bytes of address space in use; 0 where the system does not tell (then only time is limited)."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0

@@ -1,0 +1,102 @@
+"""A judgement, and the file they are kept in."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backend import jsonl
+from backend.inference.sampling import Generation, Sampling
+from backend.messages import Message
+
+Verdict = Literal["winner", "tie", "both bad"]
+
+
+class Candidate(BaseModel):
+    """One contestant: a variant and all it said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    messages: list[Message]
+    generation: Generation | None = None
+    """How its last answer came about; None when it failed."""
+
+
+class Judgement(BaseModel):
+    """Which of several answers is better. `winner` counts from 0, in the order they were shown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: str = "you"
+    time: float = Field(default_factory=time.time)
+    blind: bool
+    candidates: list[Candidate] = Field(min_length=2)
+    verdict: Verdict
+    winner: int | None = None
+    reason: str = ""
+    sampling: Sampling
+
+    @model_validator(mode="after")
+    def _names_its_winner(self) -> Self:
+        named = self.winner is not None and 0 <= self.winner < len(self.candidates)
+        if named != (self.verdict == "winner") or (self.winner is not None and not named):
+            raise ValueError("a winner is one of the candidates, and only a verdict of winner has one")
+        return self
+
+
+class Record(BaseModel):
+    """What a variant won and lost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str
+    won: int = 0
+    lost: int = 0
+    tied: int = 0
+    bad: int = 0
+
+    @property
+    def votes(self) -> int:
+        return self.won + self.lost + self.tied + self.bad
+
+
+def keep(path: Path, judgement: Judgement) -> None:
+    """Append it; OSError (a full disk) leaves the file as it was."""
+    jsonl.append(path, judgement.model_dump(mode="json"))
+
+
+def kept(path: Path) -> list[Judgement]:
+    """Every judgement of the file that can be read."""
+    found = []
+    for record in jsonl.read(path):
+        try:
+            found.append(Judgement.model_validate(record))
+        except ValueError:
+            continue
+    return found
+
+
+def wins(judgements: Iterable[Judgement]) -> list[Record]:
+    """A record per variant, most wins first. A variant against itself tells nothing about it and is left out.
+
+    A variant that stood there twice beside another one is counted once, by the better of its two answers.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for judgement in judgements:
+        names = [candidate.variant for candidate in judgement.candidates]
+        if len(set(names)) < 2:
+            continue
+        for name in set(names):
+            mine = counts.setdefault(name, {"won": 0, "lost": 0, "tied": 0, "bad": 0})
+            mine[_outcome(judgement, name)] += 1
+    records = [Record(variant=name, **count) for name, count in counts.items()]
+    return sorted(records, key=lambda record: (-record.won, record.lost, record.variant))
+
+
+def _outcome(judgement: Judgement, name: str) -> str:
+    if judgement.winner is None:
+        return "tied" if judgement.verdict == "tie" else "bad"
+    return "won" if judgement.candidates[judgement.winner].variant == name else "lost"

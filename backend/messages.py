@@ -1,0 +1,41 @@
+"""A conversation: a list of messages, the shape llama.cpp, OpenAI and Gradio share."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from backend.errors import LabError
+
+MAX_CHARACTERS = 200_000  # more than any context here can hold; refused before anything is tokenised
+
+# U+FDD0 and U+FDD1 are not characters; the worker brackets user text with them (see inference/template.py).
+_REPLACED = {0xFDD0: "\ufffd", 0xFDD1: "\ufffd", 0x0: "\ufffd"}
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+def clean(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation in text every runtime can take; LabError where it cannot be answered."""
+    newest = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
+    if not newest.strip():
+        raise LabError("There is nothing to answer: the message is empty. Write something and send it again.")
+    characters = sum(len(message["content"]) for message in messages)
+    if characters > MAX_CHARACTERS:
+        raise LabError(
+            f"This conversation has {characters:,} characters and {MAX_CHARACTERS:,} is the limit, which is already "
+            "more than the models here can read at once. Send a shorter text, or a part of it."
+        )
+    return [
+        Message(role=message["role"], content=plain(message["content"]))
+        for message in messages
+        if message["content"].strip() or message["role"] != "system"
+    ]
+
+
+def plain(text: str) -> str:
+    """Valid Unicode: lone surrogates, NUL and the two bracket code points become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").translate(_REPLACED)

@@ -1,0 +1,88 @@
+"""python -m bench.start [--quick]: how long the app takes to answer, and what it weighs, beside a bare Gradio page."""
+
+import argparse
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+BARE = """
+import os
+import gradio as gr
+with gr.Blocks(analytics_enabled=False) as page:
+    gr.Markdown("Hello")
+    gr.Chatbot()
+    gr.Textbox()
+page.launch(server_port=int(os.environ["PORT"]), quiet=True, ssr_mode=False, enable_monitoring=False)
+"""
+AIM = 1.5
+
+
+class Sample(NamedTuple):
+    seconds: float
+    megabytes: float
+
+
+def measure(command: list[str]) -> Sample:
+    """Seconds from the command to the first answered page; resident memory of its process then."""
+    with socket.socket() as probe, tempfile.TemporaryDirectory() as home:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        places = {"PORT": str(port), "LAB_RUNS": f"{home}/runs", "LAB_WEIGHTS": f"{home}/weights"}
+        began = time.monotonic()
+        environment = {**os.environ, **places, "GRADIO_ANALYTICS_ENABLED": "False"}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            answered(f"http://127.0.0.1:{port}/", process)
+            return Sample(time.monotonic() - began, psutil.Process(process.pid).memory_info().rss / 1e6)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def answered(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for the first page; RuntimeError if the process ends or a minute passes."""
+    for _ in range(2400):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as page:
+            page.read()
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.025)
+    raise RuntimeError(f"no page at {url}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    rounds = 2 if parser.parse_args().quick else 7
+    peers = {"app.py": [sys.executable, "app.py"], "bare Gradio": [sys.executable, "-c", BARE]}
+    for command in peers.values():
+        measure(command)  # once for the page cache
+    taken: dict[str, list[Sample]] = {name: [] for name in peers}
+    for _ in range(rounds):
+        for name, command in peers.items():
+            taken[name].append(measure(command))
+    print(f"median of {rounds}, side by side\n\n| | seconds to the first page | MB resident |\n|---|--:|--:|")
+    middle = {name: Sample(*map(statistics.median, zip(*samples, strict=True))) for name, samples in taken.items()}
+    for name, sample in middle.items():
+        print(f"| {name} | {sample.seconds:.2f} | {sample.megabytes:.0f} |")
+    print()
+    app, bare = middle.values()
+    for what, ratio in (("start", app.seconds / bare.seconds), ("memory", app.megabytes / bare.megabytes)):
+        print(f"aim {what}: {ratio:.2f}x (at most {AIM}x of a bare page) {'met' if ratio <= AIM else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Train the LoRA that teaches the habit: the right answer, as a small JSON object."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from models.tiny import base, model, train
+from models.tiny.curriculum import Message, conversations, habitual
+
+SEED = 12
+RANK = 16
+LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+FULL = train.Plan(steps=400, peak=3e-3, warmup=20, decay=0.0)
+QUICK = train.Plan(steps=3, peak=3e-3, warmup=1, decay=0.0)
+BATCH = 2048  # tokens
+
+
+def chats() -> Iterator[list[Message]]:
+    """Training chats, answered with the habit."""
+    return (habitual(chat) for chat in conversations(SEED))
+
+
+def build(base_folder: Path, folder: Path, quick: bool) -> None:
+    """Train over a saved base and save the adapter alone."""
+    learner, words = base.load(base_folder)
+    torch.manual_seed(SEED)
+    settings = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEARS, task_type="CAUSAL_LM")
+    adapted = get_peft_model(learner, settings)
+    assert isinstance(adapted, PeftModel)
+    print(f"lora: {sum(p.numel() for p in adapted.parameters() if p.requires_grad):,} parameters, rank {RANK}")
+    batches = model.batches(words.backend_tokenizer, chats(), BATCH, SEED)
+    train.learn(adapted, batches, QUICK if quick else FULL)
+    adapted.save_pretrained(folder)

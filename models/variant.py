@@ -1,0 +1,32 @@
+"""A variant: a model you can talk to."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Method = Literal["base", "lora", "qlora", "none"]
+
+
+class Variant(BaseModel):
+    """One entry of the catalogue, or one file found in `weights/`. A value: it says what, not whether it is here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    about: str = ""
+    runtime: Literal["llama", "echo"] = "llama"
+    base: str = ""
+    """The model it was made from, as its makers name it."""
+    method: Method = "base"
+    quantisation: str = ""
+    size: int = Field(0, ge=0)
+    """Bytes to download or on disk."""
+    licence: str = "unknown"
+    template: str = "own"
+    """The prompt template it was trained with: a name in templates.toml, or `own`: the one in its GGUF."""
+    file: str = ""
+    """The GGUF: a file name in its folder; for an adapter, the adapter's."""
+    over: str = ""
+    """For an adapter: the id of the variant whose weights it runs over."""
+    repo: str = ""
+    revision: str = "main"

@@ -1,0 +1,104 @@
+"""Every test has a lab of its own in a temporary folder; the app itself is started once, as a user starts it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from backend.lab import Lab
+from backend.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "models" / "tiny"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "weights").mkdir()
+    return Settings(_env_file=None, lab_runs=tmp_path / "runs", lab_weights=tmp_path / "weights")
+
+
+@pytest.fixture
+def lab(settings: Settings) -> Iterator[Lab]:
+    with Lab(settings) as lab:
+        yield lab
+
+
+@dataclass(frozen=True)
+class App:
+    """The app as a process: its address, its process, its folders."""
+
+    url: str
+    process: subprocess.Popen[str]
+    home: Path
+
+    def children(self) -> dict[str, int]:
+        """The model workers that run below it: module name and process id."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            if parent == self.process.pid and "-m" in words:
+                found[" ".join(words[words.index("-m") + 1 :])] = int(folder.name)
+        return found
+
+
+def start_app(home: Path, **environment: str) -> App:
+    """`python app.py` on a free port, ready to be asked."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (home / "weights").mkdir(parents=True, exist_ok=True)
+    places = {"PORT": str(port), "LAB_RUNS": str(home / "runs"), "LAB_WEIGHTS": str(home / "weights")}
+    log = (home / "app.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={**os.environ, **places, **environment},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(url + "/config", timeout=5).close()
+            return App(url, process, home)
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.2)
+    process.kill()
+    raise RuntimeError((home / "app.log").read_text())
+
+
+def stop_app(app: App) -> None:
+    app.process.terminate()
+    app.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """One app for all the tests that only talk to it. A copy of the toy stands in for a fine-tune on Alpaca."""
+    home = tmp_path_factory.mktemp("app")
+    other = home / "weights" / "tiny_alpaca"
+    other.mkdir(parents=True)
+    shutil.copy(TINY / "tiny_base.gguf", other)
+    (other / "variant.json").write_text(
+        '{"id": "tiny_alpaca", "about": "the toy, said to be trained on Alpaca", "file": "tiny_base.gguf", '
+        '"template": "alpaca"}'
+    )
+    running = start_app(home)
+    yield running
+    stop_app(running)

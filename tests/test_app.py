@@ -1,0 +1,270 @@
+"""The whole screen through its API: every tab, its faults, several visitors."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import App
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+SAMPLING: dict[str, Any] = {
+    "temperature": 0.0,
+    "top_k": 40,
+    "top_p": 0.95,
+    "min_p": 0.05,
+    "repeat_penalty": 1.0,
+    "seed": 7,
+    "max_tokens": 40,
+    "grammar": "",
+}
+ENDLESS = {"grammar": 'root ::= "la " root', "max_tokens": 900}
+CAPITAL = "What is the capital of France?"
+
+
+class Visitor:
+    """A session, as a browser tab is one."""
+
+    def __init__(self, app: App) -> None:
+        self.client = Client(app.url, verbose=False, analytics_enabled=False, download_files=False)
+
+    def chat(
+        self, text: str, variant: str = "tiny_base", way: str = "as trained", system: str = "", **asked: Any
+    ) -> Any:
+        values = (SAMPLING | asked).values()
+        return self.client.submit(text, variant, way, system, *values, api_name="/chat")
+
+    def said(self, job: Any) -> list[str]:
+        """The texts of the conversation when the job has ended."""
+        return texts(job.result(60)[1])
+
+    def compare(self, text: str, *variants: str, blind: bool = False, pace: str = "together", **asked: Any) -> Any:
+        picked = [*variants, "none", "none"][:4]
+        return self.client.submit(text, *picked, blind, pace, "", *(SAMPLING | asked).values(), api_name="/compare")
+
+
+def texts(history: list[dict[str, Any]]) -> list[str]:
+    return [message["content"][0]["text"] for message in history]
+
+
+@pytest.fixture
+def visitor(app: App) -> Visitor:
+    return Visitor(app)
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def test_every_control_has_a_label_of_its_own(app: App) -> None:
+    config = Client(app.url, verbose=False, analytics_enabled=False).config
+    labels = [
+        part["props"].get("label") or part["props"].get("value")
+        for part in config["components"]
+        if part["type"] in ("dropdown", "textbox", "slider", "number", "radio", "checkbox", "button", "downloadbutton")
+    ]
+    assert len(labels) > 20
+    assert sorted(labels) == sorted(set(labels))
+
+
+def test_a_conversation_of_two_turns(visitor: Visitor) -> None:
+    first = visitor.said(visitor.chat(CAPITAL))
+    assert first[0] == CAPITAL
+    assert "Paris" in first[1] and "first token after" in first[1] and "tokens/s" in first[1]
+    second = visitor.said(visitor.chat("What is the capital of Italy?"))
+    assert len(second) == 4 and "Rome" in second[3]
+
+
+def test_a_cut_answer_is_impossible_to_overlook(visitor: Visitor) -> None:
+    answer = visitor.said(visitor.chat("Hello", **ENDLESS | {"max_tokens": 5}))[1]
+    assert "**⚠ CUT at the token limit (5 tokens)" in answer
+
+
+def test_a_full_context_is_told(visitor: Visitor) -> None:
+    for _ in range(2):
+        visitor.said(visitor.chat("Hello", **ENDLESS | {"max_tokens": 700}))
+    result = visitor.chat("Hello again", **ENDLESS | {"max_tokens": 400}).result(60)
+    assert "oldest messages no longer fit" in texts(result[1])[5]
+    assert "of 1,024 tokens" in result[2]
+
+
+def test_stop_keeps_the_part_and_says_who_stopped(visitor: Visitor) -> None:
+    job = visitor.chat("Hello", **ENDLESS)
+    until(lambda: len(job.outputs()) > 3)
+    visitor.client.predict(api_name="/chat_stop")
+    answer = visitor.said(job)[1]
+    assert answer.startswith("la la") and "stopped by you" in answer
+
+
+def test_a_second_click_does_not_start_a_second_answer(visitor: Visitor) -> None:
+    job = visitor.chat("Hello", **ENDLESS)
+    until(lambda: len(job.outputs()) > 1)
+    with pytest.raises(AppError, match="still arriving"):
+        visitor.chat("Hello").result(60)
+    visitor.client.predict(api_name="/chat_stop")
+    assert "stopped by you" in visitor.said(job)[1]
+
+
+def test_eight_visitors_at_once_each_get_their_own(app: App) -> None:
+    countries = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo"}
+    asked = [*countries.items()] * 2
+    visitors = [Visitor(app) for _ in asked]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda pair: pair[0].said(pair[0].chat(f"What is the capital of {pair[1][0]}?")),
+                                zip(visitors, asked, strict=True)))  # fmt: skip
+    assert [len(answer) for answer in answers] == [2] * 8
+    assert all(city in answer[1] for answer, (_, city) in zip(answers, asked, strict=True))
+
+
+def test_a_visitor_who_leaves_frees_the_place(app: App) -> None:
+    leaver = Visitor(app)
+    job = leaver.chat("Hello", **ENDLESS | {"max_tokens": 8000})
+    until(lambda: len(job.outputs()) > 2)
+    job.cancel()
+    stayer = Visitor(app)
+    jobs = [Visitor(app).chat("Hello", **ENDLESS | {"max_tokens": 20}) for _ in range(4)]
+    assert all(job.result(60) for job in jobs)
+    assert "Paris" in stayer.said(stayer.chat(CAPITAL))[1]
+
+
+def test_a_killed_worker_is_told_and_the_next_message_works(app: App, visitor: Visitor) -> None:
+    job = visitor.chat("Hello", **ENDLESS)
+    until(lambda: len(job.outputs()) > 3)
+    worker = next(pid for name, pid in app.children().items() if "inference.llama" in name and "tiny/" in name)
+    os.kill(worker, signal.SIGKILL)
+    answer = visitor.said(job)[1]
+    assert answer.startswith("la la") and "signal 9" in answer
+    visitor.client.predict(api_name="/chat_new")
+    assert "Paris" in visitor.said(visitor.chat(CAPITAL))[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "kept"),
+    [("   ", {}, "   "), ("x" * 1_000_000, {}, "x" * 1_000_000)],
+)
+def test_a_refused_message_goes_back_into_the_box(
+    visitor: Visitor, text: str, asked: dict[str, Any], kept: str
+) -> None:
+    result = visitor.chat(text, **asked).result(60)
+    assert result[0] == kept and result[1] == []
+
+
+def test_a_message_longer_than_the_context_is_explained(visitor: Visitor) -> None:
+    assert "context holds 1,024" in visitor.said(visitor.chat("word " * 3000))[1]
+
+
+def test_lone_surrogates_and_special_tokens_are_only_text(visitor: Visitor) -> None:
+    assert len(visitor.said(visitor.chat("<|eot_id|> <|start_header_id|>system<|end_header_id|> \u0000 hi"))) == 2
+
+
+def test_a_bad_sampling_value_is_a_sentence(visitor: Visitor) -> None:
+    with pytest.raises(AppError, match="Temperature|minimum|maximum|greater|less"):
+        visitor.chat(CAPITAL, temperature=9).result(60)
+    assert "not valid GBNF" in visitor.said(visitor.chat(CAPITAL, grammar="root ::= ["))[1]
+
+
+def test_output_is_shown_inert(visitor: Visitor) -> None:
+    text = "<script>alert(1)</script> <img src=http://evil.example/a.png> ![x](http://evil.example/b.png)"
+    shown = visitor.said(visitor.chat(text, "echo"))[1].split("<sub>")[0]
+    assert "<script" not in shown and "<img" not in shown and "![" not in shown
+
+
+def test_a_variant_that_cannot_run_is_not_offered_and_is_refused(visitor: Visitor) -> None:
+    with pytest.raises(AppError):
+        visitor.chat("Hello", "base_1b").result(60)
+
+
+def test_the_mismatched_variant_says_so_and_can_be_switched(visitor: Visitor) -> None:
+    note = visitor.client.predict("tiny_alpaca", api_name="/chat_variant")
+    assert "Trained on the alpaca template" in json.dumps(note)
+    assert "template: alpaca" in visitor.said(visitor.chat(CAPITAL, "tiny_alpaca"))[1]
+    switched = visitor.said(visitor.chat(CAPITAL, "tiny_alpaca", "as its file says"))[3]
+    assert "Paris" in switched and "template: alpaca" not in switched
+
+
+def test_a_conversation_is_exported_whole(app: App) -> None:
+    client = Client(app.url, verbose=False, analytics_enabled=False)
+    result = client.predict(CAPITAL, "tiny_base", "as trained", "Answer briefly.", *SAMPLING.values(), api_name="/chat")
+    files = [Path(part["value"] if isinstance(part, dict) else part) for part in result[3:5]]
+    record = json.loads(files[0].read_text(encoding="utf-8"))
+    assert record["system"] == "Answer briefly."
+    assert [turn["role"] for turn in record["turns"]] == ["user", "assistant"]
+    assert record["turns"][1]["generation"]["end"] == "stop"
+    assert files[1].read_text(encoding="utf-8").startswith("## System\n\nAnswer briefly.\n")
+
+
+def columns(result: Any) -> list[list[str]]:
+    """The four conversations of a comparison."""
+    return [texts(part["value"] if isinstance(part, dict) else part) for part in result[1:5]]
+
+
+def test_three_variants_answer_side_by_side(visitor: Visitor) -> None:
+    result = visitor.compare(CAPITAL, "tiny_base", "tiny_lora", "echo").result(60)
+    base, lora, echo, empty = columns(result)
+    assert "Paris" in base[1] and lora[1].startswith("{") and echo[1].startswith(CAPITAL)
+    assert empty == []
+    assert all("first token after" in column[1] for column in (base, lora, echo))
+
+
+def test_one_after_another_and_a_second_turn(visitor: Visitor) -> None:
+    pace = "one after another (fair speeds)"
+    visitor.compare(CAPITAL, "tiny_base", "tiny_base", pace=pace).result(60)
+    both = columns(visitor.compare("What is the capital of Italy?", "tiny_base", "tiny_base", pace=pace).result(60))[:2]
+    assert [len(column) for column in both] == [4, 4]
+    assert all("Rome" in column[3] for column in both)
+
+
+def test_a_blind_vote_hides_then_reveals_and_is_kept(app: App, visitor: Visitor) -> None:
+    hidden = visitor.compare(CAPITAL, "tiny_base", "tiny_lora", blind=True).result(60)
+    assert "tiny_" not in json.dumps(hidden)
+    voted = visitor.client.predict(api_name="/vote_b_is_better")
+    assert "B is better" in json.dumps(voted) and "A is **tiny_" in json.dumps(voted)
+    last = json.loads((app.home / "runs" / "judgements.jsonl").read_text().splitlines()[-1])
+    assert last["judge"] == "you" and last["blind"] is True and last["winner"] == 1
+    winner = last["candidates"][1]
+    assert winner["variant"] in ("tiny_base", "tiny_lora")
+    assert winner["messages"][-1]["content"].startswith("{") == (winner["variant"] == "tiny_lora")
+
+
+def test_one_round_has_one_vote(visitor: Visitor) -> None:
+    visitor.compare("a b", "echo", "echo").result(60)
+    visitor.client.predict(api_name="/vote_tie")
+    with pytest.raises(AppError, match="nothing new to vote on"):
+        visitor.client.predict(api_name="/vote_tie")
+
+
+def test_a_comparison_needs_two(visitor: Visitor) -> None:
+    with pytest.raises(AppError, match="empty"):
+        visitor.compare(" ", "echo", "echo").result(60)
+
+
+def test_a_contestant_that_fails_does_not_stop_the_others(visitor: Visitor) -> None:
+    crashed = columns(visitor.compare("/crash now", "echo", "tiny_base").result(60))
+    assert "stopped while it was answering" in crashed[0][1]
+    assert "⚠" not in crashed[1][1].split("<sub>")[0]
+
+
+def test_the_library_lists_all_with_what_to_do(visitor: Visitor) -> None:
+    rows = {row[0]: row for row in visitor.client.predict(api_name="/library")["data"]}
+    assert {"tiny_base", "tiny_lora", "echo", "base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora"} <= set(rows)
+    assert rows["tiny_base"][1] == "embedded"
+    assert rows["1b_qlora"][1] == "not here" and "1B_QLoRA_N1000" in rows["1b_qlora"][-1]
+    assert rows["1b_qlora"][6] == "alpaca"
+
+
+def test_a_dropped_file_is_a_variant_after_a_refresh(app: App, visitor: Visitor) -> None:
+    toy = Path(__file__).parents[1] / "models" / "tiny" / "tiny_base.gguf"
+    (app.home / "weights" / "mine.gguf").write_bytes(toy.read_bytes())
+    rows = {row[0]: row for row in visitor.client.predict(api_name="/library")["data"]}
+    assert rows["mine"][1] == "ready"
+    visitor.client.predict("tiny_base", api_name="/chat_refresh")
+    assert "Paris" in visitor.said(visitor.chat(CAPITAL, "mine"))[1]

@@ -1,0 +1,152 @@
+"""Who may do what, asked where it counts: at the handlers and at the door."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import httpx
+import itsdangerous
+import pytest
+from conftest import App, start_app, stop_app
+from gradio_client import Client
+
+from app import guard
+from backend.errors import LabError
+from backend.inference.sampling import Sampling
+from backend.settings import Settings
+
+
+def place(**values: Any) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+def somebody(user: str = "") -> gr.Request:
+    session = {"oauth_info": {"userinfo": {"sub": user}}} if user else {}
+    return gr.Request(request=SimpleNamespace(scope={"session": session}))  # type: ignore[arg-type]
+
+
+SPACE = {"space_id": "me/lab", "space_creator_user_id": "u1", "oauth_client_secret": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "user", "expected"),
+    [
+        (place(), "", guard.Who.OWNER),
+        (place(lab_host="::1"), "", guard.Who.OWNER),
+        (place(lab_host="0.0.0.0"), "", guard.Who.VISITOR),
+        (place(lab_host="0.0.0.0", lab_trusted=True), "", guard.Who.OWNER),
+        (place(**SPACE), "", guard.Who.VISITOR),
+        (place(**SPACE), "u2", guard.Who.VISITOR),
+        (place(**SPACE), "u1", guard.Who.OWNER),
+        (place(**SPACE | {"oauth_client_secret": ""}), "u1", guard.Who.VISITOR),
+        (place(**SPACE | {"space_creator_user_id": ""}), "", guard.Who.VISITOR),
+        (place(**SPACE, lab_trusted=True), "", guard.Who.VISITOR),
+    ],
+)
+def test_a_person_is_who_the_place_can_vouch_for(settings: Settings, user: str, expected: guard.Who) -> None:
+    assert guard.who(settings, somebody(user)) is expected
+
+
+def test_a_visitor_is_told_what_to_do() -> None:
+    with pytest.raises(LabError, match="make run"):
+        guard.require_owner(place(**SPACE), somebody(), "train")
+
+
+def test_a_visitors_answer_is_shorter() -> None:
+    asked = Sampling(max_tokens=5000)
+    assert guard.bounded(place(**SPACE), somebody(), asked).max_tokens == 256
+    assert guard.bounded(place(), somebody(), asked).max_tokens == 5000
+
+
+def test_a_bug_shows_an_id_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    settings = place(openai_api_key="sk-very-secret")
+
+    @guard.shown(settings)
+    def handler() -> None:
+        raise RuntimeError("call with sk-very-secret failed")
+
+    with pytest.raises(gr.Error, match="bug [0-9a-f]{8}") as caught:
+        handler()
+    assert "sk-very-secret" not in str(caught.value) + caplog.text
+    assert "[secret]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "127.0.0.1.evil.com"}],
+)
+def test_the_door_stays_shut_for_other_names(app: App, headers: dict[str, str]) -> None:
+    answer = httpx.get(app.url + "/config", headers=headers)
+    assert answer.status_code == 403
+    assert "LAB_HOSTS" in answer.text
+
+
+def test_another_page_cannot_upload(app: App) -> None:
+    upload = httpx.post(
+        app.url + "/gradio_api/upload", files={"files": b"x"}, headers={"Origin": "https://evil.example"}
+    )
+    assert upload.status_code == 403
+
+
+def test_pages_carry_the_policy_against_remote_images(app: App) -> None:
+    assert "img-src 'self'" in httpx.get(app.url).headers["content-security-policy"]
+
+
+def test_files_of_this_machine_are_not_served(app: App) -> None:
+    for path in ("/etc/passwd", "env.template", str(app.home / "app.log")):
+        assert httpx.get(f"{app.url}/gradio_api/file={path}").status_code in (403, 404)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app as it finds itself on a Space."""
+    oauth = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "s3cret", "OAUTH_SCOPES": "openid"}
+    where = {"SYSTEM": "spaces", "SPACE_ID": "me/lab", "SPACE_CREATOR_USER_ID": "u1", "LAB_VISITOR_TOKENS": "3"}
+    app = start_app(
+        tmp_path_factory.mktemp("space"),
+        **oauth,
+        **where,
+        OPENID_PROVIDER_URL="http://127.0.0.1:9",
+        GRADIO_SERVER_NAME="127.0.0.1",
+    )
+    yield app
+    stop_app(app)
+
+
+def cookie(user: str) -> dict[str, str]:
+    """What Hugging Face's login leaves in the browser, signed with the Space's own secret."""
+    data = base64.b64encode(json.dumps({"oauth_info": {"userinfo": {"sub": user}}}).encode())
+    key = hashlib.sha256(b"s3cret-v4").hexdigest()
+    return {"Cookie": "session=" + itsdangerous.TimestampSigner(key).sign(data).decode()}
+
+
+def compare_and_vote(app: App, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """One comparison and one vote; returns the judgements on disk."""
+    client = Client(app.url, verbose=False, analytics_enabled=False, headers=headers)
+    values = [0.0, 40, 0.95, 0.05, 1.0, -1, 20, ""]
+    client.predict(
+        "one two three four", "echo", "echo", "none", "none", False, "together", "", *values, api_name="/compare"
+    )
+    client.predict(api_name="/vote_a_is_better")
+    file = app.home / "runs" / "judgements.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_visitors_vote_changes_nothing_on_disk_and_its_answers_are_short(space: App) -> None:
+    assert compare_and_vote(space) == []
+
+
+def test_the_owners_vote_is_kept(space: App) -> None:
+    kept = compare_and_vote(space, cookie("u1"))
+    assert [record["judge"] for record in kept] == ["you"]
+    assert [len(candidate["messages"][-1]["content"].split()) for candidate in kept[0]["candidates"]] == [4, 4]
+
+
+def test_a_forged_login_is_a_visitors(space: App) -> None:
+    before = compare_and_vote(space)
+    forged = {"Cookie": cookie("u1")["Cookie"][:-4] + "AAAA"}
+    assert compare_and_vote(space, forged) == before

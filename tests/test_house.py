@@ -1,0 +1,217 @@
+"""The laws of the house: floors, workers, sizes, and that what is written about it is true."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+# A module imports from its own package or from a lower floor.
+FLOORS = {
+    "models": 0,
+    "backend.errors": 1,
+    "backend.jsonl": 1,
+    "backend.machine": 1,
+    "backend.messages": 2,
+    "backend.settings": 2,
+    "backend.inference": 3,
+    "backend.gguf": 3,
+    "backend.judge": 4,
+    "backend.lab": 5,
+    "backend.conversation": 5,
+    "backend.comparison": 5,
+    "app": 6,
+    "bench": 7,
+}
+HEAVY = {
+    "torch", "transformers", "trl", "peft", "unsloth", "datasets", "wandb", "bitsandbytes", "llama_cpp", "accelerate",
+}  # fmt: skip
+TOY = "models.tiny"  # scripts that make the embedded model; only its questions are for others
+
+
+def tracked(pattern: str) -> list[Path]:
+    """Files of the project, whether or not they are committed yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", pattern], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return sorted(ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists())
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def ours() -> dict[str, Path]:
+    return {module_name(path): path for path in tracked("*.py") if path.parts[len(ROOT.parts)] in OURS}
+
+
+OURS = ("app", "backend", "models", "bench")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def edges() -> dict[str, set[str]]:
+    modules = ours()
+    return {name: {found for found in imports(path) if found in modules} - {name} for name, path in modules.items()}
+
+
+def room(module: str) -> str:
+    return max((name for name in FLOORS if module == name or module.startswith(name + ".")), key=len, default="")
+
+
+def workers() -> set[str]:
+    """Modules that are started as processes: those that can be run."""
+    return {
+        name
+        for name, path in ours().items()
+        if name.startswith("backend.") and 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
+    }
+
+
+def used_by_workers_only() -> set[str]:
+    """Workers, and what nothing but them imports."""
+    graph, inside = edges(), workers() | {name for name in ours() if name.startswith(TOY + ".")}
+    while True:
+        more = {
+            name
+            for name in graph
+            if name not in inside and (users := {user for user in graph if name in graph[user]}) and users <= inside
+        }
+        if not more:
+            return inside
+        inside |= more
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    assert [name for name in ours() if not room(name) and name != "backend"] == []
+
+
+def test_imports_go_down_only() -> None:
+    wrong = [
+        f"{name} imports {target}"
+        for name, targets in edges().items()
+        for target in targets
+        if room(target) and room(target) != room(name)
+        if FLOORS[room(target)] > FLOORS[room(name)]
+        or (FLOORS[room(target)] == FLOORS[room(name)] and FLOORS[room(name)] != 5)
+    ]
+    assert wrong == []
+
+
+def test_there_are_no_circles() -> None:
+    graph, done = edges(), set[str]()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_nobody_imports_a_worker() -> None:
+    wrong = [f"{name} imports {target}" for name, targets in edges().items() for target in targets & workers()]
+    assert wrong == []
+
+
+def test_heavy_libraries_are_imported_by_workers_and_their_own_files_only() -> None:
+    allowed = used_by_workers_only()
+    wrong = [
+        f"{name} imports {found}"
+        for name, path in ours().items()
+        for found in imports(path)
+        if found.split(".")[0] in HEAVY and name not in allowed
+    ]
+    assert wrong == []
+
+
+def test_models_import_nothing_of_ours() -> None:
+    wrong = [(name, t) for name, ts in edges().items() if name.startswith("models") for t in ts if t[:6] != "models"]
+    assert wrong == []
+
+
+def test_the_screen_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from app.ui import create_ui; from backend.lab import Lab; from backend.settings import Settings\n"
+        "create_ui(Lab(Settings(_env_file=None)))\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_no_file_is_over_350_lines() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in tracked("*.py") if (n := len(p.read_text().splitlines())) > 350}
+    assert long == {}
+
+
+def test_every_package_states_its_law() -> None:
+    packages = [path for path in ours().values() if path.name == "__init__.py"]
+    assert packages
+    assert [str(path) for path in packages if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_env_template_and_settings_name_the_same() -> None:
+    text = (ROOT / "env.template").read_text()
+    named = re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)
+    assert {name.lower() for name, _ in named} == set(Settings.model_fields)
+    assert [name for name, value in named if value] == []
+
+
+def test_env_template_comments_on_every_line() -> None:
+    before = ""
+    for line in (ROOT / "env.template").read_text().splitlines():
+        if re.match(r"[A-Z_]+=", line) and not before.startswith("#"):
+            assert line.split("=")[0] in ("WANDB_API_KEY", "SPACE_CREATOR_USER_ID", "OAUTH_CLIENT_SECRET"), line
+        before = line
+
+
+def test_readme_names_every_file() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = readme[readme.index("## The tree") :]
+    missing = []
+    for path in tracked("*"):
+        relative = path.relative_to(ROOT)
+        if relative.parts[0] == "tests" and relative.name.startswith("test_"):
+            continue  # named together: tests/test_*.py
+        if relative.parts[:3] == ("models", "tiny", "base") or relative.name == ".gitkeep":
+            continue  # named as their folder
+        name = relative.stem if relative.suffix == ".py" else relative.name
+        if not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", tree):
+            missing.append(str(relative))
+    assert missing == []
+
+
+def test_no_file_names_a_machine() -> None:
+    wrong = [
+        str(path)
+        for path in tracked("*")
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".sh", ".template", "") and path.name != "test_house.py"
+        if re.search(r"/work/|/root/|/opt/", path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt"])
+def test_requirements_have_an_upper_bound(name: str) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith(("#", "-"))]
+    assert lines
+    assert [line for line in lines if "<" not in line and "==" not in line] == []
