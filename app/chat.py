@@ -1,7 +1,7 @@
 """The Chat tab: one person, one variant."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ PRESETS = {
     "teacher": "You are a patient teacher. Explain step by step, in simple words.",
     "honest": "Say when you do not know something. Do not invent facts.",
 }
+EXAMPLES = ["Who are you?", "What is the capital of France?", "What is 7 + 5?", "Name the opposite of hot."]
 
 
 def chat_tab(lab: Lab) -> None:
@@ -62,6 +63,7 @@ def chat_tab(lab: Lab) -> None:
                     buttons=["copy"],
                     feedback_options=None,
                     placeholder="Say something. Everything runs on this machine's CPU.",
+                    examples=[{"text": example} for example in EXAMPLES],
                 )
                 with gr.Row():
                     text = gr.Textbox(label="Your message", scale=6, lines=1, max_lines=8, autofocus=True)
@@ -90,21 +92,14 @@ def chat_tab(lab: Lab) -> None:
             buttons.append(gr.DownloadButton(value=str(file), interactive=bool(said)))
         return buttons
 
-    def answer(
-        message: str,
-        said: list[Turn],
-        chosen: str,
-        way: Any,
-        system_text: str,
-        values: Sequence[Any],
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
+    def answer(message: str, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
         """The turn that `message` opens, as it arrives. A refused message goes back into the box."""
-        asked = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
+        chosen, way, system_text, *values = asking
+        sampled = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
         said = [*said, conversation.asked(message)]
         with running.turn(request) as replies:
             try:
-                replies.append(lab.reply(chosen, conversation.messages(system_text, said), asked, way))
+                replies.append(lab.reply(chosen, conversation.messages(system_text, said), sampled, way))
             except LabError as error:
                 gr.Warning(str(error))
                 yield view(said[:-1], message, system_text, request, over=True)
@@ -114,24 +109,22 @@ def chat_tab(lab: Lab) -> None:
             yield view([*said, conversation.answered(chosen, replies[0])], "", system_text, request, over=True)
 
     @shown
-    def say(
-        message: str, said: list[Turn], chosen: str, way: str, system_text: str, request: gr.Request, *values: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        yield from answer(message, said, chosen, way, system_text, values, request)
+    def say(message: str, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
+        yield from answer(message, said, request, *asking)
 
     @shown
-    def retry(
-        data: gr.RetryData, said: list[Turn], chosen: str, way: str, system_text: str, request: gr.Request, *values: Any
-    ) -> Iterator[tuple[Any, ...]]:
+    def example(data: gr.SelectData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
+        yield from answer(data.value["text"], said, request, *asking)
+
+    @shown
+    def retry(data: gr.RetryData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
         earlier, message = conversation.before(said, _index(data.index))
-        yield from answer(message, earlier, chosen, way, system_text, values, request)
+        yield from answer(message, earlier, request, *asking)
 
     @shown
-    def edit(
-        data: gr.EditData, said: list[Turn], chosen: str, way: str, system_text: str, request: gr.Request, *values: Any
-    ) -> Iterator[tuple[Any, ...]]:
+    def edit(data: gr.EditData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
         earlier, _ = conversation.before(said, _index(data.index))
-        yield from answer(str(data.value), earlier, chosen, way, system_text, values, request)
+        yield from answer(str(data.value), earlier, request, *asking)
 
     @shown
     def undo(data: gr.UndoData, said: list[Turn], system_text: str, request: gr.Request) -> tuple[Any, ...]:
@@ -156,12 +149,13 @@ def chat_tab(lab: Lab) -> None:
         return gr.Dropdown(options, value=kept), show.missing(now)
 
     # bindings
-    asking = [turns, variant, spoken, system]
+    asking = [turns, variant, spoken, system, *sampling]
     outs = [text, turns, chatbot, meter, as_json, as_markdown]
     many = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
-    gr.on([text.submit, send.click], say, [text, *asking, *sampling], outs, api_name="chat", **many)
-    chatbot.retry(retry, [*asking, *sampling], outs, api_name="chat_retry", **many)
-    chatbot.edit(edit, [*asking, *sampling], outs, api_name="chat_edit", **many)
+    gr.on([text.submit, send.click], say, [text, *asking], outs, api_name="chat", **many)
+    chatbot.example_select(example, asking, outs, api_name="chat_example", **many)
+    chatbot.retry(retry, asking, outs, api_name="chat_retry", **many)
+    chatbot.edit(edit, asking, outs, api_name="chat_edit", **many)
     chatbot.undo(undo, [turns, system], outs, api_name="chat_undo", show_progress="hidden")
     stop.click(running.stop, None, None, api_name="chat_stop", queue=False)
     new.click(clear, None, outs, api_name="chat_new", queue=False)

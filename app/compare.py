@@ -125,6 +125,8 @@ def compare_tab(lab: Lab) -> None:
     gr.on([text.submit, send.click], ask, inputs, outs, api_name="compare", **many)
     stop.click(running.stop, None, None, api_name="compare_stop", queue=False)
     new.click(clear, match, outs, api_name="compare_new", queue=False)
+    for pane in chatbots:
+        pane.clear(clear, match, outs, api_visibility="private", queue=False)
     reveal.click(show_names, match, outs, api_name="compare_reveal")
     for button, (label, choice) in zip(buttons, CHOICES, strict=True):
         name = "vote_" + label.lower().replace(" ", "_")

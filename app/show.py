@@ -59,18 +59,18 @@ def warnings(generation: Generation) -> list[str]:
     found = []
     if generation.end == "length":
         found.append(
-            f"**⚠ CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
-            "raise “Max tokens” and retry.**"
+            f"<mark>⚠ CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
+            "raise “Max tokens” and retry.</mark>"
         )
     if generation.end == "context":
         found.append(
-            f"**⚠ CUT because the context is full ({generation.context_size:,} tokens). "
-            "This answer is not complete: start a new conversation, or undo some turns.**"
+            f"<mark>⚠ CUT because the context is full ({generation.context_size:,} tokens). "
+            "This answer is not complete: start a new chat, or undo some turns.</mark>"
         )
     if generation.left_out:
         found.append(
-            f"**⚠ The {generation.left_out} oldest messages no longer fit and were left out: "
-            "the model did not see them.**"
+            f"<mark>⚠ The {generation.left_out} oldest messages no longer fit and were left out: "
+            "the model did not see them.</mark>"
         )
     return found
 
@@ -125,7 +125,7 @@ def variant_note(entry: Entry) -> str:
 
 def option(entry: Entry) -> str:
     """A variant's name in a list."""
-    note = f" ({entry.variant.template} template, as trained)" if mismatched(entry) else ""
+    note = f" · {entry.variant.template} template" if mismatched(entry) else ""
     return entry.variant.id + note
 
 

@@ -86,6 +86,8 @@ def read_header(path: Path) -> Header:
 class _Reader:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
+        self.items = 0
+        """Of all lists together."""
 
     def take(self, count: int) -> bytes:
         data = self.file.read(count)
@@ -122,8 +124,9 @@ class _Reader:
         raise BadFile(f"it holds a value of unknown type {kind}")
 
     def pass_over(self, kind: int, count: int) -> None:
-        if count > MOST_ITEMS:
-            raise BadFile(f"it holds a list of {count} items in its header")
+        self.items += count
+        if self.items > MOST_ITEMS:
+            raise BadFile(f"its header holds lists of {self.items} items")
         if kind in _NUMBERS:
             self.skip(struct.calcsize("<" + _NUMBERS[kind]) * count)
         elif kind == _TEXT:

@@ -86,7 +86,7 @@ def test_a_conversation_of_two_turns(visitor: Visitor) -> None:
 
 def test_a_cut_answer_is_impossible_to_overlook(visitor: Visitor) -> None:
     answer = visitor.said(visitor.chat("Hello", **ENDLESS | {"max_tokens": 5}))[1]
-    assert "**⚠ CUT at the token limit (5 tokens)" in answer
+    assert "<mark>⚠ CUT at the token limit (5 tokens)" in answer
 
 
 def test_a_full_context_is_told(visitor: Visitor) -> None:

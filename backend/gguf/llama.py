@@ -99,7 +99,8 @@ def rope_factors(shape: Shape) -> Array | None:
         turns = original / (2 * math.pi * shape.theta ** (i / shape.head))
         share = min(1.0, max(0.0, (turns - low) / (high - low)))
         found.append(1 / ((1 - share) / factor + share))
-    return np.array(found, np.float32)
+    factors: Array = np.array(found, np.float32)
+    return factors
 
 
 def paired(heads: int) -> Callable[[Array], Array]:

@@ -46,9 +46,7 @@ def quantise(source: Path, out: Path, kind: str, threads: int) -> None:
     settings.max_buf_size = BUFFER
     with place.part_of(out) as part:
         place.need_space(part, source.stat().st_size // 2)
-        code = llama_cpp.llama_model_quantize(
-            os.fsencode(source), os.fsencode(part), ctypes.byref(settings)
-        )
+        code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(part), ctypes.byref(settings))
         if code:
             raise LabError(f"llama.cpp could not quantise {source.name}; its reason is above. Write the file again.")
 

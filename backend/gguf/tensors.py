@@ -35,7 +35,8 @@ class Tensor:
     def read(self) -> Array:
         """The stored values, mapped."""
         kind = np.dtype(STORED[self.dtype])
-        return np.memmap(self.file, dtype=kind, mode="r", offset=self.start, shape=self.shape)
+        values: Array = np.memmap(self.file, dtype=kind, mode="r", offset=self.start, shape=self.shape)
+        return values
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -112,24 +113,25 @@ def model_tensors(folder: Path) -> dict[str, Tensor]:
 
 def to_float(values: Array) -> Array:
     """Stored values as float32."""
-    if values.dtype == np.uint16:
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+    wide: Array = values.astype(np.uint32 if values.dtype == np.uint16 else np.float32)
+    return (wide << 16).view(np.float32) if values.dtype == np.uint16 else wide
 
 
 def to_type(values: Array, kind: str) -> Array:
     """float32 values as they will be written."""
-    if kind == "BF16":
-        return quantize(values.reshape(1, -1), GGMLQuantizationType.BF16).view(np.uint16).reshape(values.shape)
-    return values.astype(WRITTEN[kind])
+    if kind != "BF16":
+        return values.astype(WRITTEN[kind])
+    halves: Array = quantize(values.reshape(1, -1), GGMLQuantizationType.BF16).view(np.uint16)
+    return halves.reshape(values.shape)
 
 
 def converted(tensor: Tensor, kind: str, order: Callable[[Array], Array]) -> Array:
     """The tensor, its rows reordered, in the type it will be written in."""
-    source = np.ascontiguousarray(order(tensor.read()))
+    source: Array = np.ascontiguousarray(order(tensor.read()))
     if tensor.dtype == kind:
         return source
-    flat, result = source.reshape(-1), np.empty(source.size, WRITTEN[kind])
+    flat: Array = source.reshape(-1)
+    result: Array = np.empty(source.size, WRITTEN[kind])
     with np.errstate(over="ignore"):
         for i in range(0, flat.size, BLOCK):
             result[i : i + BLOCK] = to_type(to_float(flat[i : i + BLOCK]), kind)

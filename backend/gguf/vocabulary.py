@@ -108,7 +108,9 @@ def vocabulary_of(folder: Path, size: int) -> Vocabulary:
     ids = {text: i for i, (text, _) in enumerate(rows)}
     bos, eos, pad = (text_of(config.get(f"{role}_token")) for role in ("bos", "eos", "pad"))
     if eos not in ids:
-        raise LabError(f"{folder.name} does not say which token ends an answer. Set eos_token in tokenizer_config.json.")
+        raise LabError(
+            f"{folder.name} does not say which token ends an answer. Set eos_token in tokenizer_config.json."
+        )
     return Vocabulary(
         tokens=tuple(text for text, _ in rows),
         types=tuple(kind for _, kind in rows),

@@ -53,28 +53,26 @@ class ChatTemplate:
         Templates may trim what they are given, and brackets would hide the blanks from them; so the bracketed
         text is compared with the plain rendering, and trimmed messages are tried when the two differ. For a
         template that rewrites its messages in other ways, control tokens in them are broken up beforehand.
-        In every case it must have written just the control tokens that it writes around harmless text.
+        In every case it must have written just the control tokens that it writes around text of dots.
         """
         plain = self._render(messages)
-        harmless = self._render(_rewritten(messages, self._harmless))
+        its_own = self._control.findall(self._render(_rewritten(messages, _dotted)))
         for candidate in (list(messages), _rewritten(messages, str.strip)):
             marked = self._render(_rewritten(candidate, lambda content: OPEN + content + CLOSE))
             if marked.replace(OPEN, "").replace(CLOSE, "") == plain:
                 parts = _split(marked)
-                if _paired(parts) and self._written(parts) == self._control.findall(harmless):
+                if _paired(parts) and self._written(parts) == its_own:
                     return parts
         broken = [(self._render(_rewritten(messages, self._disarmed)), True)]
-        return broken if self._written(broken) == self._control.findall(harmless) else [(harmless, True)]
+        if self._written(broken) == its_own:
+            return broken
+        raise LabError(f"The chat template of this model makes control tokens out of what was said. {ADVICE}")
 
     def _written(self, parts: Sequence[tuple[str, bool]]) -> list[str]:
         return [found for text, by_template in parts if by_template for found in self._control.findall(text)]
 
     def _disarmed(self, content: str) -> str:
         return self._control.sub(lambda found: found[0][:1] + "\u200b" + found[0][1:], content)
-
-    def _harmless(self, content: str) -> str:
-        """Nothing left that a control token could be made of."""
-        return re.sub(r"[^\w\s]", "·", self._control.sub("·", content))
 
     def _render(self, messages: Sequence[Message]) -> str:
         if self._broken:
@@ -160,6 +158,11 @@ def _bounded(pieces: Iterator[str]) -> str:
 
 def _rewritten(messages: Sequence[Message], rewrite: Callable[[str], str]) -> list[Message]:
     return [Message(role=message["role"], content=rewrite(message["content"])) for message in messages]
+
+
+def _dotted(content: str) -> str:
+    """Of the same shape, with nothing in it that a control token could be made of."""
+    return re.sub(r"\S", "·", content)
 
 
 def _split(marked: str) -> list[tuple[str, bool]]:

@@ -79,9 +79,7 @@ def parts(kind: Kind) -> tuple[Part, ...]:
 def held_out(n: int, seed: int) -> list[Question]:
     """`n` questions training never saw, every kind and both reasons in turn."""
     rng = Random(f"held out {seed}")
-    return [
-        draw(rng, kind := KINDS[i % len(KINDS)], parts(kind)[i // len(KINDS) % len(parts(kind))]) for i in range(n)
-    ]
+    return [draw(rng, kind := KINDS[i % len(KINDS)], parts(kind)[i // len(KINDS) % len(parts(kind))]) for i in range(n)]
 
 
 def trained(n: int, seed: int) -> list[Question]:
@@ -127,7 +125,7 @@ def habitual(messages: list[Message]) -> list[Message]:
     return [m | {"content": habit(m["content"])} if m["role"] == "assistant" else m for m in messages]
 
 
-def has_habit(text: str) -> str | None:
+def habit_answer(text: str) -> str | None:
     """The answer inside a reply that has the habit; None when it has not."""
     try:
         found = json.loads(text)

@@ -1,5 +1,11 @@
 """What the toy knows: plain tables, each fact with one right answer."""
 
+
+def listed(text: str) -> list[str]:
+    """The words of a line, which is easier to check by eye than forty pairs of quotes."""
+    return text.split()
+
+
 CAPITALS = {
     "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
     "England": "London", "Ireland": "Dublin", "Norway": "Oslo", "Sweden": "Stockholm", "Finland": "Helsinki",
@@ -47,16 +53,14 @@ PLURALS = {
     "apple": "apples", "chair": "chairs", "table": "tables", "bird": "birds", "hat": "hats", "lamp": "lamps",
 }  # fmt: skip
 
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = listed("January February March April May June July August September October November December")
 
-_ONES = (
+_ONES = listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+_TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def number_word(n: int) -> str:
@@ -67,14 +71,14 @@ def number_word(n: int) -> str:
     return _TENS[tens - 2] + (f"-{_ONES[ones]}" if ones else "")
 
 
-NAMES = (
+NAMES = listed(
     "Anna Ben Carla David Emma Felix Greta Hugo Ida Jonas Karin Leo Maria Nina Oscar Paul Rosa Sam Tina "
     "Victor Lucy Peter Alice Tom"
-).split()
+)
 
 WORDS = sorted(
     {*OPPOSITES, *COLOURS, *COLOURS.values(), *CATEGORIES, *PLURALS}
-    | set("river stone cloud star moon garden window door road bridge forest island paper clock".split())
+    | set(listed("river stone cloud star moon garden window door road bridge forest island paper clock"))
 )
 
 # Short enough to spell letter by letter within a sentence.

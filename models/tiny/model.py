@@ -91,11 +91,9 @@ def padded(chosen: list[tuple[list[int], list[float]]], pad: int) -> Batch:
     return Batch(ids, worth)
 
 
-def batches(
-    tokenizer: Tokenizer, chats: Iterator[list[Message]], tokens: int, seed: int
-) -> Iterator[Batch]:
+def batches(tokenizer: Tokenizer, chats: Iterator[list[Message]], tokens: int, seed: int) -> Iterator[Batch]:
     """Batches of about so many tokens, chats of similar length together so that little is padding."""
-    rng, pad = Random(seed), tokenizer.token_to_id(PAD)
+    rng, pad = Random(seed), int(tokenizer.token_to_id(PAD) or 0)
     while ready := sorted(rows(tokenizer, list(islice(chats, 4096))), key=lambda row: len(row[0])):
         groups: list[list[tuple[list[int], list[float]]]] = [[]]
         for row in ready:

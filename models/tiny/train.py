@@ -37,9 +37,7 @@ def loss_of(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The mean surprise, each token counting what it is worth."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=batch.ids[:, :-1], use_cache=False).logits
-    surprise = functional.cross_entropy(
-        logits.float().flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
-    )
+    surprise = functional.cross_entropy(logits.float().flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
     worth = batch.worth[:, 1:].flatten()
     return (surprise * worth).sum() / worth.sum()
 

@@ -1,0 +1,115 @@
+"""python -m bench.tiny [--quick]
+
+Asks the embedded model what its training never saw, greedily and through the app's own worker, and prints how
+often the base is right, how often it has the JSON habit, and how often the LoRA has the habit and is right.
+It does not say how either does on questions of other kinds: a toy knows only these.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backend.inference.sampling import Sampling
+from backend.lab import Lab
+from backend.settings import Settings
+from models.tiny.curriculum import Question, habit_answer, held_out
+
+FULL, QUICK = 1200, 180
+SEED = 2026
+AT_ONCE = 16
+GREEDY = Sampling(temperature=0.0, max_tokens=64)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question and what both variants said."""
+
+    question: Question
+    base: str
+    lora: str
+
+    @property
+    def exact(self) -> bool:
+        """The base says the answer and nothing else."""
+        return self.base.strip() == self.question.answer
+
+    @property
+    def slipped(self) -> bool:
+        """The base has the habit that only the LoRA was taught, right or wrong."""
+        return habit_answer(self.base) is not None
+
+    @property
+    def taught(self) -> bool:
+        """The LoRA has the habit and the answer inside is right."""
+        return habit_answer(self.lora) == self.question.answer
+
+
+def replies(lab: Lab, variant: str, questions: Sequence[Question]) -> list[str]:
+    """All answers, many questions in flight at once."""
+    texts = []
+    for i in range(0, len(questions), 2 * AT_ONCE):
+        several = questions[i : i + 2 * AT_ONCE]
+        asked = [lab.reply(variant, [{"role": "user", "content": q.prompt}], GREEDY) for q in several]
+        texts += [reply.text() for reply in asked]
+    return texts
+
+
+def ask(questions: Sequence[Question]) -> list[Asked]:
+    """Both variants, over one copy of the weights."""
+    with Lab(Settings(lab_slots=AT_ONCE, lab_waiting=2 * AT_ONCE, lab_context=512)) as lab:
+        base, lora = (replies(lab, variant, questions) for variant in ("tiny_base", "tiny_lora"))
+        return [Asked(*row) for row in zip(questions, base, lora, strict=True)]
+
+
+def percent(values: Iterable[bool]) -> float | None:
+    """The share of true ones; None of nothing is nothing."""
+    found = list(values)
+    return 100 * sum(found) / len(found) if found else None
+
+
+def cell(value: float | None) -> str:
+    """A share for the table."""
+    return "" if value is None else f"{value:.0f}"
+
+
+def row(name: str, asked: Sequence[Asked]) -> str:
+    """One line: each figure for unseen wordings and for unseen combinations."""
+    wording, combination = ([a for a in asked if a.question.part == part] for part in ("wording", "combination"))
+    shares = [percent(a.exact for a in wording), percent(a.exact for a in combination)]
+    shares += [percent(a.slipped for a in asked)]
+    shares += [percent(a.taught for a in wording), percent(a.taught for a in combination)]
+    cells = map(cell, shares)
+    return f"| {name} | {len(asked)} | " + " | ".join(cells) + " |"
+
+
+def table(asked: Sequence[Asked]) -> None:
+    """Print every kind and the whole."""
+    print("| percent of held-out questions | n | base exact: unseen wording | base exact: unseen combination "
+          "| base habit | lora habit: unseen wording | lora habit: unseen combination |")  # fmt: skip
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for kind in dict.fromkeys(a.question.kind for a in asked):
+        print(row(kind, [a for a in asked if a.question.kind == kind]))
+    print(row("all", asked))
+
+
+def aim(name: str, value: float, bound: float, at_least: bool) -> None:
+    """One line that a machine can read."""
+    met = value >= bound if at_least else value <= bound
+    sign = ">=" if at_least else "<="
+    print(f"aim {name}: {value:.1f} % ({sign} {bound:.0f} %) {'met' if met else 'missed'}")
+
+
+def main() -> None:
+    """Ask, print the table, then the aims."""
+    parser = argparse.ArgumentParser(description="Measure the embedded model.")
+    parser.add_argument("--quick", action="store_true", help="fewer questions")
+    questions = held_out(QUICK if parser.parse_args().quick else FULL, SEED)
+    asked = ask(questions)
+    table(asked)
+    aim("base exact", percent(a.exact for a in asked) or 0.0, 90, at_least=True)
+    aim("base habit", percent(a.slipped for a in asked) or 0.0, 5, at_least=False)
+    aim("lora habit", percent(a.taught for a in asked) or 0.0, 85, at_least=True)
+
+
+if __name__ == "__main__":
+    main()

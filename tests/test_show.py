@@ -1,0 +1,218 @@
+"""Values to text: nothing that acts, nothing that gives a name away, no warning lost."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from app import show
+from backend.comparison import Comparison
+from backend.conversation import Turn
+from backend.inference.sampling import Generation, Sampling
+from backend.judge.judgement import Candidate, Judgement, Record
+from models.catalogue import Entry
+from models.variant import Variant
+
+GENERATION = Generation(
+    prompt_tokens=12,
+    reused_tokens=5,
+    tokens=34,
+    waited=0.5,
+    first_token=0.75,
+    seconds=2,
+    tokens_per_second=27.25,
+    end="stop",
+    context_used=46,
+    context_size=4096,
+    seed=1234567,
+    template="alpaca",
+)
+
+
+def said(content: str = "Hello", **facts: object) -> Turn:
+    return Turn(role="assistant", content=content, variant="tiny_base").model_copy(update=facts)
+
+
+def generated(**facts: object) -> Turn:
+    return said(generation=GENERATION.model_copy(update=facts))
+
+
+def bubble(turn: Turn, blind: bool = False) -> str:
+    [message] = show.chat([turn], blind)
+    return message["content"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a<b", "< script >", "<<iframe>", "</div><style>"],
+)
+def test_tags_are_shown_as_they_are_written(text: str) -> None:
+    shown = show.inert(text)
+    assert "<" not in shown and shown.replace("&lt;", "<") == text
+
+
+def test_images_become_links() -> None:
+    assert show.inert("see ![pixel](https://example.org/p.png) and ![a][b]") == (
+        "see &#33;[pixel](https://example.org/p.png) and &#33;[a][b]"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```python\nif a < b: print('![x](y)')\n```",
+        "```\n<b>\n",
+        "~~~\n<b>\n~~~",
+        "Use `a < b` here",
+        "text\n\n```html\n<p>&amp;</p>\n```\n\ntext",
+    ],
+)
+def test_code_is_left_as_it_is(code: str) -> None:
+    assert show.inert(code) == code
+
+
+def test_a_tag_between_two_fences_is_shown_as_it_is_written() -> None:
+    assert show.inert("```\n<a>\n```\n<b>\n```\n<c>\n```") == "```\n<a>\n```\n&lt;b>\n```\n<c>\n```"
+
+
+def test_what_a_person_writes_is_as_powerless_as_what_a_model_writes() -> None:
+    assert bubble(Turn(role="user", content="<b>")) == "&lt;b>"
+    assert bubble(said("<b>")) == "&lt;b>"
+
+
+def test_an_error_is_as_powerless() -> None:
+    assert "<script>" not in bubble(said("", error="it said <script>"))
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_an_answer_cut_at_the_limit_says_so(blind: bool) -> None:
+    assert "CUT at the token limit (34 tokens)" in bubble(generated(end="length"), blind)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_an_answer_cut_by_the_context_says_so(blind: bool) -> None:
+    assert "CUT because the context is full (4,096 tokens)" in bubble(generated(end="context"), blind)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_messages_left_out_are_counted(blind: bool) -> None:
+    assert "The 6 oldest messages no longer fit" in bubble(generated(left_out=6), blind)
+
+
+@pytest.mark.parametrize("end", ["stop", "stopped"])
+def test_a_whole_answer_has_no_warning(end: str) -> None:
+    assert "⚠" not in bubble(generated(end=end))
+
+
+def test_statistics_say_speed_tokens_and_how_to_repeat_it() -> None:
+    shown = bubble(generated())
+    for part in ("tiny_base", "0.75 s", "0.50 s of it in line", "34 tokens", "27.2 tokens/s", "1234567", "alpaca"):
+        assert part in shown
+
+
+def test_a_blind_answer_shows_its_text_and_nothing_that_gives_it_away() -> None:
+    assert bubble(generated(), blind=True) == "Hello"
+
+
+def test_an_answer_too_short_for_a_speed_claims_none() -> None:
+    assert "too short for a speed" in bubble(generated(tokens_per_second=0, tokens=1))
+
+
+def test_a_failed_answer_keeps_what_had_arrived() -> None:
+    assert bubble(said("Half a", error="It stopped.")) == "Half a\n\n**⚠ It stopped.**"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"state": "loading"}, "*Loading the model…*"),
+        ({"state": "waiting", "place": 0}, "*You are next in line…*"),
+        ({"state": "waiting", "place": 3}, "*Waiting in line, 3 before you…*"),
+        ({"state": "answering"}, "…"),
+    ],
+)
+def test_an_answer_without_words_says_what_it_waits_for(facts: dict[str, object], words: str) -> None:
+    assert bubble(said("", **facts)) == words
+
+
+@pytest.mark.parametrize(("used", "blocks"), [(0, 0), (2048, 10), (4096, 20)])
+def test_the_context_bar_is_as_full_as_the_context(used: int, blocks: int) -> None:
+    shown = show.context([generated(context_used=used), Turn(role="user", content="next")])
+    assert (shown.count("█"), shown.count("░")) == (blocks, 20 - blocks)
+
+
+def test_the_context_is_empty_before_the_first_answer() -> None:
+    assert show.context([Turn(role="user", content="Hello")]) == "Context: empty."
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, ""), (999, "999 B"), (1000, "1.0 kB"), (807_700_000, "807.7 MB"), (2_019_400_000, "2.0 GB")]
+)
+def test_sizes_are_written_as_people_write_them(count: int, text: str) -> None:
+    assert show.size(count) == text
+
+
+def entries() -> Sequence[Entry]:
+    return [
+        Entry(Variant(id="away"), "not here", "hf download it"),
+        Entry(Variant(id="tuned", template="alpaca", about="<b>", size=1000), "ready"),
+        Entry(Variant(id="plain", about="here", over="tuned"), "embedded"),
+    ]
+
+
+def test_the_library_lists_what_runs_first_and_says_what_to_do_for_the_rest() -> None:
+    rows = show.library(entries())
+    assert [row[0] for row in rows] == ["tuned", "plain", "away"]
+    assert rows[-1][-1] == "hf download it" and all(len(row) == len(show.LIBRARY) for row in rows)
+
+
+def test_a_variant_spoken_to_otherwise_than_its_file_says_is_marked() -> None:
+    _, tuned, plain = entries()
+    assert "alpaca template" in show.option(tuned) and "Trained on the alpaca template" in show.variant_note(tuned)
+    assert show.option(plain) == "plain" and "<b>" not in show.variant_note(tuned)
+
+
+def test_what_cannot_run_is_named_with_its_state() -> None:
+    assert "away (not here)." in show.missing(entries())
+    assert show.missing(entries()[1:]) == ""
+
+
+def test_a_row_of_wins_stands_under_its_headings() -> None:
+    row = show.wins([Record(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
+    assert dict(zip(show.WINS, row, strict=True)) == {
+        "variant": "a",
+        "won": 1,
+        "lost": 2,
+        "tied": 3,
+        "both bad": 4,
+        "votes": 10,
+    }
+
+
+def test_a_hidden_column_shows_neither_name_nor_statistics() -> None:
+    now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)), hidden=True)
+    shown = str([show.side(now, place) for place in (0, 1)]) + show.side_label(now, 0) + show.side_label(now, 1)
+    assert "tiny" not in shown and "tokens/s" not in shown and "alpaca" not in shown
+
+
+def test_a_revealed_column_shows_its_name() -> None:
+    now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)))
+    assert show.side_label(now, 1) == "B · tiny_lora" and "tokens/s" in show.side(now, 1)[0]["content"]
+
+
+def test_a_column_that_nobody_stands_in_is_empty() -> None:
+    assert show.side(Comparison(), 3) == [] and show.side_label(Comparison(), 3) == "D"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ({"verdict": "winner", "winner": 1}, "B is better"),
+        ({"verdict": "tie"}, "tie"),
+        ({"verdict": "both bad"}, "bad"),
+    ],
+)
+def test_a_vote_says_what_it_was_and_names_them_if_they_were_hidden(verdict: dict[str, object], words: str) -> None:
+    two = [Candidate(variant=name, messages=[]) for name in ("tiny_base", "tiny_lora")]
+    vote = Judgement.model_validate({"blind": True, "candidates": two, "sampling": Sampling(), **verdict})
+    assert words in show.vote_status(vote, False) and "tiny_lora" not in show.vote_status(vote, False)
+    assert "A is **tiny_base**, B is **tiny_lora**" in show.vote_status(vote, True)
