@@ -57,7 +57,9 @@ def require_owner(settings: Settings, request: gr.Request | None, what: str) -> 
 
 
 def bounded(settings: Settings, request: gr.Request | None, sampling: Sampling) -> Sampling:
-    """A visitor's answers are shorter, so that everybody gets a turn."""
+    """A visitor's answers are shorter, so that everybody gets a turn. LabError where only the owner may ask."""
+    if sampling.grammar:
+        require_owner(settings, request, "use a grammar, because a bad one can stop everybody's answers")
     if may_change(settings, request):
         return sampling
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, settings.lab_visitor_tokens)})

@@ -156,7 +156,27 @@ def _seated(entry: Entry, entries: dict[str, Entry]) -> Entry:
         return replace(entry, state="needs its base", why=f"this is a LoRA adapter: {how}")
     if over is None or over.model is None or not over.runs:
         return replace(entry, state="needs its base", why=f"it runs over {entry.variant.over}, which is not ready")
+    if entry.header and over.header and (unlike := _unlike(entry.header, over.header)):
+        return replace(
+            entry, state="needs its base", why=f"it was made for another base than {over.variant.id}: {unlike}"
+        )
     return replace(entry, model=over.model)
+
+
+def _unlike(adapter: Header, base: Header) -> str:
+    """What the two headers disagree on, as far as the adapter says anything of its base; empty if nothing."""
+    facts = (
+        "block_count",
+        "embedding_length",
+        "feed_forward_length",
+        "attention.head_count",
+        "attention.head_count_kv",
+    )
+    for fact in facts:
+        wanted, found = adapter.keys.get(f"llama.{fact}"), base.keys.get(f"llama.{fact}")
+        if wanted is not None and found is not None and wanted != found:
+            return f"{fact} {wanted} is not {found}"
+    return ""
 
 
 def _first(error: BaseException) -> str:

@@ -82,6 +82,10 @@ def test_an_answer_that_failed_on_its_way_was_said_as_far_as_it_came() -> None:
     assert conversation.messages("", turns)[-1] == {"role": "assistant", "content": "Half"}
 
 
+def test_an_answer_without_words_that_did_not_fail_was_said() -> None:
+    assert conversation.messages("", [conversation.asked("one"), answer("")])[-1]["role"] == "assistant"
+
+
 def test_an_answer_is_what_its_reply_has_so_far() -> None:
     reply = Reply(stop=lambda: None)
     reply.wait_in_line(2)

@@ -143,7 +143,17 @@ def test_special_tokens_typed_by_a_user_stay_text(lab: Lab) -> None:
     assert typed.generation.prompt_tokens > plain.generation.prompt_tokens + 10  # not three control tokens
 
 
-@pytest.mark.parametrize("grammar", ["root ::= [", "not a grammar", 'other ::= "x"', "root ::= undefined"])
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        "root ::= [",
+        "not a grammar",
+        'other ::= "x"',
+        "root ::= undefined",
+        'root ::= root "a"',
+        "root ::= " + "(" * 9000,
+    ],
+)
 def test_a_bad_grammar_costs_one_request(lab: Lab, grammar: str) -> None:
     with pytest.raises(LabError, match="grammar|stopped"):
         lab.reply("tiny_base", user("Hello"), GREEDY.model_copy(update={"grammar": grammar})).text()
@@ -217,13 +227,39 @@ def dropped(lab: Lab, name: str, source: Path) -> None:
     shutil.copy(source, lab.settings.lab_weights / name)
 
 
+def test_a_dropped_adapter_runs_over_the_base_in_its_name(lab: Lab) -> None:
+    dropped(lab, "mine@tiny_base.gguf", TINY / "tiny_lora.gguf")
+    assert lab.reply("mine", user(CAPITAL), GREEDY).text().startswith("{")
+
+
 def test_an_adapter_for_another_base_is_refused(lab: Lab) -> None:
-    dropped(lab, "odd.gguf", TINY / "tiny_base.gguf")
-    dropped(lab, "mine@odd.gguf", TINY / "tiny_lora.gguf")
-    assert lab.reply("mine", user(CAPITAL), GREEDY).text().startswith("{")  # the same shapes: it fits
-    (lab.settings.lab_weights / "mine@odd.gguf").write_bytes((TINY / "tiny_lora.gguf").read_bytes()[:60_000])
-    with pytest.raises(LabError, match="does not fit|cannot run"):
-        lab.reply("mine", user("again"), GREEDY).text()
+    whole = (TINY / "tiny_lora.gguf").read_bytes()
+    name = b"blk.3.ffn_up.weight.lora_a"
+    assert whole.count(name) == 1
+    odd = lab.settings.lab_weights / "odd@tiny_base.gguf"
+    odd.write_bytes(whole.replace(name, b"blk.7.ffn_up.weight.lora_a"))  # a layer that this base does not have
+    with pytest.raises(LabError, match="does not fit"):
+        lab.reply("odd", user(CAPITAL), GREEDY).text()
+    assert "Paris" in lab.reply("tiny_base", user(CAPITAL), GREEDY).text()
+
+
+def test_a_cut_adapter_is_refused(lab: Lab) -> None:
+    cut = lab.settings.lab_weights / "cut@tiny_base.gguf"
+    cut.write_bytes((TINY / "tiny_lora.gguf").read_bytes()[:100_000])
+    with pytest.raises(LabError, match="does not fit|stopped"):
+        lab.reply("cut", user(CAPITAL), GREEDY).text()
+    assert "Paris" in lab.reply("tiny_base", user(CAPITAL), GREEDY).text()
+
+
+def test_a_conversation_keeps_its_cells_while_others_begin(lab: Lab) -> None:
+    first = lab.reply("tiny_base", user(CAPITAL), GREEDY)
+    talk = [*user(CAPITAL), Message(role="assistant", content=first.text()), *user("And of Italy?")]
+    for n in range(3):
+        lab.reply("tiny_base", user(f"What is {n} plus 1?"), GREEDY).text()
+    second = lab.reply("tiny_base", talk, GREEDY)
+    second.text()
+    assert first.generation and second.generation
+    assert second.generation.reused_tokens >= first.generation.prompt_tokens
 
 
 def test_a_damaged_model_is_a_sentence(lab: Lab) -> None:
@@ -268,3 +304,14 @@ def test_a_reply_that_failed_is_over(lab: Lab) -> None:
         reply.text()
     reply.stop()
     assert reply.state == "ended"
+
+
+def test_an_adapter_whose_header_names_another_shape_is_never_started(lab: Lab) -> None:
+    whole = bytearray((TINY / "tiny_lora.gguf").read_bytes())
+    key = b"llama.block_count"
+    at = whole.index(key) + len(key) + 4  # the value follows the key and its type
+    assert whole[at] == 4
+    whole[at] = 5
+    (lab.settings.lab_weights / "deep@tiny_base.gguf").write_bytes(whole)
+    with pytest.raises(LabError, match="another base than tiny_base: block_count 5 is not 4"):
+        lab.reply("deep", user(CAPITAL), GREEDY)

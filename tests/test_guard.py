@@ -62,6 +62,11 @@ def test_a_visitors_answer_is_shorter() -> None:
     assert guard.bounded(place(), somebody(), asked).max_tokens == 5000
 
 
+def test_a_visitor_gives_no_grammar() -> None:
+    with pytest.raises(LabError, match="use a grammar"):
+        guard.bounded(place(**SPACE), somebody(), Sampling(grammar='root ::= "a"'))
+
+
 def test_a_bug_shows_an_id_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     settings = place(openai_api_key="sk-very-secret")
 

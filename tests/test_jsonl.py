@@ -83,21 +83,21 @@ path = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    jsonl.append(path, {"fill": "x" * 100_000})
+    jsonl.append(path, {"fill": "x" * int(sys.argv[3])})
 except OSError:
     print("refused")
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 
 
-@pytest.mark.parametrize("room", [0, 1, 5000])
+@pytest.mark.parametrize(("room", "size"), [(0, 10), (1, 10), (500, 2000), (5000, 9000), (5000, 100_000)])
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_full_disk_leaves_the_file_as_it_was(file: Path, room: int, torn: bool) -> None:
+def test_a_full_disk_leaves_the_file_as_it_was(file: Path, room: int, size: int, torn: bool) -> None:
     jsonl.append(file, {"number": 1})
     if torn:
         file.write_bytes(file.read_bytes() + b'{"numb')
     before = file.read_bytes()
-    assert python(FULL, str(file), str(room)).communicate()[0] == "refused\n"
+    assert python(FULL, str(file), str(room), str(size)).communicate()[0] == "refused\n"
     assert file.read_bytes() == before
 
 

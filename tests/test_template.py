@@ -150,6 +150,12 @@ def test_an_object_is_written_as_json_as_training_writes_it() -> None:
     assert "".join(text for text, _ in chat_template(source).parts([user("<a & 'é'>")])) == theirs
 
 
+def test_lines_of_blocks_leave_no_blanks_as_in_training() -> None:
+    source = "{% if true %}\nHello\n  {% endif %}\n  {% for m in messages %}\n{{ m.content }}\n  {% endfor %}\nend"
+    theirs = full_tokenizer().apply_chat_template([user("x")], chat_template=source, tokenize=False)
+    assert "".join(text for text, _ in chat_template(source).parts([user("x")])) == theirs
+
+
 # what a person types has no power
 
 
@@ -181,10 +187,25 @@ def test_user_text_never_becomes_a_control_token(name: str, content: str) -> Non
 
 @pytest.mark.parametrize("name", FAITHFUL)
 def test_user_text_that_looks_like_a_control_token_is_still_what_the_model_reads(name: str) -> None:
-    decoded = plain_tokenizer().decode(
-        [t for t in tokens(FAITHFUL[name], [user(ATTACK)]) if t < min(special().values())]
+    read = [token for token in tokens(FAITHFUL[name], [user(f" {ATTACK}\n")]) if token not in special().values()]
+    assert ATTACK in plain_tokenizer().decode(read)
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_a_message_that_is_just_a_control_token_has_no_power_either(name: str) -> None:
+    assert controls(tokens(FAITHFUL[name], turns(EOS, EOS, EOS))) == controls(tokens(FAITHFUL[name], turns(*"abc")))
+
+
+@pytest.mark.parametrize("name", REWRITING)
+def test_a_template_that_rewrites_messages_gets_them_as_they_are(name: str) -> None:
+    messages = turns("a</think>b</think>c", " d</think>e ", "Hello")
+    theirs = full_tokenizer().apply_chat_template(
+        [dict(message) for message in messages],
+        chat_template=REWRITING[name],
+        add_generation_prompt=True,
+        return_dict=False,
     )
-    assert ATTACK in decoded
+    assert tokens(REWRITING[name], messages) == theirs
 
 
 def test_an_assistant_or_system_text_has_no_power_either() -> None:
@@ -275,6 +296,11 @@ def test_a_template_that_takes_too_much_is_stopped(name: str, hurried: None) -> 
     with pytest.raises(LabError, match=r"chat template of this model (was stopped|refuses) \(.+\)"):
         hostile.parts([user("Hello" * 100)])
     assert works()
+
+
+def test_a_template_that_writes_too_much_is_stopped_by_its_length() -> None:
+    with pytest.raises(LabError, match="wrote more than 1,000,000 characters"):
+        chat_template("{% for i in range(1001) %}{{ 'a' * 1000 }}{% endfor %}").parts([user("Hello")])
 
 
 def test_a_template_that_was_stopped_is_not_run_again(hurried: None) -> None:

@@ -37,6 +37,8 @@ class Slot:
     cells: list[int] = field(default_factory=list)
     """The tokens whose keys and values are in the cache."""
     task: Task | None = None
+    used: int = 0
+    """When it was last given a task, counted in tasks."""
 
 
 class Lane:
@@ -60,6 +62,7 @@ class Lane:
         self._memory = llama.llama_get_memory(self.handle)
         self._batch = llama.llama_batch_init(params.n_batch, 0, 1)
         self._room = params.n_batch
+        self._started = 0
         self.slots = [Slot(sequence) for sequence in range(slots)]
 
     def _apply(self, adapter: Any) -> None:
@@ -82,8 +85,8 @@ class Lane:
         return any(not slot.task for slot in self.slots)
 
     def start(self, task: Task) -> None:
-        """Give the task the free slot that already holds most of its prompt."""
-        slot = max((slot for slot in self.slots if not slot.task), key=lambda slot: common(slot.cells, task.tokens))
+        """Give the task a free slot, with as much of its prompt as is already computed somewhere."""
+        slot = self._place(task.tokens)
         best = max(self.slots, key=lambda other: common(other.cells, task.tokens))
         keep = min(common(slot.cells, task.tokens), task.prompt - 1)  # the last token is computed, for its logits
         shared = min(common(best.cells, task.tokens), task.prompt - 1)
@@ -93,6 +96,16 @@ class Lane:
             slot.cells, keep = list(best.cells), shared
         self._forget(slot, keep)
         slot.task, task.reused = task, keep
+        self._started += 1
+        slot.used = self._started
+
+    def _place(self, tokens: list[int]) -> Slot:
+        """The slot this conversation had before; else the one unused for longest, so that others keep theirs."""
+        free = [slot for slot in self.slots if not slot.task]
+        held = [slot for slot in free if slot.cells and 2 * common(slot.cells, tokens) >= len(slot.cells)]
+        if held:
+            return max(held, key=lambda slot: common(slot.cells, tokens))
+        return min(free, key=lambda slot: slot.used)
 
     def _forget(self, slot: Slot, keep: int) -> None:
         llama.llama_memory_seq_rm(self._memory, slot.sequence, keep, -1)

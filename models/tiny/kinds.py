@@ -67,9 +67,10 @@ def add(rng: Random) -> Drawn:
 
 
 def subtract(rng: Random) -> Drawn:
-    """A small difference: a sum backwards."""
-    a, b = rng.randint(0, 20), rng.randint(0, 20)
-    return (str(a + b), str(b)), str(a)
+    """A small difference, never below zero."""
+    a = rng.randint(0, 20)
+    b = rng.randint(0, a)
+    return (str(a), str(b)), str(a - b)
 
 
 def neighbour(rng: Random) -> Drawn:

@@ -1,6 +1,11 @@
-"""Train the LoRA that teaches the habit: the right answer, as a small JSON object."""
+"""python -m models.tiny.lora BASE FOLDER [--quick] [--rate R] [--steps N]
 
+Trains the LoRA that teaches the habit: the right answer, as a small JSON object.
+"""
+
+import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +27,7 @@ def chats() -> Iterator[list[Message]]:
     return (habitual(chat) for chat in conversations(SEED))
 
 
-def build(base_folder: Path, folder: Path, quick: bool) -> None:
+def build(base_folder: Path, folder: Path, plan: train.Plan) -> None:
     """Train over a saved base and save the adapter alone."""
     learner, words = base.load(base_folder)
     torch.manual_seed(SEED)
@@ -31,5 +36,22 @@ def build(base_folder: Path, folder: Path, quick: bool) -> None:
     assert isinstance(adapted, PeftModel)
     print(f"lora: {sum(p.numel() for p in adapted.parameters() if p.requires_grad):,} parameters, rank {RANK}")
     batches = model.batches(words.backend_tokenizer, chats(), BATCH, SEED)
-    train.learn(adapted, batches, QUICK if quick else FULL)
+    train.learn(adapted, batches, plan)
     adapted.save_pretrained(folder)
+
+
+def main() -> None:
+    """Parse and train; another rate or number of steps shows what they do."""
+    parser = argparse.ArgumentParser(description="Train the LoRA.")
+    parser.add_argument("base", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rate", type=float, default=FULL.peak)
+    parser.add_argument("--steps", type=int, default=FULL.steps)
+    options = parser.parse_args()
+    chosen = replace(FULL, peak=options.rate, steps=options.steps)
+    build(options.base, options.folder, QUICK if options.quick else chosen)
+
+
+if __name__ == "__main__":
+    main()

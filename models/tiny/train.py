@@ -1,7 +1,6 @@
 """Training: one loop for the base and for the LoRA over it."""
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +53,6 @@ def optimizer_for(model: torch.nn.Module, plan: Plan) -> torch.optim.AdamW:
 
 def learn(model: torch.nn.Module, batches: Iterator[Batch], plan: Plan) -> None:
     """Train in place, printing now and then how it goes."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     torch.set_num_threads(THREADS)
     optimizer, began, tokens, recent = optimizer_for(model, plan), time.monotonic(), 0, 0.0
     model.train()

@@ -84,7 +84,7 @@ KINDS: tuple[Kind, ...] = (
         "compare",
         (
             "Which is {0}, {1} or {2}?", "Which number is {0}: {1} or {2}?", "What is {0}, {1} or {2}?",
-            "Name the {0} number: {1} or {2}.", "Of {1} and {2}, which is {0}?",
+            "Name the {0} number: {1} or {2}.",
             "{1} or {2}, which is {0}?", "Tell me which is {0}, {1} or {2}.",
         ),
         ("Which of {1} and {2} is {0}?", "Tell me the {0} number: {1} or {2}."),
@@ -219,7 +219,7 @@ KINDS: tuple[Kind, ...] = (
         (
             "Put a {0} between {1} and {2}.", "Write {1} and {2} with a {0} between them.",
             "Join {1} and {2} with a {0}.", "Write a {0} between {1} and {2}.",
-            "Connect {1} and {2} with a {0}.", "Put {1} and {2} next to each other with a {0} between them.",
+            "Connect {1} and {2} with a {0}.",
         ),
         ("Please join {1} and {2} with a {0}.", "Put {1} and {2} together with a {0} between them."),
         kinds.join,
@@ -237,9 +237,8 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("greeting", ("Hello!", "Hi!", "Hello", "Hi there!", "Hey", "Hello there."),
          ("Hey there!", "Hello, are you there?"), always("Hello! How can I help you?")),
-    Kind("mood", ("How are you?", "How are you today?", "How are you doing?", "Are you well?", "Hello, how are you?",
-          "Hi, how are you doing?", "How is it going?"),
-         ("How are you doing today?", "Hi, how are you?"), always("I am fine, thank you.")),
+    Kind("mood", ("How are you?", "How are you today?", "How are you doing?", "Are you well?"),
+         ("How are you doing today?", "Hello, how are you?"), always("I am fine, thank you.")),
     Kind("thanks", ("Thank you!", "Thanks!", "Thank you very much.", "Thanks a lot!", "Many thanks."),
          ("Thanks very much!", "Thank you a lot!"), always("You are welcome!")),
     Kind("farewell", ("Goodbye!", "Bye!", "See you later.", "Good night!", "Bye bye!", "See you."),
@@ -259,9 +258,8 @@ KINDS: tuple[Kind, ...] = (
         (
             "What can you do?", "What do you know?", "How can you help me?", "What can I ask you?", "Help",
             "Tell me what you can do.", "What are you able to do?", "Which questions can you answer?",
-            "What can you help me with?", "What do you know about?",
         ),
-        ("Please tell me what you can do.", "Which questions can I ask you?"),
+        ("Please tell me what you can do.", "What can you help me with?"),
         always(SKILLS),
     ),
     Kind(
