@@ -1,6 +1,7 @@
 """python app.py: settings, lab, page, launch; the engines are closed on the way out."""
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -13,13 +14,18 @@ from backend.settings import Settings
 
 def main() -> None:
     settings = Settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the engines are closed then, too
     with Lab(settings) as lab:
         page = create_ui(lab)
-        print(f"PEFT Lab: open http://{settings.lab_host}:{settings.port} (Ctrl-C ends it)", flush=True)
         try:
             serve(page, settings)
-        except OSError as error:
-            sys.exit(f"PEFT Lab could not start: {error} Choose another port: PORT=7861 python app.py")
+        except OSError:
+            sys.exit(
+                f"Port {settings.port} of {settings.lab_host} cannot be used: another program has it, or it is not "
+                f"yours to take. Choose another one: PORT={settings.port + 1} make run"
+            )
+        print(f"PEFT Lab is open at http://{settings.lab_host}:{settings.port} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
 
 
 if __name__ == "__main__":

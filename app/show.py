@@ -11,14 +11,43 @@ from backend.judge.judgement import Judgement, Record
 from models.catalogue import Entry
 
 LETTERS = "ABCD"
-_CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
+_OPENS = re.compile(r"(`{3,}|~{3,})[^`]*$")
+_CLOSES = re.compile(r"\s*(?:`{3,}|~{3,})")
+_SPANS = re.compile(r"(`[^`]+`)")
 
 
 def inert(text: str) -> str:
-    """Markdown that cannot act: outside code, tags are shown as they are written and images become links."""
-    parts = _CODE.split(text)
-    parts[::2] = [part.replace("<", "&lt;").replace("![", "&#33;[") for part in parts[::2]]
-    return "".join(parts)
+    """Markdown that cannot act: outside code, tags are shown as they are written and images become links.
+
+    Only what is code beyond doubt is left alone: fences that begin a line, and backticks that pair on every line of
+    their paragraph. Taking too little for code shows an `&lt;`; taking too much would let a tag through.
+    """
+    done: list[str] = []
+    paragraph: list[str] = []
+    inside = False
+    for line in text.split("\n"):
+        if not inside and line.strip() and not _OPENS.match(line):
+            paragraph.append(line)
+            continue
+        done += _disarmed(paragraph)
+        paragraph = []
+        opens = not inside and bool(_OPENS.match(line))
+        done.append(line if opens or (inside and not _CLOSES.match(line)) else _escape(line))
+        inside = opens or (inside and not _CLOSES.match(line))
+    return "\n".join(done + _disarmed(paragraph))
+
+
+def _disarmed(paragraph: list[str]) -> list[str]:
+    """Its lines, escaped outside inline code, if it can be told where that is."""
+    told = all("\\" not in line and "``" not in line and line.count("`") % 2 == 0 for line in paragraph)
+    if not told:
+        return [_escape(line) for line in paragraph]
+    parted = [_SPANS.split(line) for line in paragraph]
+    return ["".join(part if n % 2 else _escape(part) for n, part in enumerate(parts)) for parts in parted]
+
+
+def _escape(text: str) -> str:
+    return text.replace("<", "&lt;").replace("![", "&#33;[")
 
 
 def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
@@ -33,7 +62,7 @@ def _bubble(turn: Turn, blind: bool) -> str:
     if turn.state in ("loading", "waiting") and not turn.content:
         lines.append(f"*{waiting(turn)}*")
     if turn.error:
-        lines.append(f"**⚠ {inert(turn.error)}**")
+        lines.append(f"**⚠ {'This answer failed; why is told with the names.' if blind else inert(turn.error)}**")
     if turn.generation:
         lines += warnings(turn.generation)
         lines += [] if blind else [f"<sub>{turn.variant} · {statistics(turn.generation)}</sub>"]

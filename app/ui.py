@@ -29,12 +29,12 @@ def create_ui(lab: Lab) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, settings: Settings, block: bool = True) -> str:
-    """Launch the page and return its address. Telemetry, sharing, monitoring and the run history stay off."""
-    _, address, _ = page.launch(
+def serve(page: gr.Blocks, settings: Settings) -> None:
+    """Launch the page and return. Telemetry, sharing, monitoring and the run history stay off. OSError: no port."""
+    page.launch(
         server_name=settings.lab_host,
         server_port=settings.port,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         quiet=True,
         share=False,
         show_error=False,
@@ -48,4 +48,3 @@ def serve(page: gr.Blocks, settings: Settings, block: bool = True) -> str:
         app_kwargs={"middleware": [Middleware(Doorman, settings=settings)]},
         theme=gr.themes.Soft(),
     )
-    return str(address)

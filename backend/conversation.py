@@ -49,9 +49,15 @@ def failed(variant: str, error: str) -> Turn:
 
 
 def messages(system: str, turns: Sequence[Turn]) -> list[Message]:
-    """What the model is given. An answer that failed before its first word was never said."""
-    head = [Message(role="system", content=plain(system))] if system.strip() else []
-    return head + [Message(role=turn.role, content=turn.content) for turn in turns if turn.content or not turn.error]
+    """What the model is given. A question whose answer failed before its first word was never asked: some
+    templates refuse two questions in a row."""
+    said = [Message(role="system", content=plain(system))] if system.strip() else []
+    for turn in turns:
+        if turn.error and not turn.content:
+            said.pop()
+        else:
+            said.append(Message(role=turn.role, content=turn.content))
+    return said
 
 
 def before(turns: Sequence[Turn], index: int) -> tuple[list[Turn], str]:

@@ -76,7 +76,7 @@ def _registered(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
 
 
 def _dropped(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
-    for path in sorted(weights.glob("*.gguf")):
+    for path in sorted(path for path in weights.glob("*") if path.suffix.lower() == ".gguf"):
         if not _unicode(path.name):
             yield _unreadable(path.stem, "the name of this file is not Unicode, so it cannot be shown. Rename it"), None
             continue

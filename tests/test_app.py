@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import App
+from conftest import App, start_app
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
@@ -268,3 +268,21 @@ def test_a_dropped_file_is_a_variant_after_a_refresh(app: App, visitor: Visitor)
     assert rows["mine"][1] == "ready"
     visitor.client.predict("tiny_base", api_name="/chat_refresh")
     assert "Paris" in visitor.said(visitor.chat(CAPITAL, "mine"))[1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_app(tmp_path: Path, how: signal.Signals) -> None:
+    app = start_app(tmp_path)
+    visitor = Visitor(app)
+    job = visitor.chat("Hello", **ENDLESS)
+    until(lambda: len(job.outputs()) > 2)
+    workers = app.children()
+    assert any("inference.llama" in name for name in workers)
+    app.process.send_signal(how)
+    app.process.wait(20)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()))
+
+
+def test_a_taken_port_is_a_sentence(app: App, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="another program has it"):
+        start_app(tmp_path, PORT=app.url.rsplit(":", 1)[1])

@@ -72,9 +72,9 @@ def test_a_blank_system_prompt_is_not_said() -> None:
     assert conversation.messages(" \n", TURNS[:1]) == [{"role": "user", "content": "one"}]
 
 
-def test_an_answer_that_failed_before_its_first_word_was_never_said() -> None:
-    turns = [conversation.asked("one"), conversation.failed("tiny", "It stopped.")]
-    assert [message["role"] for message in conversation.messages("", turns)] == ["user"]
+def test_a_question_whose_answer_failed_before_its_first_word_was_never_asked() -> None:
+    turns = [conversation.asked("one"), conversation.failed("tiny", "It stopped."), conversation.asked("two")]
+    assert conversation.messages("", turns) == [{"role": "user", "content": "two"}]
 
 
 def test_an_answer_that_failed_on_its_way_was_said_as_far_as_it_came() -> None:

@@ -173,7 +173,7 @@ def test_a_killed_worker_ends_its_answer_and_comes_back(lab: Lab) -> None:
     os.kill(first, signal.SIGKILL)
     with pytest.raises(LabError, match="signal 9"):
         reply.text()
-    assert reply.so_far.startswith("la")
+    assert reply.so_far.startswith("l")
     assert "Paris" in lab.reply("tiny_base", user(CAPITAL), GREEDY).text()
     assert lab.worker_pid("tiny_base") != first
 
@@ -315,3 +315,22 @@ def test_an_adapter_whose_header_names_another_shape_is_never_started(lab: Lab) 
     (lab.settings.lab_weights / "deep@tiny_base.gguf").write_bytes(whole)
     with pytest.raises(LabError, match="another base than tiny_base: block_count 5 is not 4"):
         lab.reply("deep", user(CAPITAL), GREEDY)
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+GLUT = "{{ 'a' * 10000000000 }}{{ messages }}"
+
+
+@pytest.mark.parametrize("template", [LOOP, GLUT])
+def test_a_hostile_template_in_a_file_costs_its_own_requests_only(lab: Lab, template: str) -> None:
+    whole = (TINY / "tiny_base.gguf").read_bytes()
+    own = (TINY / "base" / "chat_template.jinja").read_bytes()
+    assert whole.count(own) == 1
+    hostile = template.encode() + b" " * (len(own) - len(template))
+    assert len(hostile) == len(own)
+    (lab.settings.lab_weights / "hostile.gguf").write_bytes(whole.replace(own, hostile))
+    for _ in range(2):
+        with pytest.raises(LabError, match="chat template of this model"):
+            lab.reply("hostile", user(CAPITAL), GREEDY).text()
+    assert lab.worker_pid("hostile")  # it did not take the process with it
+    assert "Paris" in lab.reply("tiny_base", user(CAPITAL), GREEDY).text()

@@ -50,6 +50,29 @@ def test_tags_are_shown_as_they_are_written(text: str) -> None:
     assert "<" not in shown and shown.replace("&lt;", "<") == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello ``` <img src=x> ```",
+        "a ~~~ <b>",
+        "\\`<b>\\`",
+        "a ` b\n`<b>`",
+        "> ```\nout <b>",
+        "- ```\n\n<b>",
+        "```\ncode\n   ```\n<b>",
+        "``a` <b> `c``",
+        "``` info`\n<b>",
+    ],
+)
+def test_what_only_looks_like_code_is_not_spared(text: str) -> None:
+    assert "<" not in show.inert(text)
+
+
+def test_a_blind_failure_names_nobody() -> None:
+    turn = said(content="", error="The process that runs tiny_base stopped.")
+    assert "tiny_base" in bubble(turn) and "tiny_base" not in bubble(turn, blind=True)
+
+
 def test_images_become_links() -> None:
     assert show.inert("see ![pixel](https://example.org/p.png) and ![a][b]") == (
         "see &#33;[pixel](https://example.org/p.png) and &#33;[a][b]"

@@ -1,7 +1,6 @@
 """From messages to tokens: as training does it, whatever a person types and whatever a template tries."""
 
 import mmap
-import re
 import resource
 import signal
 import subprocess
@@ -328,14 +327,9 @@ def test_a_template_that_fails_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_template_that_cannot_be_read_says_so(name: str, hurried: None) -> None:
-    with pytest.raises(LabError, match=r"chat template of this model cannot be read \(.+\)"):
+    with pytest.raises(LabError, match=r"chat template of this model cannot be read \(.+\)\. Choose another variant"):
         chat_template(UNREADABLE[name])
     assert works()
-
-
-def test_the_end_of_a_refusal_says_what_to_do() -> None:
-    with pytest.raises(LabError, match=re.escape(template.ADVICE)):
-        chat_template("{% if %}")
 
 
 UNINTERRUPTIBLE = """

@@ -7,6 +7,7 @@ lane compute one step, and sends what came of it. Requests that find no free slo
 import argparse
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,9 @@ from backend.inference.model import Model
 from backend.inference.sampling import End, Generation
 from backend.inference.template import ChatTemplate, encode
 from backend.inference.wire import END, Wire
+from backend.messages import Message
 
+PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
 LANES = 4  # contexts kept; an idle one leaves when a fifth adapter is asked for
 
 
@@ -126,12 +129,14 @@ class Worker:
     def begin(self, request: Request, lane: Lane) -> None:
         body = request.body
         template = self.template(body["template"])
-        tokens, request.left_out = fit(
-            body["messages"],
-            lambda some: encode(template.parts(some), self.model.control, self.model.special, self.model.words),
-            self.context,
-            body["sampling"]["max_tokens"],
-        )
+        deadline = time.monotonic() + PATIENCE
+
+        def tokens_of(some: Sequence[Message]) -> list[int]:
+            if time.monotonic() > deadline:
+                raise LabError("The chat template of this model is too slow for this conversation. Start a new one.")
+            return encode(template.parts(some), self.model.control, self.model.special, self.model.words)
+
+        tokens, request.left_out = fit(body["messages"], tokens_of, self.context, body["sampling"]["max_tokens"])
         request.limit = min(body["sampling"]["max_tokens"], self.context - len(tokens))
         request.answer = Answer(body["stops"])
         request.task = Task(request.id, tokens, len(tokens), self.model.sampler(body["sampling"]))
