@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.numpy import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from backend.errors import LabError
@@ -138,6 +139,14 @@ def test_bf16_becomes_float32_without_torch_and_without_loss() -> None:
     found = tensors.to_float(values.view(torch.uint16).numpy())
     np.testing.assert_array_equal(found, values.float().numpy())
     np.testing.assert_array_equal(tensors.to_type(found, "BF16"), values.view(torch.uint16).numpy())
+
+
+def test_a_weight_too_large_for_f16_is_refused(tmp_path: Path) -> None:
+    save_file({"x": np.array([[1.0, 70000.0]], np.float32)}, tmp_path / "x.safetensors")
+    tensor = tensors.tensors_in(tmp_path / "x.safetensors")["x"]
+    with pytest.raises(LabError, match="bf16"):
+        tensors.converted(tensor, "F16", base.llama.as_is)
+    assert tensors.to_float(tensors.converted(tensor, "BF16", base.llama.as_is))[0, 0] == 1
 
 
 @pytest.mark.parametrize(

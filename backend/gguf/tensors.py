@@ -134,7 +134,7 @@ def converted(tensor: Tensor, kind: str, order: Callable[[Array], Array]) -> Arr
     result: Array = np.empty(source.size, WRITTEN[kind])
     with np.errstate(over="ignore"):
         for i in range(0, flat.size, BLOCK):
-            result[i : i + BLOCK] = to_type(to_float(flat[i : i + BLOCK]), kind)
-    if kind == "F16" and not np.isfinite(result).all():
-        raise LabError("A weight does not fit into f16. Choose bf16 or f32 instead.")
+            block = result[i : i + BLOCK] = to_type(to_float(flat[i : i + BLOCK]), kind)
+            if kind == "F16" and not np.isfinite(block).all():
+                raise LabError("A weight does not fit into f16. Choose bf16 or f32 instead.")
     return result.reshape(source.shape)
