@@ -1,5 +1,6 @@
 """The Chat tab: one person, one variant."""
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,8 @@ def chat_tab(lab: Lab) -> None:
 
     def saved(system_text: str, said: list[Turn], request: gr.Request) -> list[Any]:
         """Both forms of the conversation, as files of this session."""
-        folder = Path(files.name) / (request.session_hash or "api")
+        session = hashlib.sha256((request.session_hash or "").encode()).hexdigest()  # the client chose it: no path
+        folder = Path(files.name) / session
         folder.mkdir(exist_ok=True)
         buttons = []
         for name, content in (("json", conversation.as_json), ("md", conversation.as_markdown)):
@@ -97,16 +99,19 @@ def chat_tab(lab: Lab) -> None:
         chosen, way, system_text, *values = asking
         sampled = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
         said = [*said, conversation.asked(message)]
-        with running.turn(request) as replies:
+        with running.turn(request) as now:
             try:
-                replies.append(lab.reply(chosen, conversation.messages(system_text, said), sampled, way))
+                reply = lab.reply(chosen, conversation.messages(system_text, said), sampled, way)
             except LabError as error:
                 gr.Warning(str(error))
                 yield view(said[:-1], message, system_text, request, over=True)
                 return
-            for _ in watch(replies):
-                yield view([*said, conversation.answered(chosen, replies[0])], "", system_text, request, over=False)
-            yield view([*said, conversation.answered(chosen, replies[0])], "", system_text, request, over=True)
+            now.replies.append(reply)
+            for _ in watch(now.replies):
+                if now.dropped:
+                    return
+                over = reply.state == "ended"
+                yield view([*said, conversation.answered(chosen, reply)], "", system_text, request, over)
 
     @shown
     def say(message: str, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
@@ -133,7 +138,7 @@ def chat_tab(lab: Lab) -> None:
 
     @shown
     def clear(request: gr.Request) -> tuple[Any, ...]:
-        running.stop(request)
+        running.drop(request)
         return view([], "", "", request, over=True)
 
     @shown

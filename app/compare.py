@@ -77,16 +77,18 @@ def compare_tab(lab: Lab) -> None:
     def ask(prompt: str, now: Comparison, request: gr.Request, *rest: Any) -> Iterator[list[Any]]:
         picked, (hide, speed, system_text), values = rest[:4], rest[4:7], rest[7:]
         settings = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
-        with running.turn(request) as replies:
+        with running.turn(request) as turn:
             clean([Message(role="user", content=prompt)])
             if not now.variants:
                 now = comparison.opened([name for name in picked if name != NONE], hide, now.votes)
             now = comparison.asked(now, prompt, system_text, settings)
             for group in comparison.groups(speed, len(now.variants)):
-                replies += [comparison.start(lab, now, place) for place in group]
-                for _ in watch(replies):
-                    yield view(comparison.arriving(now, replies), busy=True)
-            yield view(comparison.arriving(now, replies))
+                turn.replies += [comparison.start(lab, now, place, turn.stopped) for place in group]
+                for _ in watch(turn.replies):
+                    if turn.dropped:
+                        return
+                    yield view(comparison.arriving(now, turn.replies), busy=True)
+            yield view(comparison.arriving(now, turn.replies))
 
     def cast(choice: int | Literal["tie", "both bad"], now: Comparison, request: gr.Request) -> list[Any]:
         hidden = now.hidden
@@ -105,7 +107,7 @@ def compare_tab(lab: Lab) -> None:
 
     @shown
     def clear(now: Comparison, request: gr.Request) -> list[Any]:
-        running.stop(request)
+        running.drop(request)
         return view(Comparison(votes=now.votes))
 
     @shown

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import gradio as gr
 
@@ -10,33 +11,53 @@ from backend.errors import LabError
 from backend.inference.reply import Reply
 
 
+@dataclass(eq=False)
+class Arriving:
+    """One turn's answers, and what was asked of them meanwhile."""
+
+    replies: list[Reply] = field(default_factory=list)
+    stopped: bool = False
+    """No further answer should begin."""
+    dropped: bool = False
+    """The conversation was left: nothing more should be shown of it."""
+
+
 class Running:
     """One tab's answers. The lock protects the table, which handlers of many sessions share."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._replies: dict[str, list[Reply]] = {}
+        self._turns: dict[str, Arriving] = {}
 
     @contextmanager
-    def turn(self, request: gr.Request) -> Iterator[list[Reply]]:
-        """A list to put this turn's replies in; all are stopped on the way out, because a client may have left."""
+    def turn(self, request: gr.Request) -> Iterator[Arriving]:
+        """A turn to put replies in; all are stopped on the way out, because a client may have left."""
         session = request.session_hash or ""
-        replies: list[Reply] = []
         with self._lock:
-            if session in self._replies:
+            if session in self._turns and not self._turns[session].dropped:
                 raise LabError("An answer is still arriving here. Press Stop, or wait for its end, and send again.")
-            self._replies[session] = replies
+            self._turns[session] = mine = Arriving()
         try:
-            yield replies
+            yield mine
         finally:
-            for reply in replies:
+            for reply in mine.replies:
                 reply.stop()
             with self._lock:
-                self._replies.pop(session, None)
+                if self._turns.get(session) is mine:
+                    del self._turns[session]
 
     def stop(self, request: gr.Request) -> None:
         """Ask this session's answers to end; what has arrived is kept."""
+        self._end(request, dropped=False)
+
+    def drop(self, request: gr.Request) -> None:
+        """Ask this session's answers to end and to show nothing more."""
+        self._end(request, dropped=True)
+
+    def _end(self, request: gr.Request, dropped: bool) -> None:
         with self._lock:
-            replies = list(self._replies.get(request.session_hash or "", ()))
-        for reply in replies:
-            reply.stop()
+            turn = self._turns.get(request.session_hash or "")
+        if turn:
+            turn.stopped, turn.dropped = True, turn.dropped or dropped
+            for reply in list(turn.replies):
+                reply.stop()

@@ -56,10 +56,12 @@ def groups(pace: Pace, count: int) -> list[range]:
     return [range(count)] if pace == "together" else [range(place, place + 1) for place in range(count)]
 
 
-def start(lab: Lab, now: Comparison, place: int) -> Reply:
+def start(lab: Lab, now: Comparison, place: int, stopped: bool = False) -> Reply:
     """The answer of one contestant. Its failure is its own: the others go on."""
     messages = conversation.messages(now.system, now.turns[place])
     try:
+        if stopped:
+            raise LabError("Stopped by you before it began.")
         return lab.reply(now.variants[place], messages, now.sampling)
     except LabError as error:
         reply = Reply(stop=lambda: None)

@@ -4,11 +4,13 @@ import concurrent.futures
 import json
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import App, start_app
 from gradio_client import Client
@@ -103,6 +105,25 @@ def test_stop_keeps_the_part_and_says_who_stopped(visitor: Visitor) -> None:
     visitor.client.predict(api_name="/chat_stop")
     answer = visitor.said(job)[1]
     assert answer.startswith("la la") and "stopped by you" in answer
+
+
+def test_a_new_chat_is_not_filled_by_the_answer_to_the_old_one(visitor: Visitor) -> None:
+    job = visitor.chat("Hello", **ENDLESS)
+    until(lambda: len(job.outputs()) > 2)
+    visitor.client.predict(api_name="/chat_new")
+    job.result(60)
+    assert len(visitor.said(visitor.chat(CAPITAL))) == 2
+
+
+def test_a_sessions_name_is_no_path(app: App) -> None:
+    body = {"fn_index": 0, "session_hash": "../../../evil", "data": []}
+    client = Client(app.url, verbose=False, analytics_enabled=False)
+    body["fn_index"] = next(d["id"] for d in client.config["dependencies"] if d["api_name"] == "chat_new")
+    answer = httpx.post(f"{app.url}/gradio_api/queue/join", json=body)
+    assert answer.status_code == 200
+    httpx.get(f"{app.url}/gradio_api/queue/data", params={"session_hash": "../../../evil"}, timeout=20)
+    assert not list(Path(tempfile.gettempdir()).glob("**/evil"))
+    assert not (Path(tempfile.gettempdir()).parent / "evil").exists()
 
 
 def test_a_second_click_does_not_start_a_second_answer(visitor: Visitor) -> None:
@@ -221,6 +242,14 @@ def test_one_after_another_and_a_second_turn(visitor: Visitor) -> None:
     both = columns(visitor.compare("What is the capital of Italy?", "tiny_base", "tiny_base", pace=pace).result(60))[:2]
     assert [len(column) for column in both] == [4, 4]
     assert all("Rome" in column[3] for column in both)
+
+
+def test_stop_all_also_stops_those_still_to_come(visitor: Visitor) -> None:
+    job = visitor.compare("Sing", "tiny_base", "tiny_lora", pace="one after another (fair speeds)", **ENDLESS)
+    until(lambda: len(job.outputs()) > 3)
+    visitor.client.predict(api_name="/compare_stop")
+    first, second, *_ = columns(job.result(60))
+    assert "stopped by you" in first[1] and "Stopped by you before it began" in second[1]
 
 
 def test_a_blind_vote_hides_then_reveals_and_is_kept(app: App, visitor: Visitor) -> None:
