@@ -6,12 +6,8 @@ from app import guard, show
 from backend.lab import Lab
 
 HELP = """
-**Llama 3.2 and the lab's fine-tunes** are not shipped. Fetch one with the Hugging Face command line (it is installed
-with this app), then press Refresh:
-```
-hf download unsloth/Llama-3.2-1B-Instruct-GGUF Llama-3.2-1B-Instruct-Q4_K_M.gguf --local-dir models/weights/base_1b
-```
-The last column gives this line for every variant that is not here. **Your own model**: put `NAME.gguf` into
+**Llama 3.2 and the lab's fine-tunes** are not shipped. The last column has the line that fetches each: type it in a
+terminal, in the folder of this app, then press Refresh. **Your own model**: put `NAME.gguf` into
 `models/weights/`; a LoRA adapter goes there as `NAME@BASE.gguf`, BASE being the id of the variant it was trained on.
 """
 

@@ -9,6 +9,7 @@ models/weights/<name>@<base id>.gguf   a LoRA somebody dropped, with the variant
 
 import itertools
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -121,11 +122,19 @@ def _state(variant: Variant, path: Path | None) -> Entry:
     return Entry(variant, state, model=path, header=header)
 
 
+def _hf() -> str:
+    """Hugging Face's command, as it can be typed here: it lies beside this Python."""
+    beside = Path(sys.executable).with_name("hf")
+    if not beside.exists():
+        return "hf"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
 def _how_to_get(variant: Variant, path: Path) -> str:
     if not variant.repo:
         return f"{path.name} is missing from its folder. Put it back (git restore, if it came with the repository)"
     revision = "" if variant.revision == "main" else f" --revision {variant.revision}"
-    return f"hf download {variant.repo} {variant.file}{revision} --local-dir {path.parent}"
+    return f"{_hf()} download {variant.repo} {variant.file}{revision} --local-dir {path.parent}"
 
 
 @lru_cache(maxsize=256)

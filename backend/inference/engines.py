@@ -51,7 +51,7 @@ class Engines:
             {
                 "messages": clean(messages),
                 "sampling": asked,
-                "adapter": str(seat.adapter or ""),
+                "adapter": str(seat.adapter.resolve()) if seat.adapter else "",
                 "template": manner.source,
                 "template_name": manner.name,
                 "stops": list(manner.stops),
@@ -75,7 +75,8 @@ class Engines:
             "waiting": self._settings.lab_waiting,
             "threads": self._settings.lab_threads or machine.threads(),
         }
-        return command + ["--model", str(seat.model)] + [f"--{name}={value}" for name, value in limits.items()]
+        given = [f"--{name}={value}" for name, value in limits.items()]
+        return [*command, "--model", str(seat.model.resolve()), *given]
 
     def close(self) -> None:
         with self._lock:
