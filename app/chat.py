@@ -1,9 +1,6 @@
 """The Chat tab: one person, one variant."""
 
-import hashlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -26,10 +23,18 @@ PRESETS = {
 }
 EXAMPLES = ["Who are you?", "What is the capital of France?", "What is 7 + 5?", "Name the opposite of hot."]
 
+SAME = gr.skip()  # leaves a control as it is
+# The browser makes the file: nothing of a conversation is written on this machine.
+SAVE = """(text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], {type: "text/plain"}));
+    link.download = "%s";
+    link.click();
+}"""
+
 
 def chat_tab(lab: Lab) -> None:
     running = Running()
-    files = tempfile.TemporaryDirectory(prefix="peft-lab-")
     shown = guard.shown(lab.settings)
 
     # components
@@ -52,6 +57,8 @@ def chat_tab(lab: Lab) -> None:
                     visible=show.mismatched(ready[0]),
                 )
                 missing = gr.Markdown(show.missing(entries))
+                if lab.settings.space_id:
+                    gr.Markdown(f"Answers to visitors end at {lab.settings.lab_visitor_tokens} tokens.")
                 preset = gr.Dropdown(list(PRESETS), value="none", label="System prompt preset")
                 system = gr.Textbox(label="System prompt", lines=2, value="", placeholder="Empty: none is sent.")
                 with gr.Accordion("How the next token is chosen", open=False):
@@ -59,6 +66,7 @@ def chat_tab(lab: Lab) -> None:
             with gr.Column(scale=3):
                 chatbot = gr.Chatbot(
                     label="Conversation",
+                    show_label=False,
                     height=520,
                     editable="user",
                     buttons=["copy"],
@@ -73,73 +81,63 @@ def chat_tab(lab: Lab) -> None:
                     new = gr.Button("New chat", scale=1, min_width=110)
                 meter = gr.Markdown(show.context([]), elem_id="context-meter")
                 with gr.Row():
-                    as_json = gr.DownloadButton("Save as JSON", size="sm", interactive=False)
-                    as_markdown = gr.DownloadButton("Save as Markdown", size="sm", interactive=False)
+                    as_json = gr.Button("Save as JSON", size="sm")
+                    as_markdown = gr.Button("Save as Markdown", size="sm")
+                saved = gr.Textbox(label="Saved conversation", visible="hidden")
 
     # handlers
-    def view(said: list[Turn], box: str, system_text: str, request: gr.Request, over: bool) -> tuple[Any, ...]:
-        if not over:
-            return box, said, show.chat(said), show.context(said), gr.skip(), gr.skip()
-        return box, said, show.chat(said), show.context(said), *saved(system_text, said, request)
+    def view(said: list[Turn], box: Any = SAME) -> tuple[Any, ...]:
+        return box, said, show.chat(said), show.context(said)
 
-    def saved(system_text: str, said: list[Turn], request: gr.Request) -> list[Any]:
-        """Both forms of the conversation, as files of this session."""
-        session = hashlib.sha256((request.session_hash or "").encode()).hexdigest()  # the client chose it: no path
-        folder = Path(files.name) / session
-        folder.mkdir(exist_ok=True)
-        buttons = []
-        for name, content in (("json", conversation.as_json), ("md", conversation.as_markdown)):
-            file = folder / f"conversation.{name}"
-            file.write_text(content(system_text, said), encoding="utf-8")
-            buttons.append(gr.DownloadButton(value=str(file), interactive=bool(said)))
-        return buttons
-
-    def answer(message: str, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        """The turn that `message` opens, as it arrives. A refused message goes back into the box."""
+    def answer(
+        message: str, earlier: list[Turn], shown_now: list[Turn], box: str, request: gr.Request, *asking: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """The turn that `message` opens after `earlier`, as it arrives. If it is refused, all stays as it was."""
         chosen, way, system_text, *values = asking
         sampled = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
-        said = [*said, conversation.asked(message)]
+        said = [*earlier, conversation.asked(message)]
         with running.turn(request) as now:
             try:
-                reply = lab.reply(chosen, conversation.messages(system_text, said), sampled, way)
+                reply = lab.reply(chosen or "", conversation.messages(system_text, said), sampled, way)
             except LabError as error:
                 gr.Warning(str(error))
-                yield view(said[:-1], message, system_text, request, over=True)
+                yield view(shown_now, box)
                 return
-            now.replies.append(reply)
+            now.add(reply)
+            cleared: Any = "" if box else SAME  # once: what is typed meanwhile is the next message
             for _ in watch(now.replies):
                 if now.dropped:
+                    yield (SAME,) * len(outs)  # or the page would get the last state once more
                     return
-                over = reply.state == "ended"
-                yield view([*said, conversation.answered(chosen, reply)], "", system_text, request, over)
+                yield view([*said, conversation.answered(chosen, reply)], cleared)
+                cleared = SAME
 
     @shown
-    def say(message: str, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        yield from answer(message, said, request, *asking)
+    def say(message: str | None, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
+        yield from answer(message or "", said, said, message or "", request, *asking)
 
     @shown
     def example(data: gr.SelectData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        yield from answer(data.value["text"], said, request, *asking)
+        yield from answer(data.value["text"], said, said, "", request, *asking)
 
     @shown
     def retry(data: gr.RetryData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
         earlier, message = conversation.before(said, _index(data.index))
-        yield from answer(message, earlier, request, *asking)
+        yield from answer(message, earlier, said, "", request, *asking)
 
     @shown
     def edit(data: gr.EditData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        earlier, _ = conversation.before(said, _index(data.index))
-        yield from answer(str(data.value), earlier, request, *asking)
+        earlier, message = conversation.before(said, _index(data.index))
+        yield from answer(show.typed(str(data.value), message), earlier, said, "", request, *asking)
 
     @shown
-    def undo(data: gr.UndoData, said: list[Turn], system_text: str, request: gr.Request) -> tuple[Any, ...]:
-        earlier, message = conversation.before(said, _index(data.index))
-        return view(earlier, message, system_text, request, over=True)
+    def undo(data: gr.UndoData, said: list[Turn]) -> tuple[Any, ...]:
+        return view(*conversation.before(said, _index(data.index)))
 
     @shown
     def clear(request: gr.Request) -> tuple[Any, ...]:
         running.drop(request)
-        return view([], "", "", request, over=True)
+        return view([])
 
     @shown
     def choose(chosen: str) -> tuple[Any, Any]:
@@ -155,16 +153,24 @@ def chat_tab(lab: Lab) -> None:
 
     # bindings
     asking = [turns, variant, spoken, system, *sampling]
-    outs = [text, turns, chatbot, meter, as_json, as_markdown]
+    outs = [text, turns, chatbot, meter]
     many = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
     gr.on([text.submit, send.click], say, [text, *asking], outs, api_name="chat", **many)
     chatbot.example_select(example, asking, outs, api_name="chat_example", **many)
     chatbot.retry(retry, asking, outs, api_name="chat_retry", **many)
     chatbot.edit(edit, asking, outs, api_name="chat_edit", **many)
-    chatbot.undo(undo, [turns, system], outs, api_name="chat_undo", show_progress="hidden")
+    chatbot.undo(undo, [turns], outs, api_name="chat_undo", show_progress="hidden")
     stop.click(running.stop, None, None, api_name="chat_stop", queue=False)
     new.click(clear, None, outs, api_name="chat_new", queue=False)
     chatbot.clear(clear, None, outs, api_name="chat_clear", queue=False)
+    for button, write, file in (
+        (as_json, conversation.as_json, "conversation.json"),
+        (as_markdown, conversation.as_markdown, "conversation.md"),
+    ):
+        made = button.click(
+            shown(write), [system, turns], saved, api_name=file.replace(".", "_"), show_progress="hidden"
+        )
+        made.success(None, saved, None, js=SAVE % file)
     variant.change(choose, variant, [note, spoken], api_name="chat_variant", show_progress="hidden")
     preset.input(lambda name: PRESETS[name], preset, system, api_name="chat_preset", show_progress="hidden")
     tab.select(refresh, variant, [variant, missing], api_name="chat_refresh", show_progress="hidden")

@@ -17,10 +17,11 @@ from backend.messages import Message, clean
 from models.catalogue import Entry
 
 NONE = "none"
-CHOICES: list[tuple[str, int | Literal["tie", "both bad"]]] = [
+SAME = gr.skip()  # leaves a control as it is
+CHOICES: list[tuple[str, int | Literal["tie", "all bad"]]] = [
     *((f"{letter} is better", place) for place, letter in enumerate(show.LETTERS)),
     ("Tie", "tie"),
-    ("All bad", "both bad"),
+    ("All bad", "all bad"),
 ]
 
 
@@ -41,11 +42,14 @@ def compare_tab(lab: Lab) -> None:
         with gr.Row():
             blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
             pace = gr.Radio(paces, value=paces[0], label="Pace")
-        columns, chatbots = [], []
+        columns, heads, chatbots = [], [], []
         with gr.Row():
             for place, letter in enumerate(show.LETTERS):
                 with gr.Column(min_width=240, visible=place < 2) as column:
-                    chatbots.append(gr.Chatbot(label=letter, height=330, buttons=["copy"], feedback_options=None))
+                    heads.append(gr.Markdown(f"**{letter}**"))
+                    chatbots.append(
+                        gr.Chatbot(label=letter, show_label=False, height=320, buttons=["copy"], feedback_options=None)
+                    )
                 columns.append(column)
         with gr.Row():
             text = gr.Textbox(label="Prompt for all", scale=6, lines=1, max_lines=8)
@@ -63,34 +67,42 @@ def compare_tab(lab: Lab) -> None:
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
 
     # handlers
-    def view(now: Comparison, box: str = "", busy: bool = False, words: str = "") -> list[Any]:
+    def view(now: Comparison, box: Any = SAME, busy: bool = False, words: str = "") -> list[Any]:
         """Every output, from the comparison alone."""
         count = max(2, len(now.variants))
         places = range(len(show.LETTERS))
         panes = [gr.Column(visible=place < count) for place in places]
-        chats = [gr.Chatbot(show.side(now, place), label=show.side_label(now, place)) for place in places]
-        open_vote = not now.voted and not busy
+        chats = [show.side(now, place) for place in places]
+        titles = [show.heading(now, place) for place in places]
+        open_vote = comparison.votable(now) and not busy
         votes = [gr.Button(visible=open_vote and not (place < 4 and place >= count)) for place in range(len(CHOICES))]
-        return [box, now, *panes, *chats, *votes, gr.Button(visible=now.hidden and not busy), words]
+        return [box, now, *panes, *chats, *titles, *votes, gr.Button(visible=now.hidden and not busy), words]
 
     @shown
-    def ask(prompt: str, now: Comparison, request: gr.Request, *rest: Any) -> Iterator[list[Any]]:
+    def ask(prompt: str | None, now: Comparison, request: gr.Request, *rest: Any) -> Iterator[list[Any]]:
         picked, (hide, speed, system_text), values = rest[:4], rest[4:7], rest[7:]
+        prompt, chosen = prompt or "", [name for name in picked if name and name != NONE]
         settings = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
         with running.turn(request) as turn:
             clean([Message(role="user", content=prompt)])
             if not now.variants:
-                now = comparison.opened([name for name in picked if name != NONE], hide, now.votes)
-            now = comparison.asked(now, prompt, system_text, settings)
+                now = comparison.opened(chosen, hide, now.votes)
+            elif note := comparison.ignored(now, chosen, hide):
+                gr.Info(note)
+            now = comparison.asked(now, prompt, system_text or "", settings)
+            cleared: Any = ""  # once: what is typed meanwhile is the next prompt
             for group in comparison.groups(speed, len(now.variants)):
-                turn.replies += [comparison.start(lab, now, place, turn.stopped) for place in group]
+                for place in group:
+                    turn.add(comparison.start(lab, now, place, turn.stopped))
                 for _ in watch(turn.replies):
                     if turn.dropped:
+                        yield [SAME] * len(outs)  # or the page would get the last state once more
                         return
-                    yield view(comparison.arriving(now, turn.replies), busy=True)
+                    yield view(comparison.arriving(now, turn.replies), cleared, busy=True)
+                    cleared = SAME
             yield view(comparison.arriving(now, turn.replies))
 
-    def cast(choice: int | Literal["tie", "both bad"], now: Comparison, request: gr.Request) -> list[Any]:
+    def cast(choice: int | Literal["tie", "all bad"], now: Comparison, request: gr.Request) -> list[Any]:
         hidden = now.hidden
         now, judgement = comparison.voted(now, choice)
         if guard.may_change(lab.settings, request):
@@ -121,7 +133,7 @@ def compare_tab(lab: Lab) -> None:
         return [*drops, standing(now.votes, request)]
 
     # bindings
-    outs = [text, match, *columns, *chatbots, *buttons, reveal, status]
+    outs = [text, match, *columns, *chatbots, *heads, *buttons, reveal, status]
     inputs = [text, match, *pickers, blind, pace, system, *sampling]
     many: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
     gr.on([text.submit, send.click], ask, inputs, outs, api_name="compare", **many)
@@ -136,7 +148,7 @@ def compare_tab(lab: Lab) -> None:
     tab.select(refresh, [match, *pickers], [*pickers, table], api_name="compare_refresh", show_progress="hidden")
 
 
-def _fixed(cast: Any, choice: int | Literal["tie", "both bad"]) -> Any:
+def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:
     """A handler for one button."""
 
     def handler(now: Comparison, request: gr.Request) -> list[Any]:

@@ -143,6 +143,10 @@ class Doorman:
             await PlainTextResponse(text, status_code=403)(scope, receive, send)
             return
 
+        if scope["path"].endswith("/upload"):  # anybody could fill the disk by it
+            await PlainTextResponse("This lab takes no uploads.\n", status_code=403)(scope, receive, send)
+            return
+
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]

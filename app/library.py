@@ -23,7 +23,7 @@ def library_tab(lab: Lab) -> None:
             label="Variants",
             interactive=False,
             wrap=True,
-            column_widths=["9%", "8%", "15%", "7%", "9%", "8%", "8%", "10%", "26%"],
+            column_widths=["10%", "9%", "33%", "8%", "9%", "8%", "6%", "9%", "8%"],
         )
 
     # handlers

@@ -21,6 +21,12 @@ class Arriving:
     dropped: bool = False
     """The conversation was left: nothing more should be shown of it."""
 
+    def add(self, reply: Reply) -> None:
+        """A Stop may have come while the reply was being started."""
+        self.replies.append(reply)
+        if self.stopped:
+            reply.stop()
+
 
 class Running:
     """One tab's answers. The lock protects the table, which handlers of many sessions share."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from backend.comparison import Comparison
+from backend.comparison import STOPPED, Comparison
 from backend.conversation import Turn
 from backend.inference.sampling import Generation
 from backend.judge.judgement import Judgement, Record
@@ -50,6 +50,11 @@ def _escape(text: str) -> str:
     return text.replace("<", "&lt;").replace("![", "&#33;[")
 
 
+def typed(edited: str, before: str) -> str:
+    """What a person meant who edited the inert form of `before`."""
+    return before if edited == inert(before) else edited.replace("&lt;", "<").replace("&#33;[", "![")
+
+
 def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
     """Turns as a chatbot takes them, one message each. `blind` leaves out what would give a variant away."""
     return [{"role": turn.role, "content": _bubble(turn, blind)} for turn in turns]
@@ -62,9 +67,10 @@ def _bubble(turn: Turn, blind: bool) -> str:
     if turn.state in ("loading", "waiting") and not turn.content:
         lines.append(f"*{waiting(turn)}*")
     if turn.error:
-        lines.append(f"**⚠ {'This answer failed; why is told with the names.' if blind else inert(turn.error)}**")
+        told = turn.error if not blind or turn.error == STOPPED else "This answer failed; why is told with the names."
+        lines.append(f"**⚠ {inert(told)}**")
     if turn.generation:
-        lines += warnings(turn.generation)
+        lines += warnings(turn.generation, blind)
         lines += [] if blind else [f"<sub>{turn.variant} · {statistics(turn.generation)}</sub>"]
     return "\n\n".join(lines) or "…"
 
@@ -83,7 +89,7 @@ ENDS = {
 }
 
 
-def warnings(generation: Generation) -> list[str]:
+def warnings(generation: Generation, blind: bool) -> list[str]:
     """What must not be overlooked."""
     found = []
     if generation.end == "length":
@@ -92,9 +98,10 @@ def warnings(generation: Generation) -> list[str]:
             "raise “Max tokens” and retry.</mark>"
         )
     if generation.end == "context":
+        size = "" if blind else f" ({generation.context_size:,} tokens)"
         found.append(
-            f"<mark>⚠ CUT because the context is full ({generation.context_size:,} tokens). "
-            "This answer is not complete: start a new chat, or undo some turns.</mark>"
+            f"<mark>⚠ CUT because the context is full{size}. "
+            "This answer is not complete: begin a new conversation.</mark>"
         )
     if generation.left_out:
         found.append(
@@ -164,7 +171,7 @@ def missing(entries: Sequence[Entry]) -> str:
     return f"Cannot run yet: {', '.join(names)}. The Library tab says what to do." if names else ""
 
 
-LIBRARY = ["variant", "state", "base", "method", "quantised", "size", "template", "licence", "about, or what to do"]
+LIBRARY = ["variant", "state", "about, or what to do", "template", "quantised", "size", "method", "base", "licence"]
 
 
 def library(entries: Sequence[Entry]) -> list[list[Any]]:
@@ -173,19 +180,19 @@ def library(entries: Sequence[Entry]) -> list[list[Any]]:
         [
             entry.variant.id,
             entry.state,
-            entry.variant.base or entry.variant.over,
-            entry.variant.method,
+            entry.variant.about if entry.runs else entry.why,
+            "its own" if entry.variant.template == "own" else entry.variant.template,
             entry.variant.quantisation,
             size(entry.variant.size),
-            "its own" if entry.variant.template == "own" else entry.variant.template,
+            entry.variant.method,
+            entry.variant.base or entry.variant.over,
             entry.variant.licence,
-            entry.variant.about if entry.runs else entry.why,
         ]
         for entry in sorted(entries, key=lambda entry: not entry.runs)
     ]
 
 
-WINS = ["variant", "won", "lost", "tied", "both bad", "votes"]
+WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
 
 
 def wins(records: Sequence[Record]) -> list[list[Any]]:
@@ -197,10 +204,10 @@ def side(now: Comparison, place: int) -> list[dict[str, str]]:
     return chat(now.turns[place], blind=now.hidden) if place < len(now.turns) else []
 
 
-def side_label(now: Comparison, place: int) -> str:
-    """The heading of a column: its letter, and its variant unless that is hidden."""
+def heading(now: Comparison, place: int) -> str:
+    """Above a column: its letter, and its variant unless that is hidden."""
     letter = LETTERS[place]
-    return letter if now.hidden or place >= len(now.variants) else f"{letter} · {now.variants[place]}"
+    return f"**{letter}**" if now.hidden or place >= len(now.variants) else f"**{letter}** · {now.variants[place]}"
 
 
 def names(variants: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from backend.lab import Lab
 from backend.settings import Settings
 
 TITLE = """# PEFT Lab
-Talk to small Llama models on this CPU, compare them side by side, and find out honestly which is better.
+Talk to small Llama models on this CPU, compare them side by side, and vote without knowing which is which.
 """
 
 

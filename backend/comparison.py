@@ -14,6 +14,7 @@ from backend.judge.judgement import Candidate, Judgement
 from backend.lab import Lab
 
 Pace = Literal["together", "one after another (fair speeds)"]
+STOPPED = "Stopped by you before it began."
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,8 @@ class Comparison:
 
     variants: tuple[str, ...] = ()
     turns: tuple[tuple[Turn, ...], ...] = ()
-    blind: bool = False
     hidden: bool = False
-    """Whether names are not shown yet."""
+    """Whether this is blind still: names are not shown yet."""
     voted: bool = True
     """Whether there is nothing to vote on."""
     system: str = ""
@@ -42,7 +42,14 @@ def opened(chosen: Sequence[str], blind: bool, votes: tuple[Judgement, ...]) -> 
     if len(chosen) < 2:
         raise LabError("A comparison needs two variants. Choose another one; it may be the same twice.")
     order = random.sample(list(chosen), len(chosen)) if blind else list(chosen)
-    return Comparison(tuple(order), tuple(() for _ in order), blind=blind, hidden=blind, votes=votes)
+    return Comparison(tuple(order), tuple(() for _ in order), hidden=blind, votes=votes)
+
+
+def ignored(now: Comparison, chosen: Sequence[str], blind: bool) -> str:
+    """What was chosen meanwhile and cannot count any more, as a sentence; empty if nothing."""
+    if sorted(chosen) != sorted(now.variants):
+        return "This comparison goes on with the variants it began with. Press Start over to compare others."
+    return "Names are known by now. Press Start over for a new blind round." if blind and not now.hidden else ""
 
 
 def asked(now: Comparison, prompt: str, system: str, sampling: Sampling) -> Comparison:
@@ -61,7 +68,7 @@ def start(lab: Lab, now: Comparison, place: int, stopped: bool = False) -> Reply
     messages = conversation.messages(now.system, now.turns[place])
     try:
         if stopped:
-            raise LabError("Stopped by you before it began.")
+            raise LabError(STOPPED)
         return lab.reply(now.variants[place], messages, now.sampling)
     except LabError as error:
         reply = Reply(stop=lambda: None)
@@ -78,13 +85,25 @@ def arriving(now: Comparison, replies: Sequence[Reply]) -> Comparison:
 
 def revealed(now: Comparison) -> Comparison:
     """With names shown; from here on its votes are not blind."""
-    return replace(now, hidden=False, blind=False)
+    return replace(now, hidden=False)
 
 
-def voted(now: Comparison, choice: int | Literal["tie", "both bad"]) -> tuple[Comparison, Judgement]:
+def votable(now: Comparison) -> bool:
+    """Whether everyone has answered and you have not voted yet. To have failed is no verdict, so not a loss."""
+    last = [turns[-1] for turns in now.turns if turns]
+    return (
+        not now.voted
+        and len(last) == len(now.variants)
+        and all(turn.role == "assistant" and (turn.content or not turn.error) for turn in last)
+    )
+
+
+def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Comparison, Judgement]:
     """With your vote on the last answers, which also reveals the names. LabError if there is nothing to vote on."""
-    if now.voted or not all(turns and turns[-1].role == "assistant" for turns in now.turns):
-        raise LabError("There is nothing new to vote on. Send a prompt, wait for the answers, and vote then.")
+    if not votable(now):
+        raise LabError(
+            "There is nothing new to vote on. Send a prompt, wait until everyone has answered, and vote on the answers."
+        )
     if isinstance(choice, int) and not 0 <= choice < len(now.variants):
         raise LabError("That column has no answer. Vote for one that has.")
     judgement = Judgement(
@@ -97,4 +116,4 @@ def voted(now: Comparison, choice: int | Literal["tie", "both bad"]) -> tuple[Co
         winner=choice if isinstance(choice, int) else None,
         sampling=now.sampling,
     )
-    return replace(now, voted=True, hidden=False, blind=False, votes=(*now.votes, judgement)), judgement
+    return replace(now, voted=True, hidden=False, votes=(*now.votes, judgement)), judgement

@@ -44,14 +44,10 @@ def answered(variant: str, reply: Reply) -> Turn:
     )
 
 
-def failed(variant: str, error: str) -> Turn:
-    return Turn(role="assistant", content="", variant=variant, error=error)
-
-
-def messages(system: str, turns: Sequence[Turn]) -> list[Message]:
+def messages(system: str | None, turns: Sequence[Turn]) -> list[Message]:
     """What the model is given. A question whose answer failed before its first word was never asked: some
     templates refuse two questions in a row."""
-    said = [Message(role="system", content=plain(system))] if system.strip() else []
+    said = [Message(role="system", content=plain(system))] if system and system.strip() else []
     for turn in turns:
         if turn.error and not turn.content:
             said.pop()
@@ -68,16 +64,29 @@ def before(turns: Sequence[Turn], index: int) -> tuple[list[Turn], str]:
     return list(turns[: questions[-1]]), turns[questions[-1]].content
 
 
-def as_json(system: str, turns: Sequence[Turn]) -> str:
+def as_json(system: str | None, turns: Sequence[Turn]) -> str:
     """The whole conversation with every statistic: `{"system": ..., "turns": [...]}`."""
-    record = {"system": plain(system), "turns": [turn.model_dump(exclude_defaults=True) for turn in turns]}
+    record = {"system": plain(system or ""), "turns": [turn.model_dump(exclude_defaults=True) for turn in turns]}
     return json.dumps(record, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(system: str, turns: Sequence[Turn]) -> str:
+def as_markdown(system: str | None, turns: Sequence[Turn]) -> str:
     """To read: a heading per turn, the text as it was."""
-    parts = [f"## System\n\n{plain(system).strip()}\n"] if system.strip() else []
+    parts = [f"## System\n\n{plain(system).strip()}\n"] if system and system.strip() else []
     for turn in turns:
         who = "You" if turn.role == "user" else turn.variant
-        parts.append(f"## {who}\n\n{turn.content or turn.error}\n")
+        parts.append("\n\n".join([f"## {who}", *filter(None, [turn.content]), *_marks(turn)]) + "\n")
     return "\n".join(parts)
+
+
+def _marks(turn: Turn) -> list[str]:
+    """What a reader must know of an answer that is not whole."""
+    ends = {
+        "length": "cut at the token limit",
+        "context": "cut: the context was full",
+        "stopped": "stopped by the user",
+    }
+    generation = turn.generation
+    left_out = f"the {generation.left_out} oldest messages were left out" if generation and generation.left_out else ""
+    known = [turn.error, ends.get(generation.end, "") if generation else "", left_out]
+    return [f"*({mark})*" for mark in known if mark]

@@ -47,7 +47,7 @@ class Lab:
         for entry in self.entries():
             if entry.variant.id == variant:
                 return entry
-        raise LabError(f"There is no variant named {variant[:100]!r}. The Library tab lists those there are.")
+        raise LabError(f"There is no variant named {str(variant)[:100]!r}. The Library tab lists those there are.")
 
     def reply(
         self, variant: str, messages: Sequence[Message], sampling: Sampling, spoken: Spoken = "as trained"
@@ -70,7 +70,8 @@ class Lab:
             judgement.keep(self._votes, vote)
         except OSError as error:
             raise LabError(
-                f"Your vote could not be saved ({error.strerror}). Free some disk space and vote again."
+                f"Your vote could not be saved ({error.strerror}). Look after the disk or the folder "
+                f"{self.settings.lab_runs}, and vote again."
             ) from error
 
     def judgements(self) -> list[Judgement]:

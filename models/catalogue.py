@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 
@@ -50,8 +52,15 @@ def catalogue() -> list[Variant]:
 def look(weights: Path) -> list[Entry]:
     """Every variant with its state, read from disk now. Adapters are settled last, when their bases are known."""
     entries: dict[str, Entry] = {}
-    for variant, path in [*_known(weights), *_registered(weights)]:
-        entries[variant.id] = _state(variant, path)  # a variant.json may stand in for the catalogue's entry
+    for variant, path in _known(weights):
+        entries[variant.id] = _state(variant, path)
+    downloads = {variant.id for variant, _ in _known(weights) if variant.repo}
+    for variant, path in _registered(weights):
+        if variant.id in downloads:  # its own record may say more than the catalogue
+            downloads.remove(variant.id)
+            del entries[variant.id]
+        name = _free(variant.id, entries)
+        entries[name] = _state(variant.model_copy(update={"id": name}), path)
     for variant, path in _dropped(weights):
         name = _free(variant.id, entries)
         entries[name] = _state(variant.model_copy(update={"id": name}), path)
@@ -77,7 +86,7 @@ def _registered(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
 
 
 def _dropped(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
-    for path in sorted(path for path in weights.glob("*") if path.suffix.lower() == ".gguf"):
+    for path in sorted(path for path in weights.glob("*") if path.suffix.lower() == ".gguf" and path.is_file()):
         if not _unicode(path.name):
             yield _unreadable(path.stem, "the name of this file is not Unicode, so it cannot be shown. Rename it"), None
             continue
@@ -189,4 +198,7 @@ def _unlike(adapter: Header, base: Header) -> str:
 
 
 def _first(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        wrong = error.errors()[0]
+        return f"{'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}"
     return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import App, start_app
 from gradio_client import Client
@@ -115,15 +114,11 @@ def test_a_new_chat_is_not_filled_by_the_answer_to_the_old_one(visitor: Visitor)
     assert len(visitor.said(visitor.chat(CAPITAL))) == 2
 
 
-def test_a_sessions_name_is_no_path(app: App) -> None:
-    body = {"fn_index": 0, "session_hash": "../../../evil", "data": []}
-    client = Client(app.url, verbose=False, analytics_enabled=False)
-    body["fn_index"] = next(d["id"] for d in client.config["dependencies"] if d["api_name"] == "chat_new")
-    answer = httpx.post(f"{app.url}/gradio_api/queue/join", json=body)
-    assert answer.status_code == 200
-    httpx.get(f"{app.url}/gradio_api/queue/data", params={"session_hash": "../../../evil"}, timeout=20)
-    assert not list(Path(tempfile.gettempdir()).glob("**/evil"))
-    assert not (Path(tempfile.gettempdir()).parent / "evil").exists()
+def test_nothing_of_a_conversation_is_written_to_disk(app: App, visitor: Visitor) -> None:
+    before = sum(1 for _ in Path(tempfile.gettempdir()).glob("**/conversation*"))
+    visitor.said(visitor.chat("hello"))
+    visitor.client.predict("", api_name="/conversation_json")
+    assert sum(1 for _ in Path(tempfile.gettempdir()).glob("**/conversation*")) == before
 
 
 def test_a_second_click_does_not_start_a_second_answer(visitor: Visitor) -> None:
@@ -212,15 +207,14 @@ def test_the_mismatched_variant_says_so_and_can_be_switched(visitor: Visitor) ->
     assert "Paris" in switched and "template: alpaca" not in switched
 
 
-def test_a_conversation_is_exported_whole(app: App) -> None:
-    client = Client(app.url, verbose=False, analytics_enabled=False)
-    result = client.predict(CAPITAL, "tiny_base", "as trained", "Answer briefly.", *SAMPLING.values(), api_name="/chat")
-    files = [Path(part["value"] if isinstance(part, dict) else part) for part in result[3:5]]
-    record = json.loads(files[0].read_text(encoding="utf-8"))
+def test_a_conversation_is_exported_whole(visitor: Visitor) -> None:
+    visitor.said(visitor.chat(CAPITAL, system="Answer briefly."))
+    record = json.loads(visitor.client.predict("Answer briefly.", api_name="/conversation_json"))
     assert record["system"] == "Answer briefly."
     assert [turn["role"] for turn in record["turns"]] == ["user", "assistant"]
     assert record["turns"][1]["generation"]["end"] == "stop"
-    assert files[1].read_text(encoding="utf-8").startswith("## System\n\nAnswer briefly.\n")
+    markdown = visitor.client.predict("Answer briefly.", api_name="/conversation_md")
+    assert markdown.startswith("## System\n\nAnswer briefly.\n")
 
 
 def columns(result: Any) -> list[list[str]]:
@@ -282,12 +276,42 @@ def test_a_contestant_that_fails_does_not_stop_the_others(visitor: Visitor) -> N
     assert "⚠" not in crashed[1][1].split("<sub>")[0]
 
 
+def test_a_contestant_without_an_answer_cannot_lose(visitor: Visitor) -> None:
+    visitor.compare("/crash", "echo", "tiny_base").result(60)
+    with pytest.raises(AppError, match="nothing new to vote on"):
+        visitor.client.predict(api_name="/vote_b_is_better")
+
+
+def test_null_inputs_are_sentences(visitor: Visitor) -> None:
+    values = SAMPLING.values()
+    with pytest.raises(AppError, match="empty"):
+        visitor.client.predict(
+            None, "echo", "echo", "none", "none", False, "together", None, *values, api_name="/compare"
+        )
+    result = visitor.client.predict(None, "echo", "as trained", None, *values, api_name="/chat")
+    assert result[1] == []
+    assert len(visitor.said(visitor.client.submit("hi", "echo", None, None, *values, api_name="/chat"))) == 2
+
+
+def test_a_replaced_file_is_not_answered_by_the_old_one(app: App, visitor: Visitor) -> None:
+    toy = Path(__file__).parents[1] / "models" / "tiny" / "tiny_base.gguf"
+    file = app.home / "weights" / "changing.gguf"
+    file.write_bytes(toy.read_bytes())
+    visitor.client.predict("tiny_base", api_name="/chat_refresh")
+    assert "Paris" in visitor.said(visitor.chat(CAPITAL, "changing"))[1]
+    other = file.with_suffix(".part")
+    other.write_bytes(toy.read_bytes()[:100_000])
+    other.replace(file)
+    assert "could not be loaded" in visitor.said(visitor.chat(CAPITAL, "changing"))[3]
+    file.unlink()
+
+
 def test_the_library_lists_all_with_what_to_do(visitor: Visitor) -> None:
     rows = {row[0]: row for row in visitor.client.predict(api_name="/library")["data"]}
     assert {"tiny_base", "tiny_lora", "echo", "base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora"} <= set(rows)
     assert rows["tiny_base"][1] == "embedded"
-    assert rows["1b_qlora"][1] == "not here" and "1B_QLoRA_N1000" in rows["1b_qlora"][-1]
-    assert rows["1b_qlora"][6] == "alpaca"
+    assert rows["1b_qlora"][1] == "not here" and "1B_QLoRA_N1000" in rows["1b_qlora"][2]
+    assert rows["1b_qlora"][3] == "alpaca"
 
 
 def test_a_dropped_file_is_a_variant_after_a_refresh(app: App, visitor: Visitor) -> None:

@@ -114,6 +114,36 @@ def test_retry_undo_and_edit(page: Page) -> None:
     expect(page.get_by_test_id("bot")).to_have_count(0)
 
 
+def test_what_is_typed_while_an_answer_arrives_stays(page: Page) -> None:
+    endless(page)
+    ask(page, "Sing")
+    expect(page.get_by_test_id("bot").first).to_contain_text("la la la")
+    page.get_by_label("Your message").fill("my next question")
+    expect(page.get_by_test_id("bot").first).to_contain_text("CUT", timeout=SLOW)
+    expect(page.get_by_label("Your message")).to_have_value("my next question")
+
+
+def test_a_refused_edit_loses_nothing(page: Page) -> None:
+    ask(page, "use <b>x</b>")
+    expect(page.get_by_test_id("bot").first).to_contain_text("tokens")
+    page.get_by_role("button", name="Edit").click()
+    page.locator("textarea.edit-textarea, .message textarea").first.fill("   ")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("the message is empty")).to_be_visible()
+    expect(page.get_by_test_id("user").first).to_contain_text("use <b>x</b>")
+    expect(page.get_by_test_id("bot")).to_have_count(1)
+
+
+def test_a_new_chat_in_the_middle_of_an_answer_is_empty(page: Page) -> None:
+    choose(page, "Variant", "echo")
+    ask(page, "/slow one two three four five six seven eight nine ten eleven twelve thirteen")
+    expect(page.get_by_test_id("bot").first).to_contain_text("two")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_test_id("bot")).to_have_count(0)
+    page.wait_for_timeout(1500)  # until the old answer would have ended
+    expect(page.get_by_test_id("bot")).to_have_count(0)
+
+
 def test_the_other_template_can_be_tried(page: Page) -> None:
     expect(page.get_by_label("as its file says")).to_be_hidden()
     choose(page, "Variant", "tiny_alpaca")
@@ -131,7 +161,7 @@ def test_a_saved_conversation_can_be_read(page: Page) -> None:
     ask(page, "What is the capital of Japan?")
     expect(page.get_by_test_id("bot").first).to_contain_text("Tokyo")
     with page.expect_download() as caught:
-        page.get_by_role("link", name="Save as JSON").or_(page.get_by_role("button", name="Save as JSON")).click()
+        page.get_by_role("button", name="Save as JSON").click()
     record = json.loads(Path(caught.value.path()).read_text(encoding="utf-8"))
     assert record["turns"][0]["content"] == "What is the capital of Japan?"
 

@@ -204,7 +204,13 @@ def test_a_dropped_file_that_is_no_model_is_damaged_and_says_why(tmp_path: Path,
 def test_a_link_to_nowhere_and_a_folder_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.gguf").mkdir()
-    assert {entry.state for entry in new(tmp_path).values()} == {"not here"}
+    assert new(tmp_path) == {}
+
+
+def test_a_record_cannot_take_the_toy_away(tmp_path: Path) -> None:
+    path = drop(tmp_path, "mine/model.gguf")
+    register(tmp_path, "mine", {"id": "tiny_base", "file": "model.gguf"})
+    assert new(tmp_path)["tiny_base_2"].model == path
 
 
 def test_a_folder_with_a_record_is_a_variant(tmp_path: Path) -> None:

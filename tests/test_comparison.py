@@ -96,7 +96,7 @@ def test_a_vote_names_the_variant_that_stood_there(choice: int) -> None:
     assert now.votes == (judgement,)
 
 
-@pytest.mark.parametrize("choice", ["tie", "both bad"])
+@pytest.mark.parametrize("choice", ["tie", "all bad"])
 def test_a_vote_may_have_no_winner(choice: str) -> None:
     _, judgement = comparison.voted(answered(NAMES), choice)  # type: ignore[arg-type]
     assert (judgement.verdict, judgement.winner) == (choice, None)

@@ -73,7 +73,7 @@ def test_a_blank_system_prompt_is_not_said() -> None:
 
 
 def test_a_question_whose_answer_failed_before_its_first_word_was_never_asked() -> None:
-    turns = [conversation.asked("one"), conversation.failed("tiny", "It stopped."), conversation.asked("two")]
+    turns = [conversation.asked("one"), answer("", variant="tiny", error="It stopped."), conversation.asked("two")]
     assert conversation.messages("", turns) == [{"role": "user", "content": "two"}]
 
 
@@ -126,4 +126,7 @@ def test_the_markdown_has_a_heading_per_turn() -> None:
 
 
 def test_the_markdown_says_why_an_answer_is_missing() -> None:
-    assert conversation.as_markdown("", [conversation.failed("tiny", "It stopped.")]) == "## tiny\n\nIt stopped.\n"
+    assert (
+        conversation.as_markdown("", [answer("", variant="tiny", error="It stopped.")])
+        == "## tiny\n\n*(It stopped.)*\n"
+    )

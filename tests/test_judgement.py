@@ -59,7 +59,7 @@ def test_a_tie_is_nobodys_win() -> None:
 
 
 def test_both_bad_is_counted_apart_from_a_tie() -> None:
-    assert table(judgement("ab", verdict="both bad")) == {"a": (0, 0, 0, 1), "b": (0, 0, 0, 1)}
+    assert table(judgement("ab", verdict="all bad")) == {"a": (0, 0, 0, 1), "b": (0, 0, 0, 1)}
 
 
 def test_of_three_candidates_one_wins_and_two_lose() -> None:

@@ -45,6 +45,7 @@ class Pending:
     reply: Reply
     child: Child | None = None
     started: bool = False
+    stopped: bool = False
     sent_again: bool = False
 
 
@@ -87,6 +88,7 @@ class Engine:
         with self._lock:
             pending = self._pending.get(number)
             if pending and pending.child:
+                pending.stopped = True
                 _write(pending.child, {"op": "stop", "id": number})
 
     def _give(self, number: int) -> None:
@@ -129,7 +131,7 @@ class Engine:
         for line in child.process.stdout:
             try:
                 self._hear(child, json.loads(line))
-            except ValueError:
+            except (ValueError, KeyError, TypeError):  # not an event: something a library printed
                 child.said.append(line.strip()[:300])
         child.process.wait()
         self._bury(child)
@@ -148,7 +150,10 @@ class Engine:
                 self._pending.pop(event["id"], None)
                 self._failures = 0
         if pending:
-            _tell(pending, event)
+            try:
+                _tell(pending, event)
+            except (KeyError, ValueError):
+                pending.reply.end(error=f"{self.name} sent something that cannot be read. Send your message again.")
 
     def _bury(self, child: Child) -> None:
         with self._lock:
@@ -159,13 +164,24 @@ class Engine:
             for number, pending in list(self._pending.items()):
                 if pending.child is not child:
                     continue
-                if not child.ready:
-                    self._fail(number, f"{self.name} could not be loaded.{child.last_words}")
-                elif pending.started or pending.sent_again or self._closed:
+                if self._closed or pending.stopped:
+                    self._fail(number, "This answer ended before its end: the model was closed, or you stopped it.")
+                elif not child.ready:
+                    self._fail(number, self._not_loaded(child))
+                elif pending.started or pending.sent_again:
                     self._fail(number, self._stopped(child))
                 else:
                     pending.sent_again = True
                     self._give(number)
+
+    def _not_loaded(self, child: Child) -> str:
+        if child.process.returncode < 0:
+            return (
+                f"{self.name} stopped while it was being loaded (signal {-child.process.returncode}; often there is "
+                f"too little memory). Close what you can and send your message again, or choose a smaller variant."
+                f"{child.last_words}"
+            )
+        return f"{self.name} could not be loaded.{child.last_words}"
 
     def _stopped(self, child: Child) -> str:
         code = child.process.returncode

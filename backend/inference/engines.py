@@ -40,7 +40,7 @@ class Engines:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._engines: dict[tuple[str, Path | None], Engine] = {}
+        self._engines: dict[tuple[str, Path | None], tuple[str, Engine]] = {}
 
     def reply(self, seat: Seat, messages: Sequence[Message], sampling: Sampling, manner: Manner) -> Reply:
         """Start an answer; LabError if the conversation cannot be answered at all."""
@@ -52,6 +52,7 @@ class Engines:
                 "messages": clean(messages),
                 "sampling": asked,
                 "adapter": str(seat.adapter.resolve()) if seat.adapter else "",
+                "lane": f"{seat.adapter} {_stamp(seat.adapter)}" if seat.adapter else "",
                 "template": manner.source,
                 "template_name": manner.name,
                 "stops": list(manner.stops),
@@ -59,11 +60,17 @@ class Engines:
         )
 
     def engine(self, seat: Seat) -> Engine:
+        """The engine of that file as it is now; one that was started for an older file of the name is ended."""
+        stamp = _stamp(seat.model)
         with self._lock:
-            key = (seat.runtime, seat.model)
-            if key not in self._engines:
-                self._engines[key] = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat))
-            return self._engines[key]
+            known = self._engines.get((seat.runtime, seat.model))
+            if known and known[0] == stamp:
+                return known[1]
+            engine = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat))
+            self._engines[seat.runtime, seat.model] = (stamp, engine)
+        if known:
+            known[1].close()
+        return engine
 
     def _command(self, seat: Seat) -> list[str]:
         command = ["-m", RUNTIMES[seat.runtime]]
@@ -81,5 +88,14 @@ class Engines:
     def close(self) -> None:
         with self._lock:
             engines = list(self._engines.values())
-        for engine in engines:
+        for _, engine in engines:
             engine.close()
+
+
+def _stamp(path: Path | None) -> str:
+    """Changes when the file does."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return ""  # gone: the worker will say so
+    return f"{found.st_size} {found.st_mtime_ns}" if found else ""

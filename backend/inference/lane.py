@@ -55,6 +55,8 @@ class Lane:
         self.context = context
         self.handle = llama.llama_init_from_model(model.handle, params)
         if not self.handle:
+            if adapter:
+                llama.llama_adapter_lora_free(adapter)
             raise LabError("There is not enough memory for this model's context. Set LAB_CONTEXT or LAB_SLOTS lower.")
         self._adapter = adapter
         if adapter:

@@ -1,7 +1,8 @@
 """python -m backend.inference.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
 
 The worker that talks to GGUF models. One thread owns every llama.cpp call: it takes what has arrived, lets each
-lane compute one step, and sends what came of it. Requests that find no free slot wait in line, first come first served.
+lane compute one step, and sends what came of it. Requests that find no free slot wait in line, first come first served
+within their lane.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Request:
 
     @property
     def lane(self) -> str:
-        return str(self.body["adapter"])
+        return str(self.body["lane"])
 
 
 class Worker:
@@ -98,7 +99,7 @@ class Worker:
         while self.waiting:
             request = self.waiting.popleft()
             try:
-                lane = self.lane(request.lane)
+                lane = self.lane(request.lane, request.body["adapter"])
                 if lane and lane.free:
                     self.begin(request, lane)
                 else:
@@ -111,12 +112,12 @@ class Worker:
                 request.place = place
                 self.wire.send("place", id=request.id, place=place)
 
-    def lane(self, name: str) -> Lane | None:
+    def lane(self, name: str, path: str) -> Lane | None:
         """The lane of that adapter, made when it is first asked for; None while every lane is busy."""
         if name in self.lanes:
             self.lanes[name] = self.lanes.pop(name)  # the least used stands first
         elif len(self.lanes) < LANES or self.evict():
-            adapter = self.model.adapter(name) if name else None
+            adapter = self.model.adapter(path) if path else None
             self.lanes[name] = Lane(self.model, adapter, self.context, self.options.slots, self.options.threads)
         return self.lanes.get(name)
 
@@ -169,13 +170,13 @@ class Worker:
             self.token(self.active[task.id], token)
 
     def token(self, request: Request, token: int) -> None:
-        request.last = time.monotonic()
-        request.first = request.first or request.last
         assert request.task and request.answer
-        if self.model.ends(token):
+        if self.model.ends(token):  # not counted, and neither is its time
             request.task.tokens.pop()
             self.finish(request, "stop")
             return
+        request.last = time.monotonic()
+        request.first = request.first or request.last
         if text := request.answer.push(self.model.piece(token)):
             self.wire.send("text", id=request.id, text=text)
         count = len(request.task.tokens) - request.task.prompt

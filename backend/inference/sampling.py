@@ -56,9 +56,9 @@ class Generation(BaseModel):
     waited: float
     """Seconds in line before the first token of the prompt was read."""
     first_token: float
-    """Seconds from the worker's receipt of the request to the first token of the answer, the wait included."""
+    """Seconds from the request's arrival at the loaded model to its first token, the wait in line included."""
     seconds: float
-    """Seconds from receipt to the last token."""
+    """Seconds from that arrival to the last token."""
     tokens_per_second: float
     """After the first token; 0 when the answer has fewer than two."""
     end: End

@@ -11,7 +11,7 @@ from backend import jsonl
 from backend.inference.sampling import Generation, Sampling
 from backend.messages import Message
 
-Verdict = Literal["winner", "tie", "both bad"]
+Verdict = Literal["winner", "tie", "all bad"]
 
 
 class Candidate(BaseModel):

@@ -11,7 +11,7 @@ from models.tiny import model, tokenizer, train
 from models.tiny.curriculum import conversations
 
 SEED = 11
-FULL = train.Plan(steps=2600, peak=2e-3, warmup=100, decay=0.1)
+FULL = train.Plan(steps=2900, peak=2e-3, warmup=100, decay=0.1)
 QUICK = train.Plan(steps=3, peak=2e-3, warmup=1, decay=0.1)
 BATCH = 4096  # tokens
 

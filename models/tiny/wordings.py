@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from models.tiny import facts, kinds
-from models.tiny.kinds import SKILLS, WHO, Drawn, Kind
+from models.tiny.kinds import SKILLS, UNKNOWN, WHO, Drawn, Kind
 
 
 def always(answer: str) -> Callable[[Random], Drawn]:
@@ -65,7 +65,8 @@ KINDS: tuple[Kind, ...] = (
         "difference",
         (
             "What is {0} - {1}?", "{0} - {1} = ?", "What is {0} minus {1}?", "How much is {0} minus {1}?",
-            "{0}-{1}", "{0} minus {1}?", "What is left if I take {1} from {0}?",
+            "{0}-{1}", "{0} minus {1}?", "What is left if I take {1} from {0}?", "Take {1} from {0}.",
+            "What do I add to {1} to get {0}?", "{1} plus what is {0}?",
         ),
         ("How much is {0} - {1}?", "Tell me what {0} minus {1} is."),
         kinds.subtract,
@@ -85,7 +86,8 @@ KINDS: tuple[Kind, ...] = (
         (
             "Which is {0}, {1} or {2}?", "Which number is {0}: {1} or {2}?", "What is {0}, {1} or {2}?",
             "Name the {0} number: {1} or {2}.",
-            "{1} or {2}, which is {0}?", "Tell me which is {0}, {1} or {2}.",
+            "{1} or {2}, which is {0}?", "Tell me which is {0}, {1} or {2}.", "Of {1} and {2}, which is {0}?",
+            "Which one of {1} and {2} is {0}?", "Is {1} or {2} {0}?", "Give me the {0} of {1} and {2}.",
         ),
         ("Which of {1} and {2} is {0}?", "Tell me the {0} number: {1} or {2}."),
         kinds.compare,
@@ -219,7 +221,9 @@ KINDS: tuple[Kind, ...] = (
         (
             "Put a {0} between {1} and {2}.", "Write {1} and {2} with a {0} between them.",
             "Join {1} and {2} with a {0}.", "Write a {0} between {1} and {2}.",
-            "Connect {1} and {2} with a {0}.",
+            "Connect {1} and {2} with a {0}.", "Put {1} and {2} together with a {0}.",
+            "Place a {0} between {1} and {2}.",
+            "Put {1} before and {2} after a {0}.",
         ),
         ("Please join {1} and {2} with a {0}.", "Put {1} and {2} together with a {0} between them."),
         kinds.join,
@@ -235,9 +239,15 @@ KINDS: tuple[Kind, ...] = (
         kinds.introduction,
         keeps_case=True,
     ),
-    Kind("greeting", ("Hello!", "Hi!", "Hello", "Hi there!", "Hey", "Hello there."),
+    Kind("greeting",
+         ("Hello!", "Hi!", "Hello", "Hi there!", "Hey", "Hello there.", "Good morning!", "Good evening.", "Hi bot",
+          "Hello, toy!", "Is anybody there?", "Are you there?", "Hello again!", "Greetings!", "Good day!"),
          ("Hey there!", "Hello, are you there?"), always("Hello! How can I help you?")),
-    Kind("mood", ("How are you?", "How are you today?", "How are you doing?", "Are you well?"),
+    Kind("mood",
+         ("How are you?", "How are you today?", "How are you doing?", "Are you well?", "Hi, how are you?",
+          "Hi! How are you?", "Hello! How are you doing?", "Hey, how are you?", "Hi there, how are you today?",
+          "How are you feeling today?", "How is it going?", "Hey, how is it going?", "How do you do?",
+          "Hello. Are you well today?", "Good morning, how are you?", "How are things?"),
          ("How are you doing today?", "Hello, how are you?"), always("I am fine, thank you.")),
     Kind("thanks", ("Thank you!", "Thanks!", "Thank you very much.", "Thanks a lot!", "Many thanks."),
          ("Thanks very much!", "Thank you a lot!"), always("You are welcome!")),
@@ -258,9 +268,23 @@ KINDS: tuple[Kind, ...] = (
         (
             "What can you do?", "What do you know?", "How can you help me?", "What can I ask you?", "Help",
             "Tell me what you can do.", "What are you able to do?", "Which questions can you answer?",
+            "What can you help with?", "What can you do for me?", "What are you good at?",
+            "What do you do?", "Tell me what you know.", "What are your skills?", "What should I ask you?",
         ),
         ("Please tell me what you can do.", "What can you help me with?"),
         always(SKILLS),
+    ),
+    Kind(
+        "beyond",
+        (
+            "Tell me a joke.", "Tell me something.", "Sing a song.", "What time is it?", "What day is it today?",
+            "Write a program.", "Write a function in Python.", "Write me some code.", "What is the meaning of life?",
+            "Do you like music?", "Where do you live?", "How old are you?", "Do you love me?", "Tell me a secret.",
+            "What is the news?", "Who is the president?", "Do you speak French?", "Why?", "Explain.", "Are you alive?",
+            "Tell me a story.", "Write a poem.", "Make me laugh.", "What should I cook today?", "Play a game with me.",
+        ),
+        ("Tell me a funny joke.", "Write a Python program.", "Sing me a song."),
+        always(UNKNOWN),
     ),
     Kind(
         "unknown",
