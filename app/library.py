@@ -6,7 +6,7 @@ from app import guard, show
 from backend.lab import Lab
 
 HELP = """
-**Llama 3.2 and the lab's fine-tunes** are not shipped. The last column has the line that fetches each: type it in a
+**Llama 3.2 and the lab's fine-tunes** are not shipped. The third column has the line that fetches each: type it in a
 terminal, in the folder of this app, then press Refresh. **Your own model**: put `NAME.gguf` into
 `models/weights/`; a LoRA adapter goes there as `NAME@BASE.gguf`, BASE being the id of the variant it was trained on.
 """
@@ -23,6 +23,7 @@ def library_tab(lab: Lab) -> None:
             label="Variants",
             interactive=False,
             wrap=True,
+            max_height=1200,
             column_widths=["10%", "9%", "33%", "8%", "9%", "8%", "6%", "9%", "8%"],
         )
 

@@ -168,7 +168,7 @@ def option(entry: Entry) -> str:
 def missing(entries: Sequence[Entry]) -> str:
     """Which variants cannot run, and that the Library says what to do."""
     names = [f"{entry.variant.id} ({entry.state})" for entry in entries if not entry.runs]
-    return f"Cannot run yet: {', '.join(names)}. The Library tab says what to do." if names else ""
+    return f"Not ready: {', '.join(names)}. The Library tab says what to do." if names else ""
 
 
 LIBRARY = ["variant", "state", "about, or what to do", "template", "quantised", "size", "method", "base", "licence"]
