@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +12,12 @@ import pytest
 from conftest import App, start_app
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-
-SAMPLING: dict[str, Any] = {
-    "temperature": 0.0,
-    "top_k": 40,
-    "top_p": 0.95,
-    "min_p": 0.05,
-    "repeat_penalty": 1.0,
-    "seed": 7,
-    "max_tokens": 40,
-    "grammar": "",
-}
-ENDLESS = {"grammar": 'root ::= "la " root', "max_tokens": 900}
-CAPITAL = "What is the capital of France?"
-SLOW = "/slow " + "la " * 80  # echo takes 0.05 s a word: time enough to stop it on any machine
-
-
-class Visitor:
-    """A session, as a browser tab is one."""
-
-    def __init__(self, app: App) -> None:
-        self.client = Client(app.url, verbose=False, analytics_enabled=False, download_files=False)
-
-    def chat(
-        self, text: str, variant: str = "tiny_base", way: str = "as trained", system: str = "", **asked: Any
-    ) -> Any:
-        values = (SAMPLING | asked).values()
-        return self.client.submit(text, variant, way, system, *values, api_name="/chat")
-
-    def said(self, job: Any) -> list[str]:
-        """The texts of the conversation when the job has ended."""
-        return texts(job.result(60)[1])
-
-    def compare(self, text: str, *variants: str, blind: bool = False, pace: str = "together", **asked: Any) -> Any:
-        picked = [*variants, "none", "none"][:4]
-        return self.client.submit(text, *picked, blind, pace, "", *(SAMPLING | asked).values(), api_name="/compare")
-
-
-def texts(history: list[dict[str, Any]]) -> list[str]:
-    return [message["content"][0]["text"] for message in history]
+from visitor import CAPITAL, ENDLESS, SAMPLING, SLOW, Visitor, texts, until
 
 
 @pytest.fixture
 def visitor(app: App) -> Visitor:
     return Visitor(app)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.05)
 
 
 def test_every_control_has_a_label_of_its_own(app: App) -> None:
@@ -216,71 +169,6 @@ def test_a_conversation_is_exported_whole(visitor: Visitor) -> None:
     assert record["turns"][1]["generation"]["end"] == "stop"
     markdown = visitor.client.predict("Answer briefly.", api_name="/conversation_md")
     assert markdown.startswith("## System\n\nAnswer briefly.\n")
-
-
-def columns(result: Any) -> list[list[str]]:
-    """The four conversations of a comparison."""
-    return [texts(part["value"] if isinstance(part, dict) else part) for part in result[1:5]]
-
-
-def test_three_variants_answer_side_by_side(visitor: Visitor) -> None:
-    result = visitor.compare(CAPITAL, "tiny_base", "tiny_lora", "echo").result(60)
-    base, lora, echo, empty = columns(result)
-    assert "Paris" in base[1] and lora[1].startswith("{") and echo[1].startswith(CAPITAL)
-    assert empty == []
-    assert all("first token after" in column[1] for column in (base, lora, echo))
-
-
-def test_one_after_another_and_a_second_turn(visitor: Visitor) -> None:
-    pace = "one after another (fair speeds)"
-    visitor.compare(CAPITAL, "tiny_base", "tiny_base", pace=pace).result(60)
-    both = columns(visitor.compare("What is the capital of Italy?", "tiny_base", "tiny_base", pace=pace).result(60))[:2]
-    assert [len(column) for column in both] == [4, 4]
-    assert all("Rome" in column[3] for column in both)
-
-
-def test_stop_all_also_stops_those_still_to_come(visitor: Visitor) -> None:
-    job = visitor.compare(SLOW, "echo", "tiny_lora", pace="one after another (fair speeds)")
-    until(lambda: len(job.outputs()) > 3)
-    visitor.client.predict(api_name="/compare_stop")
-    first, second, *_ = columns(job.result(60))
-    assert "stopped by you" in first[1] and "Stopped by you before it began" in second[1]
-
-
-def test_a_blind_vote_hides_then_reveals_and_is_kept(app: App, visitor: Visitor) -> None:
-    hidden = visitor.compare(CAPITAL, "tiny_base", "tiny_lora", blind=True).result(60)
-    assert "tiny_" not in json.dumps(hidden)
-    voted = visitor.client.predict(api_name="/vote_b_is_better")
-    assert "B is better" in json.dumps(voted) and "A is **tiny_" in json.dumps(voted)
-    last = json.loads((app.home / "runs" / "judgements.jsonl").read_text().splitlines()[-1])
-    assert last["judge"] == "you" and last["blind"] is True and last["winner"] == 1
-    winner = last["candidates"][1]
-    assert winner["variant"] in ("tiny_base", "tiny_lora")
-    assert winner["messages"][-1]["content"].startswith("{") == (winner["variant"] == "tiny_lora")
-
-
-def test_one_round_has_one_vote(visitor: Visitor) -> None:
-    visitor.compare("a b", "echo", "echo").result(60)
-    visitor.client.predict(api_name="/vote_tie")
-    with pytest.raises(AppError, match="nothing new to vote on"):
-        visitor.client.predict(api_name="/vote_tie")
-
-
-def test_a_comparison_needs_two(visitor: Visitor) -> None:
-    with pytest.raises(AppError, match="empty"):
-        visitor.compare(" ", "echo", "echo").result(60)
-
-
-def test_a_contestant_that_fails_does_not_stop_the_others(visitor: Visitor) -> None:
-    crashed = columns(visitor.compare("/crash now", "echo", "tiny_base").result(60))
-    assert "stopped while it was answering" in crashed[0][1]
-    assert "⚠" not in crashed[1][1].split("<sub>")[0]
-
-
-def test_a_contestant_without_an_answer_cannot_lose(visitor: Visitor) -> None:
-    visitor.compare("/crash", "echo", "tiny_base").result(60)
-    with pytest.raises(AppError, match="nothing new to vote on"):
-        visitor.client.predict(api_name="/vote_b_is_better")
 
 
 def test_null_inputs_are_sentences(visitor: Visitor) -> None:

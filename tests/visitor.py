@@ -1,0 +1,54 @@
+"""A session of the app through its API, as a browser tab is one."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from conftest import App
+from gradio_client import Client
+
+SAMPLING: dict[str, Any] = {
+    "temperature": 0.0,
+    "top_k": 40,
+    "top_p": 0.95,
+    "min_p": 0.05,
+    "repeat_penalty": 1.0,
+    "seed": 7,
+    "max_tokens": 40,
+    "grammar": "",
+}
+ENDLESS = {"grammar": 'root ::= "la " root', "max_tokens": 900}
+CAPITAL = "What is the capital of France?"
+SLOW = "/slow " + "la " * 80  # echo takes 0.05 s a word: time enough to stop it on any machine
+
+
+class Visitor:
+    """A session, as a browser tab is one."""
+
+    def __init__(self, app: App) -> None:
+        self.client = Client(app.url, verbose=False, analytics_enabled=False, download_files=False)
+
+    def chat(
+        self, text: str, variant: str = "tiny_base", way: str = "as trained", system: str = "", **asked: Any
+    ) -> Any:
+        values = (SAMPLING | asked).values()
+        return self.client.submit(text, variant, way, system, *values, api_name="/chat")
+
+    def said(self, job: Any) -> list[str]:
+        """The texts of the conversation when the job has ended."""
+        return texts(job.result(60)[1])
+
+    def compare(self, text: str, *variants: str, blind: bool = False, pace: str = "together", **asked: Any) -> Any:
+        picked = [*variants, "none", "none"][:4]
+        return self.client.submit(text, *picked, blind, pace, "", *(SAMPLING | asked).values(), api_name="/compare")
+
+
+def texts(history: list[dict[str, Any]]) -> list[str]:
+    return [message["content"][0]["text"] for message in history]
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
