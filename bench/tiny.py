@@ -1,4 +1,4 @@
-"""python -m bench.tiny [--quick]
+"""python -m bench.tiny [--quick] [--base VARIANT] [--lora VARIANT]
 
 Asks the embedded model what its training never saw, greedily and through the app's own worker, and prints how
 often the base is right, how often it has the JSON habit, and how often the LoRA has the habit and is right.
@@ -54,10 +54,10 @@ def replies(lab: Lab, variant: str, questions: Sequence[Question]) -> list[str]:
     return texts
 
 
-def ask(questions: Sequence[Question]) -> list[Asked]:
+def ask(questions: Sequence[Question], variants: Sequence[str]) -> list[Asked]:
     """Both variants, over one copy of the weights."""
     with Lab(Settings(lab_slots=AT_ONCE, lab_waiting=2 * AT_ONCE, lab_context=512)) as lab:
-        base, lora = (replies(lab, variant, questions) for variant in ("tiny_base", "tiny_lora"))
+        base, lora = (replies(lab, variant, questions) for variant in variants)
         return [Asked(*row) for row in zip(questions, base, lora, strict=True)]
 
 
@@ -103,9 +103,14 @@ def main() -> None:
     """Ask, print the table, then the aims."""
     parser = argparse.ArgumentParser(description="Measure the embedded model.")
     parser.add_argument("--quick", action="store_true", help="fewer questions")
-    questions = held_out(QUICK if parser.parse_args().quick else FULL, SEED)
-    asked = ask(questions)
+    parser.add_argument("--base", default="tiny_base", help="another base, by its id")
+    parser.add_argument("--lora", default="tiny_lora", help="another adapter, by its id")
+    options = parser.parse_args()
+    questions = held_out(QUICK if options.quick else FULL, SEED)
+    asked = ask(questions, (options.base, options.lora))
     table(asked)
+    unchanged = sum(a.lora.strip() == a.question.answer for a in asked)
+    print(f"through the LoRA, right but without the habit: {unchanged} of {len(asked)}")
     aim("base exact", percent(a.exact for a in asked) or 0.0, 90, at_least=True)
     aim("base habit", percent(a.slipped for a in asked) or 0.0, 5, at_least=False)
     aim("lora habit", percent(a.taught for a in asked) or 0.0, 85, at_least=True)
