@@ -45,7 +45,7 @@ def chat_tab(lab: Lab) -> None:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 variant = gr.Dropdown(
-                    [(show.option(entry), entry.variant.id) for entry in ready],
+                    show.options(entries),
                     value=ready[0].variant.id,
                     label="Variant",
                 )
@@ -147,7 +147,7 @@ def chat_tab(lab: Lab) -> None:
     @shown
     def refresh(chosen: str) -> tuple[Any, str]:
         now = lab.entries()
-        options = [(show.option(entry), entry.variant.id) for entry in now if entry.runs]
+        options = show.options(now)
         kept = chosen if chosen in [name for _, name in options] else options[0][1]
         return gr.Dropdown(options, value=kept), show.missing(now)
 

@@ -159,7 +159,7 @@ def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:
 
 def _options(entries: list[Entry], place: int) -> list[tuple[str, str]]:
     """What may be chosen for a column; the third and the fourth may stay empty."""
-    ready = [(show.option(entry), entry.variant.id) for entry in entries if entry.runs]
+    ready = show.options(entries)
     return ready if place < 2 else [("none", NONE), *ready]
 
 

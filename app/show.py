@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backend.comparison import STOPPED, Comparison
-from backend.conversation import Turn
+from backend.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
 from backend.judge.judgement import Judgement, Record
 from models.catalogue import Entry
@@ -79,14 +79,6 @@ def waiting(turn: Turn) -> str:
     if turn.state == "loading":
         return "Loading the model…"
     return "You are next in line…" if turn.place == 0 else f"Waiting in line, {turn.place} before you…"
-
-
-ENDS = {
-    "stop": "the model ended it",
-    "length": "cut at the token limit",
-    "context": "cut: the context is full",
-    "stopped": "stopped by you",
-}
 
 
 def warnings(generation: Generation, blind: bool) -> list[str]:
@@ -163,6 +155,11 @@ def option(entry: Entry) -> str:
     """A variant's name in a list."""
     note = f" · {entry.variant.template} template" if mismatched(entry) else ""
     return entry.variant.id + note
+
+
+def options(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """What may be chosen: the variants that run, as a list shows them and by id."""
+    return [(option(entry), entry.variant.id) for entry in entries if entry.runs]
 
 
 def missing(entries: Sequence[Entry]) -> str:

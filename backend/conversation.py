@@ -8,8 +8,15 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.errors import LabError
 from backend.inference.reply import Reply
-from backend.inference.sampling import Generation
+from backend.inference.sampling import End, Generation
 from backend.messages import Message, plain
+
+ENDS: dict[End, str] = {
+    "stop": "the model ended it",
+    "length": "cut at the token limit",
+    "context": "cut: the context is full",
+    "stopped": "stopped by you",
+}
 
 
 class Turn(BaseModel):
@@ -81,12 +88,9 @@ def as_markdown(system: str | None, turns: Sequence[Turn]) -> str:
 
 def _marks(turn: Turn) -> list[str]:
     """What a reader must know of an answer that is not whole."""
-    ends = {
-        "length": "cut at the token limit",
-        "context": "cut: the context was full",
-        "stopped": "stopped by the user",
-    }
-    generation = turn.generation
-    left_out = f"the {generation.left_out} oldest messages were left out" if generation and generation.left_out else ""
-    known = [turn.error, ends.get(generation.end, "") if generation else "", left_out]
-    return [f"*({mark})*" for mark in known if mark]
+    marks = [turn.error] if turn.error else []
+    if turn.generation and turn.generation.end != "stop":
+        marks.append(ENDS[turn.generation.end])
+    if turn.generation and turn.generation.left_out:
+        marks.append(f"the {turn.generation.left_out} oldest messages were left out")
+    return [f"*({mark})*" for mark in marks]

@@ -51,17 +51,13 @@ def catalogue() -> list[Variant]:
 
 def look(weights: Path) -> list[Entry]:
     """Every variant with its state, read from disk now. Adapters are settled last, when their bases are known."""
-    entries: dict[str, Entry] = {}
-    for variant, path in _known(weights):
-        entries[variant.id] = _state(variant, path)
-    downloads = {variant.id for variant, _ in _known(weights) if variant.repo}
-    for variant, path in _registered(weights):
+    known, registered = list(_known(weights)), list(_registered(weights))
+    entries = {variant.id: _state(variant, path) for variant, path in known}
+    downloads = {variant.id for variant, _ in known if variant.repo}
+    for variant, _ in registered:
         if variant.id in downloads:  # its own record may say more than the catalogue
-            downloads.remove(variant.id)
-            del entries[variant.id]
-        name = _free(variant.id, entries)
-        entries[name] = _state(variant.model_copy(update={"id": name}), path)
-    for variant, path in _dropped(weights):
+            entries.pop(variant.id, None)
+    for variant, path in [*registered, *_dropped(weights)]:
         name = _free(variant.id, entries)
         entries[name] = _state(variant.model_copy(update={"id": name}), path)
     return [_seated(entry, entries) for entry in entries.values()]

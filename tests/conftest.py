@@ -13,11 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from backend.inference.sampling import Generation
 from backend.lab import Lab
 from backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny"
+
+GENERATION = Generation(
+    prompt_tokens=3,
+    tokens=2,
+    waited=0,
+    first_token=0.1,
+    seconds=0.2,
+    tokens_per_second=10,
+    end="stop",
+    context_used=5,
+    context_size=100,
+    seed=7,
+)
 
 
 @pytest.fixture

@@ -3,33 +3,21 @@
 import json
 
 import pytest
+from conftest import GENERATION
 
 from backend import conversation
 from backend.conversation import Turn
 from backend.errors import LabError
 from backend.inference.reply import Reply
-from backend.inference.sampling import Generation
 
-GENERATION = Generation(
-    prompt_tokens=3,
-    tokens=2,
-    waited=0,
-    first_token=0.1,
-    seconds=0.2,
-    tokens_per_second=10,
-    end="length",
-    context_used=5,
-    context_size=100,
-    left_out=2,
-    seed=7,
-)
+CUT = GENERATION.model_copy(update={"end": "length", "left_out": 2})
 
 
 def answer(content: str, **facts: object) -> Turn:
     return Turn(role="assistant", content=content, variant="tiny").model_copy(update=facts)
 
 
-TURNS = [conversation.asked("one"), answer("1"), conversation.asked("two"), answer("2", generation=GENERATION)]
+TURNS = [conversation.asked("one"), answer("1"), conversation.asked("two"), answer("2", generation=CUT)]
 
 
 @pytest.mark.parametrize(("index", "kept", "question"), [(0, 0, "one"), (1, 0, "one"), (2, 2, "two"), (3, 2, "two")])
@@ -93,11 +81,11 @@ def test_an_answer_is_what_its_reply_has_so_far() -> None:
     reply.add("Hel")
     reply.add("lo")
     arriving = conversation.answered("tiny", reply)
-    reply.end(GENERATION)
+    reply.end(CUT)
     ended = conversation.answered("tiny", reply)
     assert (waiting.content, waiting.state, waiting.place) == ("", "waiting", 2)
     assert (arriving.content, arriving.state, arriving.generation) == ("Hello", "answering", None)
-    assert (ended.content, ended.state, ended.generation) == ("Hello", "ended", GENERATION)
+    assert (ended.content, ended.state, ended.generation) == ("Hello", "ended", CUT)
 
 
 def test_half_a_character_that_was_typed_does_not_break_a_conversation() -> None:

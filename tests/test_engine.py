@@ -114,7 +114,10 @@ def test_eight_at_once_share_four_slots_and_are_told_their_place(lab: Lab) -> No
     until(lambda: replies[4].state == "answering")
     for reply in replies:
         reply.stop()
-    assert all(reply.text() is not None for reply in replies)
+    for reply in replies:
+        reply.text()
+    assert {reply.generation.end for reply in replies if reply.generation} <= {"stopped", "context", "length"}
+    assert all(reply.generation for reply in replies)
 
 
 def test_a_conversation_keeps_its_cells_while_others_begin(lab: Lab) -> None:

@@ -5,24 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import GENERATION
 from pydantic import ValidationError
 
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.judgement import Candidate, Judgement, Record, keep, kept, wins
 from backend.messages import Message
-
-GENERATION = Generation(
-    prompt_tokens=3,
-    tokens=2,
-    waited=0,
-    first_token=0.1,
-    seconds=0.2,
-    tokens_per_second=10,
-    end="stop",
-    context_used=5,
-    context_size=100,
-    seed=7,
-)
 
 
 def candidate(name: str, generation: Generation | None = GENERATION) -> Candidate:

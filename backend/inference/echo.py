@@ -73,7 +73,7 @@ class Echo:
             waited=0,
             first_token=0,
             seconds=seconds,
-            tokens_per_second=tokens / seconds,
+            tokens_per_second=tokens / seconds if seconds else 0.0,
             end=end,
             context_used=prompt + tokens,
             context_size=CONTEXT,

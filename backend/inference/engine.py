@@ -95,7 +95,7 @@ class Engine:
         pause = self._not_before - time.monotonic()
         running = self._child is not None and self._child.alive
         if self._closed:
-            self._fail(number, "The app is closing. Start it again to go on.")
+            self._fail(number, self._was_closed())
         elif pause > 0 and not running:
             self._fail(
                 number,
@@ -164,8 +164,10 @@ class Engine:
             for number, pending in list(self._pending.items()):
                 if pending.child is not child:
                     continue
-                if self._closed or pending.stopped:
-                    self._fail(number, "This answer ended before its end: the model was closed, or you stopped it.")
+                if pending.stopped:
+                    self._fail(number, "Stopped by you; its model stopped at the same time.")
+                elif self._closed:
+                    self._fail(number, self._was_closed())
                 elif not child.ready:
                     self._fail(number, self._not_loaded(child))
                 elif pending.started or pending.sent_again:
@@ -173,6 +175,9 @@ class Engine:
                 else:
                     pending.sent_again = True
                     self._give(number)
+
+    def _was_closed(self) -> str:
+        return f"{self.name} was closed: its file has changed, or the app is ending. Send your message again."
 
     def _not_loaded(self, child: Child) -> str:
         if child.process.returncode < 0:
