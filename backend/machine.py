@@ -1,9 +1,16 @@
-"""What this machine gives us: cores, as many as this process may really use."""
+"""What this machine gives us: cores and memory this process may really use, and what a child may know of it."""
 
 import os
 from pathlib import Path
 
 import psutil
+
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
+NETWORK = (
+    "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "XDG_CACHE_HOME",
+)  # fmt: skip
 
 
 def threads() -> int:
@@ -11,6 +18,30 @@ def threads() -> int:
     allowed = min(_affinity(), _quota())
     physical = psutil.cpu_count(logical=False) or allowed
     return max(1, min(allowed, max(physical, 2)))
+
+
+def memory_free() -> int:
+    """Bytes that can be had without swapping: what the system says, and no more than a container is given."""
+    free = int(psutil.virtual_memory().available)
+    given, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if not given.exists() or (limit := given.read_text().strip()) == "max":
+        return free
+    return max(0, min(free, int(limit) - int(used.read_text()) + _cached()))
+
+
+def environment(network: bool = False) -> dict[str, str]:
+    """What a child process may know of ours: no secret, no setting of a library that is not named here."""
+    names = INHERITED + (NETWORK if network else ())
+    return {name: os.environ[name] for name in names if name in os.environ} | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _cached() -> int:
+    """Bytes of a container's files that the kernel keeps in memory and gives back when asked."""
+    for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+        name, _, count = line.partition(" ")
+        if name == "inactive_file":
+            return int(count)
+    return 0
 
 
 def _affinity() -> int:

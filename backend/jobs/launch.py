@@ -1,0 +1,132 @@
+"""Starting a run: a folder with what is asked, and a runner that outlives the screen."""
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from backend import machine
+from backend.errors import LabError
+from backend.jobs.run import Asked, Run, runs_in
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How runs of one kind are run. Those of one lane wait for each other."""
+
+    module: str
+    lane: str
+    grace: float = 10.0
+    """Seconds between the polite end and the other."""
+    nice: int = 0
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables that its worker, and no other, is given."""
+    network: bool = False
+
+
+JOBS = {
+    "download": Job("backend.library.download", "network", secrets=("HF_TOKEN",), network=True),
+    "bring": Job("backend.library.bring", "files"),
+    "verify": Job("backend.library.verify", "files"),
+    "speed": Job("backend.inference.speed", "compute"),
+    "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
+}
+
+
+def launch(
+    runs: Path, kind: str, name: str, asked: BaseModel, key: str = "", secrets: dict[str, str] | None = None
+) -> Run:
+    """Start a run, or return the live one that already does the same work. LabError if the disk refuses.
+
+    Two screens may ask at the same moment: the lock of the folder lets one of them start it.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(runs):
+            if key and (same := _doing(runs, kind, key)):
+                return same
+            spec = Asked(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
+            return _start(_folder(runs, spec), spec, secrets or {})
+    except OSError as error:
+        raise LabError(
+            f"{name} could not be started ({error.strerror or error}). Look after the disk or the folder {runs}, then "
+            "try again."
+        ) from error
+
+
+def waits_for(run: Run) -> list[Run]:
+    """The live runs of its lane that were asked for before it, oldest first."""
+    lane = JOBS[run.spec.kind].lane
+    others = runs_in(run.folder.parent)
+    before = [other for other in others if other.id < run.id and not (other.folder / "exit.json").exists()]
+    return [other for other in before if other.spec.kind in JOBS and JOBS[other.spec.kind].lane == lane and other.alive]
+
+
+@contextmanager
+def _one_at_a_time(runs: Path) -> Iterator[None]:
+    with (runs / ".launching").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _doing(runs: Path, kind: str, key: str) -> Run | None:
+    for run in runs_in(runs):
+        if not (run.folder / "exit.json").exists() and (run.spec.kind, run.spec.key) == (kind, key) and run.live:
+            return run
+    return None
+
+
+def _folder(runs: Path, spec: Asked) -> Path:
+    """A new folder whose name sorts after those of all runs asked for before."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
+    newest = max((run.id[:19] for run in runs_in(runs)), default="")
+    while True:
+        now = time.time()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
+        if stamp > newest:
+            break
+        if stamp[:15] < newest[:15]:  # the clock was put back: go on counting from the newest
+            stamp = f"{newest[:16]}{int(newest[16:]) + 1:03d}"
+            break
+        time.sleep(0.001)
+    folder = runs / f"{stamp}-{spec.kind}-{plain}"
+    folder.mkdir()
+    return folder
+
+
+def _start(folder: Path, spec: Asked, secrets: dict[str, str]) -> Run:
+    """The lock is taken here and handed on, so that there is no moment in which a live run looks dead."""
+    with (folder / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        part = folder / "spec.part"
+        with part.open("wb") as file:
+            file.write(json.dumps(spec.model_dump(), ensure_ascii=False, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(folder / "spec.json")
+        job = JOBS[spec.kind]
+        given = {name: value for name, value in secrets.items() if name in job.secrets and value}
+        runner = subprocess.Popen(
+            [sys.executable, "-m", "backend.jobs.runner", str(folder.resolve()), str(lock.fileno())],
+            cwd=ROOT,
+            env=machine.environment(job.network) | given,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(lock.fileno(),),
+            start_new_session=True,
+        )
+    threading.Thread(target=runner.wait, daemon=True).start()  # no zombie while the screen lives
+    return Run(folder)

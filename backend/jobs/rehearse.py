@@ -1,0 +1,57 @@
+"""python -m backend.jobs.rehearse FOLDER
+
+The fake that ships: it counts, and goes wrong on request, so that runs can be tried without any work being done.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from backend.errors import LabError
+from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.work import Journal, work
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def rehearse(asked: Rehearsal, journal: Journal) -> None:
+    prepare(asked)
+    for step in range(1, asked.steps + 1):
+        time.sleep(asked.pause)
+        journal.step(now=asked.manner == "breathless" or step == asked.steps, step=step, steps=asked.steps)
+        if step == asked.steps // 2:
+            go_wrong(asked, journal)
+    journal.result(steps=asked.steps)
+
+
+def prepare(asked: Rehearsal) -> None:
+    if asked.manner == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if asked.manner == "leaves children":
+        subprocess.Popen([sys.executable, "-c", DEAF], pass_fds=())
+    if asked.manner == "tells":
+        print("\n".join(f"{name}={value}" for name, value in os.environ.items()), flush=True)
+
+
+def go_wrong(asked: Rehearsal, journal: Journal) -> None:
+    match asked.manner:
+        case "fails":
+            raise LabError("The rehearsal was asked to fail. Ask it for something else.")
+        case "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "prints":
+            for number in range(200):
+                print(f"{number} " + "x" * 100_000)
+        case "torn":
+            with (journal.folder / "events.jsonl").open("ab") as file:
+                file.write(b'{"kind": "step", "at": 1, "fa')
+        case "silent":
+            os._exit(0)
+        case "says nothing":
+            os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(work(Rehearsal, rehearse))

@@ -1,0 +1,174 @@
+"""python -m backend.jobs.runner FOLDER LOCK
+
+Stands between the screen and the work: waits for its turn, starts the worker, keeps what it prints, obeys the wish to
+stop, and writes down how it ended. It leads a session of its own and needs nobody: the screen may come and go.
+LOCK is the descriptor of the run's lock, already held; the worker inherits it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backend.errors import redact
+from backend.jobs import process
+from backend.jobs.launch import JOBS, ROOT, waits_for
+from backend.jobs.run import Exit, Run, Workers
+
+LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
+LINE_MOST = 1 << 14
+LOOK = 0.1  # seconds between two looks at the wish to stop
+RESERVED = 4096  # bytes kept for exit.json from the start, so that a full disk cannot hide how a run ended
+
+
+class Runner:
+    def __init__(self, run: Run, lock: int) -> None:
+        self.run, self.lock = run, lock
+        self.job = JOBS[run.spec.kind]
+        self.me = (os.getpid(), process.identity(os.getpid()))
+        self.exit = _reserve(run.folder / "exit.part")
+        self.secrets = tuple(os.environ[name] for name in self.job.secrets if os.environ.get(name))
+
+    def main(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: self.run.stop())  # a shutting down machine wishes the same
+        self._say_who(None)
+        turn = self._wait_for_its_turn()
+        if turn is None:
+            self._end(Exit(state="stopped", why="Stopped before it began."))
+            return
+        os.nice(self.job.nice)
+        before = _killed_for_memory()
+        worker = subprocess.Popen(
+            [sys.executable, "-m", self.job.module, str(self.run.folder)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # held open: its end tells the worker that this process has died
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(self.lock, turn.fileno()),
+            process_group=0,
+        )
+        self._say_who((worker.pid, process.identity(worker.pid)))
+        assert worker.stdout
+        log = threading.Thread(target=self._keep_log, args=(worker.stdout,), daemon=True)
+        log.start()
+        killed = self._watch(worker)
+        with contextlib.suppress(ProcessLookupError):  # those it started and left behind
+            os.killpg(worker.pid, signal.SIGKILL)
+        log.join(5)
+        self._end(self._account(worker.returncode, killed, _killed_for_memory() > before))
+
+    def _wait_for_its_turn(self) -> BinaryIO | None:
+        """The lane's lock, held; None if it was wished to stop meanwhile. First come, first served."""
+        lane = (self.run.folder.parent / f".lane-{self.job.lane}").open("ab")
+        while not self.run.wishes:
+            if not waits_for(self.run):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lane, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return lane
+            time.sleep(LOOK)
+        return None
+
+    def _watch(self, worker: "subprocess.Popen[bytes]") -> bool:
+        """Wait for its end, which a stop brings about: politely, then not. Whether it had to be killed."""
+        deadline = 0.0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(LOOK)
+                return False
+            wishes = self.run.wishes
+            if wishes and not deadline:
+                deadline = time.monotonic() + self.job.grace
+                os.killpg(worker.pid, signal.SIGTERM)
+            if wishes > 1 or (deadline and time.monotonic() > deadline):
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
+                return True
+
+    def _keep_log(self, printed: BinaryIO) -> None:
+        """Whatever is printed is read, so that the worker never waits for us; what is kept has a limit."""
+        path = self.run.folder / "log.txt"
+        while line := printed.readline(LINE_MOST):
+            text = redact(line.decode("utf-8", "replace"), self.secrets)
+            with contextlib.suppress(OSError):  # a full disk costs lines of the log, not the run
+                with path.open("ab") as log:
+                    log.write(text.encode("utf-8", "replace"))
+                    full = log.tell() > LOG_MOST
+                if full:
+                    path.replace(path.with_name("log.1.txt"))
+
+    def _account(self, code: int, killed: bool, out_of_memory: bool) -> Exit:
+        """What its end was. A code of 0 is no success: only its own word at the end is."""
+        last, failed = self.run.last("ended"), self.run.last("failed")
+        if last and code == 0:
+            return Exit(state="done", code=code)
+        if failed:
+            return Exit(state="failed", why=failed.facts.get("why", ""), code=code)
+        if self.run.wishes:
+            how = " It did not end by itself in time, so it was ended." if killed else ""
+            return Exit(state="stopped", why=f"Stopped by you.{how}", code=code)
+        return Exit(state="failed", why=_why(code, out_of_memory, self.run.log(1)), code=code)
+
+    def _say_who(self, worker: tuple[int, str] | None) -> None:
+        part = self.run.folder / "runner.part"
+        part.write_text(Workers(runner=self.me, worker=worker).model_dump_json())
+        part.replace(self.run.folder / "runner.json")
+
+    def _end(self, how: Exit) -> None:
+        """The last thing written, into room that was kept for it; whole or not at all."""
+        ended = how.model_copy(update={"at": time.time(), "why": redact(how.why, self.secrets)[:600]})
+        data = json.dumps(ended.model_dump()).encode()[:RESERVED]
+        os.pwrite(self.exit, data, 0)
+        os.ftruncate(self.exit, len(data))
+        os.fsync(self.exit)
+        (self.run.folder / "exit.part").rename(self.run.folder / "exit.json")
+
+
+def _reserve(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    os.pwrite(descriptor, b" " * RESERVED, 0)
+    return descriptor
+
+
+def _killed_for_memory() -> int:
+    """How many processes of this container were killed for want of memory, as far as it can be told."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def _why(code: int, out_of_memory: bool, last: str) -> str:
+    said = f" It last said: {last.strip()[:200]}" if last.strip() else ""
+    if code >= 0:
+        return f"The process ended with code {code} and without a result.{said} Its log has more; start it again."
+    name = _signal(-code)
+    if out_of_memory:
+        return f"The system ended the process because memory ran out.{said} Close what you can and start it again."
+    if -code == signal.SIGKILL:
+        return f"The process was killed ({name}) and nobody said why; often memory ran out.{said} Start it again."
+    return f"The process crashed ({name}).{said} Its log has more; start it again."
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def main(arguments: list[str]) -> Any:
+    Runner(Run(Path(arguments[0])), int(arguments[1])).main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,92 @@
+"""The worker's end of a run: read what was asked, say what happens, leave when told to.
+
+A worker is started as `python -m its.module FOLDER` and its `main` is one line: `sys.exit(work(Spec, function))`.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from backend.errors import LabError
+from backend.jobs.event import note
+
+Spec = TypeVar("Spec", bound=BaseModel)
+INTERVAL = 0.5  # seconds between two steps that are written down
+
+
+class Stopped(BaseException):
+    """SIGTERM came. Not an Exception, so that no library takes it for a failure and goes on."""
+
+
+class Journal:
+    """Where a worker says what happens. `folder` is the run's own: what is made there belongs to the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._last = 0.0
+
+    def step(self, now: bool = False, **facts: Any) -> None:
+        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`."""
+        if now or time.monotonic() - self._last >= INTERVAL:
+            self._last = time.monotonic()
+            note(self.folder, "step", **facts)
+
+    def result(self, **facts: Any) -> None:
+        note(self.folder, "result", **facts)
+
+
+def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
+    """Run `do`. 0: it ended. 1: it failed, and said why in a `failed` event. 143: it was stopped.
+
+    Only what happened counts as success: `ended` is written after `do` has returned.
+    """
+    folder = Path(sys.argv[1])
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_leave_with_the_runner, daemon=True).start()
+    try:
+        asked = spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+        note(folder, "started", pid=os.getpid())
+        do(asked, Journal(folder))
+        note(folder, "ended")
+    except Stopped:
+        return 128 + signal.SIGTERM
+    except LabError as error:
+        note(folder, "failed", why=str(error))
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        note(folder, "failed", why=_unexpected(error))
+        return 1
+    return 0
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "There was not enough memory. Close what you can and start it again."
+    if isinstance(error, OSError) and error.strerror:
+        return f"The system refused something ({error.strerror}). Look after the disk and its folders, then try again."
+    return f"This is a fault of the app, not yours ({type(error).__name__}). Its log has the details; try again."
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: cleaning up must not be interrupted
+    raise Stopped
+
+
+def _leave_with_the_runner() -> None:
+    """The runner holds the other end of stdin. When it dies nobody is left to stop or to account for this work."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+    os.killpg(0, signal.SIGKILL)
