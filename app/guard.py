@@ -9,6 +9,8 @@ import inspect
 import ipaddress
 import logging
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -26,6 +28,7 @@ log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 # Model output may name remote images; loading one would tell its server who reads this, so the browser is told not to.
+SPARE = 200_000_000  # bytes of disk that an upload leaves free
 POLICY = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
 
 
@@ -36,9 +39,13 @@ class Who(StrEnum):
 
 def who(settings: Settings, request: gr.Request | None) -> Who:
     """The person behind a request. An identity counts only where Hugging Face vouches for it."""
+    return _who(settings, request.request.scope if request and request.request else {})
+
+
+def _who(settings: Settings, scope: Scope | dict[str, Any]) -> Who:
     if settings.space_id:
         vouched = settings.oauth_client_secret.get_secret_value() and settings.space_creator_user_id
-        return Who.OWNER if vouched and _user_id(request) == settings.space_creator_user_id else Who.VISITOR
+        return Who.OWNER if vouched and _user_id(scope) == settings.space_creator_user_id else Who.VISITOR
     return Who.OWNER if settings.lab_trusted or _loopback(settings.lab_host) else Who.VISITOR
 
 
@@ -65,8 +72,7 @@ def bounded(settings: Settings, request: gr.Request | None, sampling: Sampling) 
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, settings.lab_visitor_tokens)})
 
 
-def _user_id(request: gr.Request | None) -> str:
-    scope = request.request.scope if request and request.request else {}
+def _user_id(scope: Scope | dict[str, Any]) -> str:
     info = (scope.get("session") or {}).get("oauth_info") or {}
     return str((info.get("userinfo") or {}).get("sub", ""))
 
@@ -143,8 +149,8 @@ class Doorman:
             await PlainTextResponse(text, status_code=403)(scope, receive, send)
             return
 
-        if scope["path"].endswith("/upload"):  # anybody could fill the disk by it
-            await PlainTextResponse("This lab takes no uploads.\n", status_code=403)(scope, receive, send)
+        if scope["path"].rstrip("/").endswith("/upload") and (refusal := self._no_upload(scope)):
+            await refusal(scope, receive, send)
             return
 
         async def with_policy(message: Message) -> None:
@@ -153,6 +159,19 @@ class Doorman:
             await send(message)
 
         await self.app(scope, receive, with_policy)
+
+    def _no_upload(self, scope: Scope) -> PlainTextResponse | None:
+        """Why these files are not taken, if they are not: anybody could fill the disk by them."""
+        if _who(self.settings, scope) is not Who.OWNER:
+            return PlainTextResponse("Only the owner of this lab may upload files.\n", status_code=403)
+        told = dict(scope["headers"]).get(b"content-length", b"")
+        if not told.isdigit():
+            return PlainTextResponse("Say how long the upload is (Content-Length).\n", status_code=411)
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        if int(told) + SPARE > free:
+            text = f"The upload has {int(told) / 1e6:,.0f} MB and {free / 1e6:,.0f} MB of disk are free.\n"
+            return PlainTextResponse(text, status_code=413)
+        return None
 
     def _stranger(self, scope: Scope) -> str:
         """The name in Host or Origin that is not ours; empty if all is well."""

@@ -168,27 +168,6 @@ def missing(entries: Sequence[Entry]) -> str:
     return f"Not ready: {', '.join(names)}. The Library tab says what to do." if names else ""
 
 
-LIBRARY = ["variant", "state", "about, or what to do", "template", "quantised", "size", "method", "base", "licence"]
-
-
-def library(entries: Sequence[Entry]) -> list[list[Any]]:
-    """A row per variant, those that run first, under the headings of LIBRARY."""
-    return [
-        [
-            entry.variant.id,
-            entry.state,
-            entry.variant.about if entry.runs else entry.why,
-            "its own" if entry.variant.template == "own" else entry.variant.template,
-            entry.variant.quantisation,
-            size(entry.variant.size),
-            entry.variant.method,
-            entry.variant.base or entry.variant.over,
-            entry.variant.licence,
-        ]
-        for entry in sorted(entries, key=lambda entry: not entry.runs)
-    ]
-
-
 WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
 
 

@@ -42,7 +42,7 @@ def serve(page: gr.Blocks, settings: Settings) -> None:
         run_history=False,
         ssr_mode=False,
         pwa=False,
-        max_file_size="20mb",
+        max_file_size="20gb",
         blocked_paths=[str(settings.lab_runs), str(settings.lab_weights)],
         footer_links=["api"],
         app_kwargs={"middleware": [Middleware(Doorman, settings=settings)]},

@@ -1,18 +1,22 @@
 """The lab: everything the screen, the tests and the benches ask for, behind one door."""
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, Self
 
 from backend.errors import LabError
+from backend.inference.engine import Loaded
 from backend.inference.engines import Engines, Manner, Seat
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge import judgement
 from backend.judge.judgement import Judgement, Record
+from backend.library.describe import Description, describe
+from backend.library.library import Library
 from backend.messages import Message
 from backend.settings import Settings
-from models.catalogue import Entry, look
+from models.catalogue import Entry
 from models.template import templates
 
 Spoken = Literal["as trained", "as its file says"]
@@ -23,7 +27,9 @@ class Lab:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._engines = Engines(settings)
+        self._engines = Engines(settings, lambda file, how: self.library.crashed(file, how))
+        self.library = Library(settings, self._engines)
+        self._contexts: dict[str, int] = {}
         self._votes = settings.lab_runs / "judgements.jsonl"
 
     def __enter__(self) -> Self:
@@ -40,14 +46,11 @@ class Lab:
 
     def entries(self) -> list[Entry]:
         """Every variant and its state, as the disk has it now."""
-        return look(self.settings.lab_weights)
+        return self.library.entries()
 
     def entry(self, variant: str) -> Entry:
         """LabError if there is no such variant."""
-        for entry in self.entries():
-            if entry.variant.id == variant:
-                return entry
-        raise LabError(f"There is no variant named {str(variant)[:100]!r}. The Library tab lists those there are.")
+        return self.library.entry(variant)
 
     def reply(
         self, variant: str, messages: Sequence[Message], sampling: Sampling, spoken: Spoken = "as trained"
@@ -56,13 +59,41 @@ class Lab:
         entry = self.entry(variant)
         if not entry.runs:
             raise LabError(f"{variant} cannot run: it is {entry.state} ({entry.why}).")
-        seat = Seat(entry.variant.runtime, entry.model, entry.adapter)
-        return self._engines.reply(seat, messages, sampling, _manner(entry, spoken))
+        return self._engines.reply(self._seat(entry), messages, sampling, _manner(entry, spoken))
 
     def worker_pid(self, variant: str) -> int | None:
         """The process that runs this variant, if one does."""
+        return self._engines.engine(self._seat(self.entry(variant))).pid
+
+    def _seat(self, entry: Entry) -> Seat:
+        context = self.context(entry)
+        return Seat(entry.variant.runtime, entry.model, entry.adapter, entry.base_header or entry.header, context)
+
+    def context(self, entry: Entry) -> int:
+        """Tokens of context each conversation with it has: of its base, because they share one worker."""
+        return self._contexts.get(entry.variant.over or entry.variant.id, self.settings.lab_context)
+
+    def choose_context(self, variant: str, tokens: int) -> None:
+        """Another context for this variant and those over the same weights, until the app ends. LabError if it makes
+        no sense."""
+        if not 256 <= tokens <= 131072:
+            raise LabError(f"A context of {tokens:,} tokens makes no sense. Choose 256 to 131,072.")
         entry = self.entry(variant)
-        return self._engines.engine(Seat(entry.variant.runtime, entry.model, entry.adapter)).pid
+        self._contexts[entry.variant.over or entry.variant.id] = tokens
+
+    def describe(self, variant: str) -> Description:
+        """All that is known of it. LabError if there is none of that name."""
+        entries = self.entries()
+        entry = next((entry for entry in entries if entry.variant.id == variant), None) or self.entry(variant)
+        return describe(entry, entries, self.context(entry), self.settings.lab_slots, os.environ.get("HF_ENDPOINT", ""))
+
+    def loaded(self) -> list[Loaded]:
+        """The models in memory, the least used first."""
+        return self._engines.loaded()
+
+    def unload(self, pid: int) -> None:
+        """Take a model out of memory; whoever it is answering is told."""
+        self._engines.unload(pid)
 
     def keep(self, vote: Judgement) -> None:
         """Append a judgement; LabError if it cannot be written."""

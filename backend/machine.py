@@ -1,6 +1,8 @@
 """What this machine gives us: cores and memory this process may really use, and what a child may know of it."""
 
+import contextlib
 import os
+import platform
 from pathlib import Path
 
 import psutil
@@ -54,3 +56,12 @@ def _quota() -> int:
     file = Path("/sys/fs/cgroup/cpu.max")
     quota, _, period = file.read_text().partition(" ") if file.exists() else ("max", "", "1")
     return _affinity() if quota == "max" else max(1, int(quota) // int(period))
+
+
+def processor() -> str:
+    """What the processor calls itself, and how many cores of it this process may use."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {_affinity()} cores"
+    return f"{platform.machine() or 'unknown processor'}, {_affinity()} cores"

@@ -9,7 +9,6 @@ models/weights/<name>@<base id>.gguf   a LoRA somebody dropped, with the variant
 
 import itertools
 import re
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,11 +19,12 @@ from typing import Literal
 from pydantic import ValidationError
 
 from models.check import BadFile, Header, read_header
+from models.marks import marked
 from models.variant import Variant
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny"
-State = Literal["embedded", "ready", "not here", "needs its base", "damaged"]
+State = Literal["embedded", "ready", "not here", "arriving", "needs its base", "damaged", "crashes the loader"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Entry:
     model: Path | None = None
     adapter: Path | None = None
     header: Header | None = None
+    """Of the file itself: for an adapter, the adapter's."""
+    base_header: Header | None = None
+    """For an adapter that has found its base: the base's."""
 
     @property
     def runs(self) -> bool:
@@ -52,14 +55,14 @@ def catalogue() -> list[Variant]:
 def look(weights: Path) -> list[Entry]:
     """Every variant with its state, read from disk now. Adapters are settled last, when their bases are known."""
     known, registered = list(_known(weights)), list(_registered(weights))
-    entries = {variant.id: _state(variant, path) for variant, path in known}
+    entries = {variant.id: _state(variant, path, weights) for variant, path in known}
     downloads = {variant.id for variant, _ in known if variant.repo}
     for variant, _ in registered:
         if variant.id in downloads:  # its own record may say more than the catalogue
             entries.pop(variant.id, None)
     for variant, path in [*registered, *_dropped(weights)]:
         name = _free(variant.id, entries)
-        entries[name] = _state(variant.model_copy(update={"id": name}), path)
+        entries[name] = _state(variant.model_copy(update={"id": name}), path, weights)
     return [_seated(entry, entries) for entry in entries.values()]
 
 
@@ -109,7 +112,7 @@ def _free(name: str, taken: dict[str, Entry]) -> str:
     return next(f"{name}_{number}" for number in itertools.count(2) if f"{name}_{number}" not in taken)
 
 
-def _state(variant: Variant, path: Path | None) -> Entry:
+def _state(variant: Variant, path: Path | None, weights: Path) -> Entry:
     if path is None:
         broken = variant.about if variant.file else ""
         return Entry(variant, "damaged" if broken else "embedded", broken)
@@ -122,24 +125,18 @@ def _state(variant: Variant, path: Path | None) -> Entry:
         return Entry(variant, "damaged", f"{path.name} is not usable: {_first(error)}. Replace or remove it")
     variant = _completed(variant, header, stat.st_size)
     state: State = "embedded" if path.parent == TINY else "ready"
+    why = ""
+    if how := marked(weights, path):
+        state, why = "crashes the loader", f"{path.name} ended the process that opened it ({how}), so it is left alone"
     if header.is_adapter:
-        return Entry(variant, state, adapter=path, header=header)
-    return Entry(variant, state, model=path, header=header)
-
-
-def _hf() -> str:
-    """Hugging Face's command, as it can be typed here: it lies beside this Python."""
-    beside = Path(sys.executable).with_name("hf")
-    if not beside.exists():
-        return "hf"
-    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+        return Entry(variant, state, why, adapter=path, header=header)
+    return Entry(variant, state, why, model=path, header=header)
 
 
 def _how_to_get(variant: Variant, path: Path) -> str:
-    if not variant.repo:
-        return f"{path.name} is missing from its folder. Put it back (git restore, if it came with the repository)"
-    revision = "" if variant.revision == "main" else f" --revision {variant.revision}"
-    return f"{_hf()} download {variant.repo} {variant.file}{revision} --local-dir {path.parent}"
+    if variant.repo:
+        return f"not downloaded yet; it lies at {variant.repo} on the Hub"
+    return f"{path.name} is missing from its folder. Put it back (git restore, if it came with the repository)"
 
 
 @lru_cache(maxsize=256)
@@ -174,7 +171,7 @@ def _seated(entry: Entry, entries: dict[str, Entry]) -> Entry:
         return replace(
             entry, state="needs its base", why=f"it was made for another base than {over.variant.id}: {unlike}"
         )
-    return replace(entry, model=over.model)
+    return replace(entry, model=over.model, base_header=over.header)
 
 
 def _unlike(adapter: Header, base: Header) -> str:

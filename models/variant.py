@@ -30,3 +30,7 @@ class Variant(BaseModel):
     """For an adapter: the id of the variant whose weights it runs over."""
     repo: str = ""
     revision: str = "main"
+    commit: str = ""
+    """What `revision` was when it was downloaded, as 40 digits; empty for what did not come from the Hub."""
+    sha256: str = ""
+    """Of the file, when it was placed."""

@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 import httpx
@@ -90,10 +92,19 @@ def test_the_door_stays_shut_for_other_names(app: App, headers: dict[str, str]) 
     assert "LAB_HOSTS" in answer.text
 
 
-@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}])
-def test_nobody_uploads(app: App, headers: dict[str, str]) -> None:
-    upload = httpx.post(app.url + "/gradio_api/upload", files={"files": b"x"}, headers=headers)
-    assert upload.status_code == 403
+def upload(app: App, **headers: str) -> int:
+    return httpx.post(app.url + "/gradio_api/upload", files={"files": b"x"}, headers=headers).status_code
+
+
+def test_the_owner_may_upload_and_no_other_page(app: App) -> None:
+    assert upload(app) == 200
+    assert upload(app, Origin="https://evil.example") == 403
+
+
+def test_an_upload_that_the_disk_cannot_hold_is_refused_before_it_begins(app: App) -> None:
+    with socket.create_connection(urlsplit(app.url).netloc.split(":")) as line:  # type: ignore[arg-type]
+        line.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999999999999999\r\n\r\n")
+        assert b" 413 " in line.recv(200)
 
 
 def test_pages_carry_the_policy_against_remote_images(app: App) -> None:
@@ -148,6 +159,12 @@ def test_the_owners_vote_is_kept(space: App) -> None:
     kept = compare_and_vote(space, cookie("u1"))
     assert [record["judge"] for record in kept] == ["you"]
     assert [len(candidate["messages"][-1]["content"].split()) for candidate in kept[0]["candidates"]] == [4, 4]
+
+
+def test_only_the_owner_of_a_space_uploads(space: App) -> None:
+    assert upload(space) == 403
+    assert upload(space, **cookie("u2")) == 403
+    assert upload(space, **cookie("u1")) == 200
 
 
 def test_a_forged_login_is_a_visitors(space: App) -> None:

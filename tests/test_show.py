@@ -184,12 +184,6 @@ def entries() -> Sequence[Entry]:
     ]
 
 
-def test_the_library_lists_what_runs_first_and_says_what_to_do_for_the_rest() -> None:
-    rows = show.library(entries())
-    assert [row[0] for row in rows] == ["tuned", "plain", "away"]
-    assert rows[-1][2] == "hf download it" and all(len(row) == len(show.LIBRARY) for row in rows)
-
-
 def test_a_variant_spoken_to_otherwise_than_its_file_says_is_marked() -> None:
     _, tuned, plain = entries()
     assert "alpaca template" in show.option(tuned) and "Trained on the alpaca template" in show.variant_note(tuned)

@@ -42,6 +42,11 @@ class Visitor:
         picked = [*variants, "none", "none"][:4]
         return self.client.submit(text, *picked, blind, pace, "", *(SAMPLING | asked).values(), api_name="/compare")
 
+    def table(self, first: str) -> list[list[Any]]:
+        """The rows of the Library's table whose first heading this is."""
+        values = self.client.predict(api_name="/library")
+        return next(v["data"] for v in values if isinstance(v, dict) and v.get("headers", [""])[0] == first)
+
 
 def texts(history: list[dict[str, Any]]) -> list[str]:
     return [message["content"][0]["text"] for message in history]

@@ -106,11 +106,17 @@ def base_of(settings: dict[str, Any], base: Path | None) -> Path:
 
 
 def write_adapter(folder: Path, out: Path, kind: str, name: str, base: Path | None, base_name: str | None) -> None:
-    """Write the adapter, and which base it is for."""
+    """Write the adapter, and which base it is for: a folder."""
     settings = load_json(folder / "adapter_config.json")
     check(settings)
     base = base_of(settings, base)
-    shape = llama.shape_of(base)
+    write_over(llama.shape_of(base), folder, out, kind, name, base_name or base.name)
+
+
+def write_over(shape: Shape, folder: Path, out: Path, kind: str, name: str, base_name: str) -> None:
+    """Write the adapter for a base of that shape."""
+    settings = load_json(folder / "adapter_config.json")
+    check(settings)
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         raise LabError(f"{folder.name} has no adapter_model.safetensors. Save the adapter as safetensors first.")
@@ -122,7 +128,7 @@ def write_adapter(folder: Path, out: Path, kind: str, name: str, base: Path | No
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha_of(settings))
         writer.add_name(name)
-        add_base_facts(writer, base_name or base.name, shape)
+        add_base_facts(writer, base_name, shape)
         pour(writer, pairs, shape, kind)
 
 
@@ -135,7 +141,8 @@ def add_base_facts(writer: gguf.GGUFWriter, name: str, shape: Shape) -> None:
     writer.add_feed_forward_length(shape.inner)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_vocab_size(shape.vocabulary)
+    if shape.vocabulary:
+        writer.add_vocab_size(shape.vocabulary)
 
 
 def pour(writer: gguf.GGUFWriter, pairs: dict[str, tuple[str, Tensor, Tensor]], shape: Shape, kind: str) -> None:

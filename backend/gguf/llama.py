@@ -1,4 +1,4 @@
-"""What a Llama is: its shape from config.json, its tensors' names, and its rope."""
+"""What a Llama is: its shape from config.json or from a GGUF, its tensors' names, and its rope."""
 
 import math
 from collections.abc import Callable
@@ -83,6 +83,31 @@ def _shape(config: dict[str, Any]) -> Shape:
         rope=rope,
         tied=bool(config.get("tie_word_embeddings", False)),
     )
+
+
+def shape_in(keys: dict[str, Any]) -> Shape:
+    """The shape as a GGUF's header tells it. Enough for an adapter: of the rope only its base is known."""
+    try:
+        width, heads = int(keys["llama.embedding_length"]), int(keys["llama.attention.head_count"])
+        theta = float(keys.get("llama.rope.freq_base", 10000.0))
+        return Shape(
+            blocks=int(keys["llama.block_count"]),
+            width=width,
+            inner=int(keys["llama.feed_forward_length"]),
+            heads=heads,
+            kv_heads=int(keys.get("llama.attention.head_count_kv", heads)),
+            head=int(keys.get("llama.attention.key_length", width // max(heads, 1))),
+            context=int(keys.get("llama.context_length", 0)),
+            vocabulary=int(keys.get("llama.vocab_size", 0)),
+            epsilon=float(keys.get("llama.attention.layer_norm_rms_epsilon", 1e-5)),
+            theta=theta,
+            rope={"rope_type": "default", "rope_theta": theta},
+            tied=False,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(
+            f"The header of the base lacks or garbles {error}. Choose another file of that model."
+        ) from error
 
 
 def rope_factors(shape: Shape) -> Array | None:

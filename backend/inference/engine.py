@@ -1,42 +1,33 @@
-"""One child process: started when first needed, restarted after a crash, ended with the app."""
+"""One child process: started when first needed, restarted after a crash, ended with the app or to make room."""
 
-import collections
-import contextlib
 import itertools
-import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from backend.inference.child import Child
 from backend.inference.reply import Reply
 from backend.inference.sampling import Generation
 
-ROOT = Path(__file__).parents[2]
 LONGEST_PAUSE = 30.0
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
-@dataclass(eq=False)
-class Child:
-    """One life of the worker."""
+@dataclass(frozen=True)
+class Loaded:
+    """A worker that lives. `memory` is bytes resident, `since` and `used` are seconds since 1970."""
 
-    process: subprocess.Popen[str]
-    ready: bool = False
-    said: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=20))
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def last_words(self) -> str:
-        last = next((line for line in reversed(self.said) if line), "")
-        return f" It last said: {last}" if last else ""
+    name: str
+    pid: int
+    memory: int
+    since: float
+    used: float
+    answering: int
+    ready: bool
 
 
 @dataclass(eq=False)
@@ -57,9 +48,12 @@ class Engine:
     were still in line are given to the next child, once.
     """
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(self, name: str, command: list[str], crashed: Callable[[str, str], None]) -> None:
+        """`crashed` is told of a file that killed the worker while it was opened: an adapter's path, or empty for
+        the model itself; and how."""
         self.name = name
-        self._command = [sys.executable, *command]
+        self._command = command
+        self._crashed = crashed
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._pending: dict[int, Pending] = {}
@@ -68,6 +62,7 @@ class Engine:
         self._not_before = 0.0
         self._last_words = ""
         self._closed = False
+        self._used = time.time()
 
     @property
     def pid(self) -> int | None:
@@ -75,13 +70,28 @@ class Engine:
         with self._lock:
             return self._child.process.pid if self._child and self._child.alive else None
 
+    @property
+    def loaded(self) -> Loaded | None:
+        """What there is to tell of its worker; None while there is none."""
+        with self._lock:
+            child = self._child
+            answering = len(self._pending)
+        try:
+            if child is None or not child.alive:
+                return None
+            memory = psutil.Process(child.process.pid).memory_info().rss
+        except psutil.Error:
+            return None
+        return Loaded(self.name, child.process.pid, memory, child.since, self._used, answering, child.ready)
+
     def request(self, body: dict[str, Any]) -> Reply:
         """Start an answer. It never raises for the model's sake: a failure is the reply's."""
         number = next(self._numbers)
         reply = Reply(stop=lambda: self._stop(number))
         with self._lock:
-            self._pending[number] = Pending({"op": "generate", "id": number, **body}, reply)
-            self._give(number)
+            self._used = time.time()
+            pending = Pending({"op": "generate", "id": number, **body}, reply)
+            self._give(number, pending)
         return reply
 
     def _stop(self, number: int) -> None:
@@ -89,52 +99,27 @@ class Engine:
             pending = self._pending.get(number)
             if pending and pending.child:
                 pending.stopped = True
-                _write(pending.child, {"op": "stop", "id": number})
+                pending.child.say({"op": "stop", "id": number})
 
-    def _give(self, number: int) -> None:
+    def _give(self, number: int, pending: Pending) -> None:
         pause = self._not_before - time.monotonic()
         running = self._child is not None and self._child.alive
         if self._closed:
-            self._fail(number, self._was_closed())
+            pending.reply.end(error=self._was_closed())
         elif pause > 0 and not running:
-            self._fail(
-                number,
-                f"{self.name} has stopped {self._failures} times in a row, so it is not started again for another "
-                f"{max(pause, 1):.0f} s. Then send your message again, or choose another variant.{self._last_words}",
+            pending.reply.end(
+                error=f"{self.name} has stopped {self._failures} times in a row, so it is not started again for "
+                f"another {max(pause, 1):.0f} s. Then send your message again, or choose another variant."
+                f"{self._last_words}",
             )
         else:
-            child = self._child if running and self._child else self._start()
-            self._pending[number].child = child
-            _write(child, self._pending[number].body)
+            pending.child = self._child if running and self._child else self._start()
+            pending.child.say(pending.body)  # before it is counted: the wait for an answer begins now
+            self._pending[number] = pending
 
     def _start(self) -> Child:
-        inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}  # no secret goes along
-        process = subprocess.Popen(
-            self._command,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=inherited | {"OMP_WAIT_POLICY": "PASSIVE", "GGML_NO_BACKTRACE": "1"},
-            start_new_session=True,  # Ctrl-C is the app's to handle; the closing pipe ends the worker
-        )
-        self._child = child = Child(process)
-        for target in (self._listen, _overhear):
-            threading.Thread(target=target, args=(child,), daemon=True).start()
-        return child
-
-    def _listen(self, child: Child) -> None:
-        assert child.process.stdout
-        for line in child.process.stdout:
-            try:
-                self._hear(child, json.loads(line))
-            except (ValueError, KeyError, TypeError):  # not an event: something a library printed
-                child.said.append(line.strip()[:300])
-        child.process.wait()
-        self._bury(child)
+        self._child = Child(self._command, self._hear, self._bury, lambda: bool(self._pending))
+        return self._child
 
     def _hear(self, child: Child, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -142,13 +127,18 @@ class Engine:
             child.ready = True
             return
         if kind == "unloadable":
-            child.said.append(event["message"])
+            child.note(event["message"])
+            return
+        if kind in ("opening", "opened"):
+            child.opening = event["adapter"] if kind == "opening" else ""
+            return
+        if kind == "beat":
             return
         with self._lock:
             pending = self._pending.get(event["id"])
             if kind in ("ended", "failed"):
                 self._pending.pop(event["id"], None)
-                self._failures = 0
+                self._failures, self._used = 0, time.time()
         if pending:
             try:
                 _tell(pending, event)
@@ -161,30 +151,42 @@ class Engine:
                 self._failures += 1
                 self._last_words = child.last_words
                 self._not_before = time.monotonic() + min(LONGEST_PAUSE, 2.0 ** (self._failures - 1) - 1)
+            if child.crashed and not self._closed and (child.opening or not child.ready):
+                self._crashed(child.opening, f"signal {-child.process.returncode}")
             for number, pending in list(self._pending.items()):
                 if pending.child is not child:
                     continue
+                del self._pending[number]
                 if pending.stopped:
-                    self._fail(number, "Stopped by you; its model stopped at the same time.")
+                    pending.reply.end(error="Stopped by you; its model stopped at the same time.")
                 elif self._closed:
-                    self._fail(number, self._was_closed())
-                elif not child.ready:
-                    self._fail(number, self._not_loaded(child))
+                    pending.reply.end(error=self._was_closed())
+                elif not child.ready or (child.opening and pending.body.get("adapter") == child.opening):
+                    pending.reply.end(error=self._not_loaded(child))
                 elif pending.started or pending.sent_again:
-                    self._fail(number, self._stopped(child))
+                    pending.reply.end(error=self._stopped(child))
                 else:
                     pending.sent_again = True
-                    self._give(number)
+                    self._give(number, pending)
 
     def _was_closed(self) -> str:
-        return f"{self.name} was closed: its file has changed, or the app is ending. Send your message again."
+        return (
+            f"{self.name} was unloaded: its owner wished it, its file has changed, or the app is ending. "
+            "Send your message again."
+        )
 
     def _not_loaded(self, child: Child) -> str:
-        if child.process.returncode < 0:
+        code = child.process.returncode
+        if child.crashed:
+            name = Path(child.opening).stem or self.name
             return (
-                f"{self.name} stopped while it was being loaded (signal {-child.process.returncode}; often there is "
-                f"too little memory). Close what you can and send your message again, or choose a smaller variant."
-                f"{child.last_words}"
+                f"{name} crashes the loader (signal {-code}): its file is damaged, or made to do harm. It is marked "
+                f"and not tried again by itself; the Library can try it once more, or remove it.{child.last_words}"
+            )
+        if code < 0:
+            return (
+                f"{self.name} was ended while it was being loaded (signal {-code}; often there is too little memory). "
+                f"Close what you can and send your message again, or choose a smaller variant.{child.last_words}"
             )
         return f"{self.name} could not be loaded.{child.last_words}"
 
@@ -197,34 +199,12 @@ class Engine:
             f"{child.last_words}"
         )
 
-    def _fail(self, number: int, why: str) -> None:
-        self._pending.pop(number).reply.end(error=why)
-
     def close(self, grace: float = 2.0) -> None:
         """End the worker: its pipe closes; after `grace` seconds it is killed."""
         with self._lock:
             self._closed, child = True, self._child
-        if child and child.process.stdin:
-            with contextlib.suppress(OSError):
-                child.process.stdin.close()
-            try:
-                child.process.wait(grace)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-
-
-def _write(child: Child, body: dict[str, Any]) -> None:
-    assert child.process.stdin
-    with contextlib.suppress(OSError, ValueError):  # it has died: whoever listens to it will say so
-        child.process.stdin.write(json.dumps(body) + "\n")
-        child.process.stdin.flush()
-
-
-def _overhear(child: Child) -> None:
-    assert child.process.stderr
-    for line in child.process.stderr:
-        child.said.append(line.strip()[:300])
+        if child:
+            child.close(grace)
 
 
 def _tell(pending: Pending, event: dict[str, Any]) -> None:

@@ -1,28 +1,37 @@
-"""The engines that are running: one per base model, shared by all who talk to it."""
+"""The engines that are running: one per base model, shared by all who talk to it, as many as memory holds."""
 
 import random
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend import machine
-from backend.inference.engine import Engine
+from backend.inference import memory
+from backend.inference.engine import Engine, Loaded
+from backend.inference.memory import Need
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.messages import Message, clean
 from backend.settings import Settings
+from models.check import Header
 
 RUNTIMES = {"llama": "backend.inference.llama", "echo": "backend.inference.echo"}
+Crashed = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
 class Seat:
-    """Where a variant sits: a runtime, the base's file, and the adapter over it, if any."""
+    """Where a variant sits: a runtime, the base's file, and the adapter over it, if any.
+
+    `header` is the base's, for the memory sum; `context` is tokens per conversation.
+    """
 
     runtime: str
     model: Path | None = None
     adapter: Path | None = None
+    header: Header | None = field(default=None, compare=False)
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,62 +43,165 @@ class Manner:
     stops: tuple[str, ...] = ()
 
 
+@dataclass(eq=False)
+class Held:
+    """An engine in the table. `stamp` changes with the file or the context: then it is another engine."""
+
+    stamp: str
+    engine: Engine
+    need: Need | None
+    lanes: set[str] = field(default_factory=set)
+
+
 class Engines:
     """Starts an engine when it is first talked to. The lock protects the table, so that two cannot start one twice."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._engines: dict[tuple[str, Path | None], tuple[str, Engine]] = {}
+    def __init__(self, settings: Settings, crashed: Crashed) -> None:
+        """`crashed` is told of a file that killed its worker while it was opened, and how."""
+        self._settings, self._crashed = settings, crashed
+        self._lock = threading.RLock()
+        self._held: dict[tuple[str, Path | None], Held] = {}
 
     def reply(self, seat: Seat, messages: Sequence[Message], sampling: Sampling, manner: Manner) -> Reply:
-        """Start an answer; LabError if the conversation cannot be answered at all."""
+        """Start an answer; LabError if the conversation cannot be answered at all, or memory cannot hold the model."""
         asked = sampling.model_dump()
         if sampling.seed < 0:
             asked["seed"] = random.randrange(2**31)
-        return self.engine(seat).request(
-            {
-                "messages": clean(messages),
-                "sampling": asked,
-                "adapter": str(seat.adapter.resolve()) if seat.adapter else "",
-                "lane": f"{seat.adapter} {_stamp(seat.adapter)}" if seat.adapter else "",
-                "template": manner.source,
-                "template_name": manner.name,
-                "stops": list(manner.stops),
-            }
-        )
+        body = {
+            "messages": clean(messages),
+            "sampling": asked,
+            "adapter": str(seat.adapter.resolve()) if seat.adapter else "",
+            "lane": f"{seat.adapter} {_stamp(seat.adapter)}" if seat.adapter else "",
+            "template": manner.source,
+            "template_name": manner.name,
+            "stops": list(manner.stops),
+        }
+        with self._lock:
+            held = self._hold(seat)
+            self._make_room(seat, held, str(body["lane"]))
+            return held.engine.request(body)
 
     def engine(self, seat: Seat) -> Engine:
         """The engine of that file as it is now; one that was started for an older file of the name is ended."""
-        stamp = _stamp(seat.model)
         with self._lock:
-            known = self._engines.get((seat.runtime, seat.model))
-            if known and known[0] == stamp:
-                return known[1]
-            engine = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat))
-            self._engines[seat.runtime, seat.model] = (stamp, engine)
+            return self._hold(seat).engine
+
+    def loaded(self) -> list[Loaded]:
+        """Every worker that lives, the least used first."""
+        with self._lock:
+            engines = [held.engine for held in self._held.values()]
+        found = [one for engine in engines if (one := engine.loaded)]
+        return sorted(found, key=lambda one: one.used)
+
+    def unload(self, pid: int) -> None:
+        """End the worker with that process id; harmless if there is none."""
+        self._end(lambda key, held: held.engine.pid == pid)
+
+    def leave(self, file: Path) -> None:
+        """End whatever has that file open, before it is removed."""
+        self._end(lambda key, held: key[1] == file or any(lane.startswith(f"{file} ") for lane in held.lanes))
+
+    def _end(self, which: Callable[[tuple[str, Path | None], Held], bool]) -> None:
+        with self._lock:
+            ended = [self._held.pop(key) for key, held in list(self._held.items()) if which(key, held)]
+        for held in ended:
+            held.engine.close()
+
+    def close(self) -> None:
+        with self._lock:
+            held = list(self._held.values())
+        for one in held:
+            one.engine.close()
+
+    def _hold(self, seat: Seat) -> Held:
+        """The table's entry for that seat, made if there is none. Under the lock, as all that follows."""
+        stamp = f"{_stamp(seat.model)} {seat.context}"
+        known = self._held.get((seat.runtime, seat.model))
+        if known and known.stamp == stamp:
+            return known
         if known:
-            known[1].close()
-        return engine
+            known.engine.close()
+        engine = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat), self._tell(seat))
+        held = self._held[seat.runtime, seat.model] = Held(stamp, engine, self._need(seat))
+        return held
+
+    def _tell(self, seat: Seat) -> Callable[[str, str], None]:
+        """Whom an engine tells of a file that killed its worker: the adapter it was opening, else the model."""
+        return lambda adapter, how: self._crashed(Path(adapter) if adapter else seat.model or Path(), how)
+
+    def _need(self, seat: Seat) -> Need | None:
+        if seat.model is None or seat.header is None or not seat.model.exists():
+            return None
+        return memory.need(seat.header, seat.model.stat().st_size, seat.context, self._settings.lab_slots)
+
+    def _make_room(self, seat: Seat, held: Held, lane: str) -> None:
+        """Unload the least used until this fits; LabError with the numbers if it cannot."""
+        if held.engine.pid is None:
+            held.lanes.clear()
+            wanted = held.need
+        elif lane in held.lanes or not lane:
+            wanted = None
+        else:
+            wanted = self._lane_need(seat)
+        if wanted is not None:
+            self._free(held, wanted, seat)
+        held.lanes.add(lane)
+
+    def _lane_need(self, seat: Seat) -> Need | None:
+        if seat.adapter is None or seat.header is None or not seat.adapter.exists():
+            return None
+        size = seat.adapter.stat().st_size
+        return memory.need(seat.header, size, seat.context, self._settings.lab_slots, process=False)
+
+    def _free(self, mine: Held, wanted: Need, seat: Seat) -> None:
+        room = self._room()
+        while room < wanted.total and (idle := self._idle(mine)):
+            self._held.pop(idle).engine.close()
+            room = self._room()
+        if room < wanted.total and seat.model:
+            name = (seat.adapter or seat.model).stem
+            raise memory.refusal(name, wanted, room, seat.context, self._smaller(seat, room))
+
+    def _room(self) -> int:
+        """Bytes free, less what those that are being loaded now have yet to take."""
+        free = machine.memory_free() - memory.SPARE
+        for held in self._held.values():
+            one = held.engine.loaded
+            if one and held.need and not one.ready:
+                free -= max(0, held.need.total - one.memory)
+        return free
+
+    def _idle(self, mine: Held) -> tuple[str, Path | None] | None:
+        """The one that was not used for longest, among those that answer nobody."""
+        loaded = [(one.used, key) for key, held in self._held.items() if held is not mine
+                  if (one := held.engine.loaded) and not one.answering]  # fmt: skip
+        return min(loaded, key=lambda pair: pair[0])[1] if loaded else None
+
+    def _smaller(self, seat: Seat, room: int) -> int:
+        """The largest context that would fit, or 0."""
+        if seat.header is None or seat.model is None:
+            return 0
+        size = seat.model.stat().st_size
+        fits = (
+            context
+            for context in memory.CONTEXTS
+            if context < min(seat.context, seat.header.context or seat.context)
+            and memory.need(seat.header, size, context, self._settings.lab_slots).total <= room
+        )
+        return next(fits, 0)
 
     def _command(self, seat: Seat) -> list[str]:
         command = ["-m", RUNTIMES[seat.runtime]]
         if seat.model is None:
             return command
         limits = {
-            "context": self._settings.lab_context,
+            "context": seat.context,
             "slots": self._settings.lab_slots,
             "waiting": self._settings.lab_waiting,
             "threads": self._settings.lab_threads or machine.threads(),
         }
         given = [f"--{name}={value}" for name, value in limits.items()]
         return [*command, "--model", str(seat.model.resolve()), *given]
-
-    def close(self) -> None:
-        with self._lock:
-            engines = list(self._engines.values())
-        for _, engine in engines:
-            engine.close()
 
 
 def _stamp(path: Path | None) -> str:

@@ -7,6 +7,7 @@ the same conversation computes only what is new.
 """
 
 import ctypes
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,7 @@ class Lane:
         self._memory = llama.llama_get_memory(self.handle)
         self._batch = llama.llama_batch_init(params.n_batch, 0, 1)
         self._room = params.n_batch
+        self._vocabulary = model.n_vocab
         self._started = 0
         self.slots = [Slot(sequence) for sequence in range(slots)]
 
@@ -77,6 +79,21 @@ class Lane:
         llama.llama_free(self.handle)
         if self._adapter:
             llama.llama_adapter_lora_free(self._adapter)
+
+    def try_out(self) -> None:
+        """Compute one token. LabError if what comes out says nothing: the weights are damaged."""
+        self._batch.n_tokens = 1
+        self._batch.token[0], self._batch.pos[0], self._batch.logits[0] = 0, 0, True
+        self._batch.n_seq_id[0], self._batch.seq_id[0][0] = 1, 0
+        if llama.llama_decode(self.handle, self._batch):
+            raise LabError("llama.cpp cannot compute with these weights. Replace the file.")
+        row = llama.llama_get_logits_ith(self.handle, 0)
+        logits = [row[index] for index in range(self._vocabulary)]
+        if not all(map(math.isfinite, logits)) or max(logits) == min(
+            logits
+        ):  # what is no number turns to zero on its way
+            raise LabError("These weights compute nothing that makes sense: the file is damaged. Replace it.")
+        self._reset()
 
     @property
     def busy(self) -> bool:

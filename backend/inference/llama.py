@@ -23,6 +23,8 @@ from backend.inference.wire import END, Wire
 from backend.messages import Message
 
 PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
+BEAT = 1.0  # seconds between two signs of life, at most
+SMALLEST = 256  # tokens of context for a trial
 LANES = 4  # contexts kept; an idle one leaves when a fifth adapter is asked for
 
 
@@ -59,10 +61,21 @@ class Worker:
         self.templates: dict[str, ChatTemplate] = {}
         self.waiting: deque[Request] = deque()
         self.active: dict[int, Request] = {}
+        self.beaten = 0.0
+        self.try_out()
         wire.send("ready", context=self.context, template=self.model.template)
+
+    def try_out(self) -> None:
+        """Compute one token before anybody is answered, so that a file that cannot is known for it."""
+        lane = Lane(self.model, None, SMALLEST, 1, self.options.threads)
+        lane.try_out()
+        lane.close()
 
     def run(self) -> None:
         while True:
+            if time.monotonic() - self.beaten > BEAT:
+                self.beaten = time.monotonic()
+                self.wire.send("beat")  # it may compute for long before there is a word to send
             for message in self.wire.take(wait=not self.active and not self.waiting):
                 if message is END:
                     return
@@ -117,9 +130,23 @@ class Worker:
         if name in self.lanes:
             self.lanes[name] = self.lanes.pop(name)  # the least used stands first
         elif len(self.lanes) < LANES or self.evict():
-            adapter = self.model.adapter(path) if path else None
-            self.lanes[name] = Lane(self.model, adapter, self.context, self.options.slots, self.options.threads)
+            self.lanes[name] = self.open(path)
         return self.lanes.get(name)
+
+    def open(self, path: str) -> Lane:
+        """A new lane. The screen is told which adapter is being opened, should that end this process."""
+        if not path:
+            return self.lane_over(None)
+        self.wire.send("opening", adapter=path)
+        try:
+            lane = self.lane_over(self.model.adapter(path))
+            lane.try_out()
+            return lane
+        finally:
+            self.wire.send("opened", adapter=path)
+
+    def lane_over(self, adapter: Any) -> Lane:
+        return Lane(self.model, adapter, self.context, self.options.slots, self.options.threads)
 
     def evict(self) -> bool:
         idle = next((name for name, lane in self.lanes.items() if not lane.busy), None)

@@ -40,7 +40,7 @@ JOBS = {
     "download": Job("backend.library.download", "network", secrets=("HF_TOKEN",), network=True),
     "bring": Job("backend.library.bring", "files"),
     "verify": Job("backend.library.verify", "files"),
-    "speed": Job("backend.inference.speed", "compute"),
+    "speed": Job("backend.library.speed", "compute"),
     "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
 }
 

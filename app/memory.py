@@ -1,0 +1,62 @@
+"""What is in memory, and how fast each variant was found to be."""
+
+from typing import Any
+
+import gradio as gr
+import pandas
+
+from app import guard, show_models
+from app.part import Part
+from backend.errors import LabError
+from backend.lab import Lab
+
+
+def in_memory(lab: Lab) -> Part:
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("In memory", open=True):
+        gr.Markdown("A model is loaded when it is first talked to. When another needs the room, the least used leaves.")
+        table = gr.Dataframe(value=[], headers=show_models.LOADED, label="In memory", interactive=False)
+        with gr.Row():
+            which = gr.Dropdown([], label="To unload", interactive=True, scale=3)
+            unload = gr.Button("Unload", size="sm", scale=1)
+    with gr.Accordion("Speed tests", open=False):
+        measured = gr.Dataframe(value=[], headers=show_models.SPEEDS, label="Speed tests", interactive=False, wrap=True)
+        plot = gr.ScatterPlot(
+            _points(lab), x="size in GB", y="tokens per second, writing", color="variant",
+            tooltip=["variant", "quantised"], title="Speed by size", height=260,
+        )  # fmt: skip
+
+    # handlers
+    @shown
+    def leave(name: str | None, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "unload models")
+        found = next((one for one in lab.loaded() if str(one.pid) == name), None)
+        if found is None:
+            raise LabError("No model is chosen, or it has left already. Choose one of those in memory.")
+        lab.unload(found.pid)
+
+    def view() -> list[Any]:
+        found = lab.loaded()
+        choices = [(one.name, str(one.pid)) for one in found]
+        first = choices[0][1] if choices else None
+        update = gr.update(choices=choices, value=first)
+        return [show_models.loaded(found), update, show_models.speeds(lab.library.speeds()), _points(lab)]
+
+    # bindings
+    acted = [unload.click(leave, which, None, api_name="unload")]
+    return Part([table, which, measured, plot], view, acted)
+
+
+def _points(lab: Lab) -> pandas.DataFrame:
+    rows = [
+        {
+            "size in GB": one.size / 1e9,
+            "tokens per second, writing": one.generation_speed,
+            "variant": one.id,
+            "quantised": one.quantisation,
+        }
+        for one in lab.library.speeds()
+    ]
+    return pandas.DataFrame(rows, columns=["size in GB", "tokens per second, writing", "variant", "quantised"])

@@ -1,0 +1,163 @@
+"""Pure formatting for the Library: variants, transfers, loaded models, speeds. Knows no gradio."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.show import inert, size
+from backend.inference.engine import Loaded
+from backend.library.ask import File, Listing
+from backend.library.describe import Description
+from backend.library.speeds import Speed
+from backend.library.transfer import Transfer
+from models.catalogue import Entry
+
+LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",
+           "licence"]  # fmt: skip
+WIDTHS = ["10%", "10%", "27%", "8%", "8%", "8%", "8%", "6%", "9%", "6%"]
+TRANSFERS = ["what", "state", "progress", "speed", "time left", "what to know"]
+LOADED = ["model", "state", "memory", "loaded for", "unused for", "answering"]
+SPEEDS = ["variant", "quantised", "size", "reads, tokens/s", "writes, tokens/s", "peak memory", "threads", "machine",
+          "measured"]  # fmt: skip
+KINDS = {"gguf": "GGUF models", "adapter": "a LoRA adapter, converted on arrival", "neither": "nothing to use"}
+VERBS = {"download": "download", "bring": "take in", "verify": "verify", "speed": "speed test"}
+
+
+def library(entries: Sequence[Entry], need: Callable[[Entry], int]) -> list[list[Any]]:
+    """A row per variant, those that run first, under the headings of LIBRARY. `need` tells bytes of memory."""
+    return [
+        [
+            entry.variant.id,
+            state(entry),
+            entry.variant.about if entry.runs or entry.state == "not here" else entry.why,
+            entry.variant.quantisation,
+            size(entry.variant.size),
+            size(need(entry)),
+            "its own" if entry.variant.template == "own" else entry.variant.template,
+            entry.variant.method,
+            entry.variant.base or entry.variant.over,
+            entry.variant.licence,
+        ]
+        for entry in sorted(entries, key=lambda entry: not entry.runs)
+    ]
+
+
+def state(entry: Entry) -> str:
+    """In a word or two: what arrives says how far it is."""
+    return entry.why if entry.state == "arriving" else entry.state
+
+
+def room(memory: int, disk: int) -> str:
+    """What this machine has left."""
+    return f"Free on this machine: **{size(memory) or '0 B'}** of memory, **{size(disk) or '0 B'}** of disk."
+
+
+def transfers(found: Sequence[Transfer]) -> list[list[str]]:
+    return [
+        [
+            f"{VERBS.get(one.kind, one.kind)} {one.variant}",
+            one.step if one.state == "running" and one.step else one.state,
+            progress(one),
+            f"{size(int(one.speed))}/s" if one.speed and one.state == "running" else "",
+            duration(one.left) if one.left and one.state == "running" else "",
+            one.why or one.note,
+        ]
+        for one in found
+    ]
+
+
+def progress(one: Transfer) -> str:
+    if not one.total or not one.live:
+        return ""
+    share = min(1.0, one.done / one.total)
+    amount = f"{one.done} of {one.total}" if one.kind == "speed" else f"{size(one.done) or '0 B'} of {size(one.total)}"
+    return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {amount}"
+
+
+def may_stop(found: Sequence[Transfer]) -> list[tuple[str, str]]:
+    """The transfers that can be cancelled, as a list shows them and by id."""
+    return [(f"{VERBS.get(one.kind, one.kind)} {one.variant}", one.id) for one in found if one.live]
+
+
+def duration(seconds: float) -> str:
+    """Seconds, as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def loaded(found: Sequence[Loaded]) -> list[list[str]]:
+    now = time.time()
+    return [
+        [
+            one.name,
+            "ready" if one.ready else "loading",
+            size(one.memory),
+            duration(now - one.since),
+            "in use" if one.answering else duration(now - one.used),
+            str(one.answering or ""),
+        ]
+        for one in found
+    ]
+
+
+def speeds(found: Sequence[Speed]) -> list[list[str]]:
+    return [
+        [
+            one.id,
+            one.quantisation,
+            size(one.size),
+            f"{one.prompt_speed:.1f}",
+            f"{one.generation_speed:.1f}",
+            size(one.memory),
+            str(one.threads),
+            one.machine,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at)),
+        ]
+        for one in found
+    ]
+
+
+def listing(found: Listing, free: int, disk: int) -> str:
+    """What a repository holds, above the list of its files."""
+    facts = [f"**{inert(found.repo)}** at {inert(found.revision)} (commit {found.commit[:12]}): {KINDS[found.kind]}"]
+    facts += [inert(found.why)] if found.why else []
+    facts += [f"licence {inert(found.licence)}"] if found.licence != "unknown" else []
+    facts += [f"made from {inert(found.base)}"] if found.base else []
+    facts += ["gated: its licence must be accepted on its page first"] if found.gated else []
+    facts += [f"{found.left_out} other files are left out"] if found.left_out else []
+    if found.files:
+        facts.append(f"this machine has {size(free)} of memory and {size(disk)} of disk free")
+    return " · ".join(facts)
+
+
+def files(found: Listing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
+    """The files of a listing, each with what it costs and whether it fits; those that cannot be used come last."""
+    ordered = sorted(found.files, key=lambda file: (bool(file.why), file.size))
+    return [(file_option(file, free, disk, guess), file.path) for file in ordered]
+
+
+def file_option(file: File, free: int, disk: int, guess: Callable[[int], int]) -> str:
+    facts = [file.path, file.quantisation, size(file.size)]
+    if file.why:
+        facts.append(f"✗ {file.why}")
+    elif file.size > disk:
+        facts.append("✗ the disk is too full for it")
+    elif guess(file.size) > free:
+        facts.append(f"✗ needs about {size(guess(file.size))} of memory")
+    else:
+        facts.append(f"✓ fits (about {size(guess(file.size))} of memory)")
+    return " · ".join(filter(None, facts))
+
+
+def description(found: Description) -> str:
+    """A variant's details as markdown."""
+    rows = [f"**{inert(found.id)}** · {state_of(found)}"]
+    rows += [f"- {name}: {inert(value)}" for name, value in found.facts.items() if value]
+    if found.page:
+        rows.append(f"- [Its page on the Hub]({found.page})")
+    return "\n".join(rows)
+
+
+def state_of(found: Description) -> str:
+    return inert(f"{found.state}: {found.why}" if found.why else found.state)

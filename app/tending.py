@@ -1,0 +1,105 @@
+"""One variant, looked at closely: its details, and verify, remove, try again, its context, its speed."""
+
+from typing import Any
+
+import gradio as gr
+
+from app import guard, show, show_models
+from app.part import Part
+from backend.errors import LabError
+from backend.lab import Lab
+
+WHOLE = "as set"
+CONTEXTS = [WHOLE, "512", "1024", "2048", "4096", "8192", "16384", "32768"]
+
+
+def tending(lab: Lab) -> Part:
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("One variant", open=False):
+        with gr.Row():
+            which = gr.Dropdown(_all(lab), value=None, label="Variant to look at", interactive=True, scale=3)
+            context = gr.Dropdown(CONTEXTS, value=WHOLE, label="Context, tokens", interactive=True, scale=1)
+            verify = gr.Button("Verify again", size="sm", min_width=100)
+            speed = gr.Button("Speed test", size="sm", min_width=100)
+            forgive = gr.Button("Try again", size="sm", min_width=100, visible=False)
+            remove = gr.Button("Remove", size="sm", min_width=100)
+        with gr.Row(visible=False) as asking:
+            question = gr.Markdown()
+            really = gr.Button("Remove it", variant="stop", size="sm", min_width=100)
+            keep = gr.Button("Keep it", size="sm", min_width=100)
+        told = gr.Markdown()
+        with gr.Accordion("Every field of its header, and its chat template", open=False):
+            fields = gr.Dataframe(headers=["field", "value"], label="Header", interactive=False, wrap=True)
+            template = gr.Textbox(label="Chat template in its file", interactive=False, lines=4, max_lines=20)
+
+    # handlers
+    @shown
+    def describe(variant: str | None) -> tuple[Any, ...]:
+        if not variant:
+            return "", [], "", gr.update(visible=False), gr.update(visible=False)
+        found = lab.describe(variant)
+        crashed = gr.update(visible=found.state == "crashes the loader")
+        return show_models.description(found), found.header, found.template, crashed, gr.update(visible=False)
+
+    @shown
+    def check(variant: str | None, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "verify models")
+        lab.library.verify(chosen(variant))
+
+    @shown
+    def measure(variant: str | None, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "measure models")
+        lab.library.speed(chosen(variant))
+
+    @shown
+    def try_again(variant: str | None, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "try a model that crashed once more")
+        lab.library.forgive(chosen(variant))
+
+    @shown
+    def ask(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
+        guard.require_owner(lab.settings, request, "remove models")
+        freed = lab.library.frees(chosen(variant))
+        return gr.update(visible=True), f"Remove **{variant}**? This frees {show.size(freed) or '0 B'}."
+
+    @shown
+    def remove_it(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
+        guard.require_owner(lab.settings, request, "remove models")
+        freed = lab.library.remove(chosen(variant))
+        said = f"{variant} was removed; this freed {show.size(freed) or '0 B'}."
+        return gr.update(value=None, choices=_all(lab)), said, gr.update(visible=False)
+
+    @shown
+    def resize(variant: str | None, tokens: str, request: gr.Request) -> str:
+        guard.require_owner(lab.settings, request, "choose a context")
+        lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
+        return show_models.description(lab.describe(chosen(variant)))
+
+    def view() -> list[Any]:
+        return [gr.update(choices=_all(lab))]
+
+    # bindings
+    seen = [told, fields, template, forgive, asking]
+    which.input(describe, which, seen, api_name="describe")
+    context.input(resize, [which, context], told, api_name="choose_context")
+    remove.click(ask, which, [asking, question], api_name="ask_to_remove")
+    keep.click(lambda: gr.update(visible=False), None, asking, api_visibility="private")
+    acted = [
+        verify.click(check, which, None, api_name="verify"),
+        speed.click(measure, which, None, api_name="speed_test"),
+        forgive.click(try_again, which, None, api_name="try_again"),
+        really.click(remove_it, which, [which, told, asking], api_name="remove"),
+    ]
+    return Part([which], view, acted)
+
+
+def chosen(variant: str | None) -> str:
+    if not variant:
+        raise LabError("No variant is chosen. Choose one in “Variant to look at”.")
+    return variant
+
+
+def _all(lab: Lab) -> list[str]:
+    return [entry.variant.id for entry in lab.entries()]

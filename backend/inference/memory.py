@@ -1,0 +1,69 @@
+"""What a model needs of this machine's memory, reckoned from its header before it is loaded."""
+
+from dataclasses import dataclass
+
+from backend.errors import LabError
+from models.check import Header
+
+SHAPE = ("block_count", "embedding_length", "feed_forward_length")
+ROWS = 128  # tokens computed in one step (CHUNK of the lanes)
+PROCESS = 120 << 20  # bytes of a worker before it has loaded anything: Python and the libraries
+SPARE = 200 << 20  # bytes left for everybody else
+CONTEXTS = (16384, 8192, 4096, 2048, 1024, 512, 256)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes. `cache` is the keys and values of every conversation's whole context."""
+
+    weights: int
+    cache: int
+    compute: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.compute
+
+
+def need(header: Header, size: int, context: int, slots: int, process: bool = True) -> Need:
+    """For a file of `size` bytes and `slots` conversations of `context` tokens each; halves of 16 bits in the cache.
+
+    With `process` False: what one more lane, an adapter's, costs a model that is loaded already.
+    """
+    blocks, width, heads = (
+        _number(header, name) for name in ("block_count", "embedding_length", "attention.head_count")
+    )
+    inner, keys = _number(header, "feed_forward_length"), _number(header, "attention.head_count_kv") or heads
+    head = _number(header, "attention.key_length") or (width // heads if heads else 0)
+    cells = min(context, header.context or context) * slots
+    cache = 2 * 2 * blocks * keys * head * cells
+    compute = 4 * ROWS * (3 * inner + 8 * width) + 4 * slots * max(header.vocabulary, 1)
+    return Need(size, cache, compute + (PROCESS if process else 0))
+
+
+def refusal(name: str, wanted: Need, free: int, context: int, smaller: int) -> LabError:
+    """The sentence with the numbers. `smaller` is a context that would fit, or 0."""
+    way = (
+        f"A context of {smaller:,} tokens would fit: choose it for this variant in the Library, or close something."
+        if smaller
+        else "Close something, or choose a smaller variant or quantisation."
+    )
+    return LabError(
+        f"{name} needs {told(wanted.total)} of memory and {told(max(0, free))} are free: {told(wanted.weights)} for "
+        f"the weights, {told(wanted.cache)} for the context of {context:,} tokens in every conversation, "
+        f"{told(wanted.compute)} to compute. {way}"
+    )
+
+
+def told(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def _number(header: Header, name: str) -> int:
+    value = header.keys.get(f"llama.{name}", 0)
+    return value if isinstance(value, int) else 0
+
+
+def guess(size: int) -> int:
+    """Bytes for a file whose header is not here yet: its weights and about half a gigabyte beside them."""
+    return int(size * 1.1) + (500 << 20) if size else 0

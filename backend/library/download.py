@@ -1,0 +1,64 @@
+"""python -m backend.library.download RUN: a file of the Hub becomes a variant, whole and verified."""
+
+import sys
+import time
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from backend.errors import LabError
+from backend.jobs.work import Journal, work
+from backend.library import hub, names, shelf
+from backend.library.adapter import base_over
+from backend.library.asked import DownloadSpec
+from backend.library.fetch import fetch, from_cache
+from backend.library.find import Found, find
+from backend.library.finish import finish
+from backend.library.names import Place
+
+
+def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tuple[Path, Found, bool]:
+    """One file, verified, as `folder`/its own name; what it is, and whether the cache had it."""
+    weights = Path(spec.weights)
+    found = find(place, spec.patience)
+    folder.mkdir(exist_ok=True)
+    cached = from_cache(found, folder, weights, journal)
+    if cached is None:
+        if found.cached:
+            raise LabError(
+                f"The Hub cannot be reached, and what the Hugging Face cache holds of {found.name} is damaged. Try "
+                "again when there is a network."
+            )
+        if found.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise LabError(
+                f"{found.name} has {found.size / 1e9:.0f} GB, and the Hub gives this kind of client 50 GB at most. "
+                "Choose a smaller one."
+            )
+        shelf.room(weights, found.size)
+    path = cached or fetch(found, folder, spec.patience, journal)
+    return path.rename(folder / found.name), found, cached is not None
+
+
+def download(spec: DownloadSpec, journal: Journal) -> None:
+    """Everything that was asked, or a LabError and nothing."""
+    hub.prepare()
+    begun, weights = time.monotonic(), Path(spec.weights)
+    if freed := shelf.sweep(weights):
+        journal.step(now=True, state="sweeping", note=f"{freed / 1e6:,.0f} MB of an earlier transfer removed")
+    shelf.refuse_if_here(weights, spec.id)
+    if spec.file.endswith(names.ADAPTER):
+        base_over(spec.over, weights)  # before anything is fetched for nothing
+    with shelf.arriving(weights, journal.folder.name) as folder:
+        place = Place(spec.repo, spec.revision, spec.file)
+        path, found, cached = get(place, folder / "got", spec, journal)
+        if found.name == names.ADAPTER:
+            beside = place.file.removesuffix(names.ADAPTER) + names.SETTINGS
+            get(Place(place.repo, found.commit, beside), folder / "got", spec, journal)
+        source = {"repo": spec.repo, "revision": spec.revision, "commit": found.commit}
+        variant = finish(path, folder / "model", spec, found.digest, **source)
+        facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
+        journal.result(**facts, seconds=round(time.monotonic() - begun, 1), from_cache=cached)
+
+
+if __name__ == "__main__":
+    sys.exit(work(DownloadSpec, download))

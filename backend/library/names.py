@@ -1,0 +1,133 @@
+"""What a person pastes and what a repository calls its files, held against allow-lists. No network, no disk."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from backend.errors import LabError
+
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+STEP = re.compile(r"[A-Za-z0-9_.+=,@()\[\]][A-Za-z0-9_.+=,@()\[\]-]*")  # a folder or a file name; no `-` in front
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST_PATH = 255
+LONGEST_TEXT = 1000
+ENDINGS = (".gguf", ".safetensors", ".json")
+ADAPTER, SETTINGS = "adapter_model.safetensors", "adapter_config.json"  # what PEFT calls its two files
+HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")
+HOW = "Give it as owner/name, owner/name@revision, or paste the address of its page"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository on the Hub, a revision of it, and perhaps one of its files."""
+
+    repo: str
+    revision: str = "main"
+    file: str = ""
+
+
+def parse(text: str, endpoint: str = "") -> Place:
+    """What somebody typed or pasted. `endpoint` is HF_ENDPOINT, whose addresses are understood too. LabError if it
+    names nothing."""
+    text = text.strip()
+    if len(text) > LONGEST_TEXT:
+        raise LabError(f"This is {len(text):,} characters long, and no repository's name is. {HOW}.")
+    address = re.sub(r"^https?://", "", text, flags=re.IGNORECASE)
+    for host in (*HOSTS, _host(endpoint)):
+        if host and address.lower().startswith(host.lower() + "/"):
+            return _of_page(address[len(host) + 1 :])
+    if "://" in text:
+        raise LabError(f"{shown(text)} is not an address of the Hugging Face Hub. {HOW}.")
+    repo, _, revision = text.partition("@")
+    if ":" in repo:
+        raise LabError(f"{shown(text)} has a colon in it. Leave it out, with what follows: the files are listed next.")
+    return Place(checked_repo(repo), checked_revision(revision) if "@" in text else "main")
+
+
+def _host(endpoint: str) -> str:
+    parts = urlsplit(endpoint.strip())
+    return parts.netloc + parts.path.rstrip("/")
+
+
+def _of_page(path: str) -> Place:
+    """`owner/name[/tree|blob|resolve/REVISION[/PATH]]`, as it stands in an address."""
+    steps = [unquote(step) for step in re.split(r"[?#]", path, maxsplit=1)[0].strip("/").split("/")]
+    repo = checked_repo("/".join(steps[:2]))
+    match steps[2:]:
+        case []:
+            return Place(repo)
+        case ["tree" | "blob" | "resolve" as kind, *rest] if rest:
+            # the Hub's own references are the only revisions that hold a slash in an address
+            length = 3 if rest[:1] == ["refs"] and "/" not in rest[0] else 1
+            revision, file = checked_revision("/".join(rest[:length])), "/".join(rest[length:])
+            return Place(repo, revision, checked_file(file) if file and kind != "tree" else "")
+        case _:
+            raise LabError(f"This address is not a model's page or one of its files. {HOW}.")
+
+
+def checked_repo(text: str) -> str:
+    """The id of a repository as the Hub allows it. LabError otherwise."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(_is_part(part) for part in parts):
+        raise LabError(f"{shown(text)} is not the name of a repository on the Hub. {HOW}.")
+    return text
+
+
+def _is_part(part: str) -> bool:
+    return bool(PART.fullmatch(part)) and not re.search(r"--|\.\.|[.-]$|\.git$", part)
+
+
+def checked_revision(text: str) -> str:
+    """A branch, a tag or a commit. LabError otherwise."""
+    if not REVISION.fullmatch(text) or ".." in text or "//" in text or text.endswith(("/", ".", ".lock")):
+        raise LabError(f"{shown(text)} is not a branch, a tag or a commit. Write main, or 40 digits of a commit.")
+    return text
+
+
+def usable_file(path: str) -> bool:
+    """Whether a file's path in a repository is one this app would write to disk."""
+    steps = path.split("/")
+    return len(path) <= LONGEST_PATH and path.lower().endswith(ENDINGS) and all(_is_step(step) for step in steps)
+
+
+def _is_step(step: str) -> bool:
+    return bool(STEP.fullmatch(step)) and ".." not in step and step != "."
+
+
+def checked_file(path: str) -> str:
+    """A path inside a repository. LabError for anything that could mean another place, and for other endings."""
+    if not usable_file(path):
+        raise LabError(
+            f"{shown(path)} is not a file this app downloads: plain names that end in .gguf, or an adapter's "
+            ".safetensors. Choose another file, or ask the owner to rename it."
+        )
+    return path
+
+
+def checked_model(path: str) -> str:
+    """A path that names what a variant can be made of. LabError otherwise."""
+    if not path.lower().endswith(".gguf") and path.rpartition("/")[2] != ADAPTER:
+        raise LabError(f"{shown(path)} is neither a .gguf nor an {ADAPTER}. Choose one of those.")
+    return checked_file(path)
+
+
+def checked_identifier(text: str) -> str:
+    """The id of a variant. LabError otherwise."""
+    if not IDENTIFIER.fullmatch(text):
+        raise LabError(f"{shown(text)} cannot be the name of a variant: letters, digits, dots, dashes, 100 at most.")
+    return text
+
+
+def identifier(file_or_repo: str) -> str:
+    """An id for the variant that a file or a repository becomes; `unnamed` when nothing usable is left."""
+    name = file_or_repo.rstrip("/").rpartition("/")[2]
+    name = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:90] or "unnamed"
+
+
+def shown(text: str) -> str:
+    """A name from outside as it can be put into a sentence: nothing invisible, not too long."""
+    plain = ascii(text)[1:-1]
+    return f"'{plain if len(plain) <= 80 else plain[:77] + '...'}'"

@@ -1,0 +1,54 @@
+"""How fast each variant is on this machine, as its speed tests found: they are runs, and their results are read."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.jobs.run import runs_in
+
+
+class SpeedSpec(BaseModel):
+    """A speed test of one variant by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    model: str
+    """The base's GGUF, an absolute path; `adapter` likewise, or empty."""
+    adapter: str = ""
+    quantisation: str = ""
+    threads: int = Field(ge=1, le=256)
+    prompt: int = Field(512, ge=8, le=8192)
+    """Tokens read; half the context the model was trained for, if that is less."""
+    generate: int = Field(64, ge=4, le=4096)
+    """Tokens written."""
+    repeats: int = Field(3, ge=1, le=20)
+
+
+class Speed(BaseModel):
+    """The result. Tokens per second are medians; `memory` is the peak in bytes, `size` the files' bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    quantisation: str
+    size: int
+    prompt_speed: float
+    generation_speed: float
+    memory: int
+    prompt: int
+    generate: int
+    repeats: int
+    threads: int
+    machine: str
+    at: float = 0.0
+    """Seconds since 1970."""
+
+
+def speeds(runs: Path) -> list[Speed]:
+    """Every result, newest first."""
+    found = []
+    for run in reversed(runs_in(runs)):
+        if run.spec.kind == "speed" and (result := run.last("result")):
+            found.append(Speed.model_validate(result.facts | {"at": result.at}))
+    return found

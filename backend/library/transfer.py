@@ -1,0 +1,64 @@
+"""Work on model files as the page shows it, read from the folders of its runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.jobs.launch import waits_for
+from backend.jobs.run import Run, State, runs_in
+
+KINDS = ("download", "bring", "verify", "speed")
+ENDED_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One run. Bytes, seconds since 1970, bytes per second, seconds left; 0 where nothing is known."""
+
+    id: str
+    kind: str
+    variant: str
+    """The id of the variant it makes or reads."""
+    state: State
+    step: str = ""
+    """What it does now, in its own word: downloading, checking."""
+    done: int = 0
+    total: int = 0
+    speed: float = 0.0
+    left: float = 0.0
+    note: str = ""
+    why: str = ""
+    asked: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        return self.state in ("queued", "running", "stopping")
+
+
+def transfer(run: Run) -> Transfer:
+    """What a run's folder says now."""
+    state, asked = run.state, run.spec
+    step = run.last("step") if state in ("running", "stopping") else None
+    facts = step.facts if step else {}
+    waiting = [other.spec.name for other in waits_for(run)] if state == "queued" else []
+    return Transfer(
+        id=run.id,
+        kind=asked.kind,
+        variant=str(asked.asked.get("id", asked.name)),
+        state=state,
+        step=str(facts.get("state", "")),
+        done=int(facts.get("done") or 0),
+        total=int(facts.get("total") or 0),
+        speed=float(facts.get("speed") or 0),
+        left=float(facts.get("left") or 0),
+        note=f"waits for {', '.join(waiting)}" if waiting else str(facts.get("note", "")),
+        why=run.why,
+        asked=asked.created,
+    )
+
+
+def transfers(runs: Path) -> list[Transfer]:
+    """The live ones, in the order they were asked for, then the newest that ended."""
+    found = [run for run in runs_in(runs) if run.spec.kind in KINDS]
+    live = [run for run in found if not (run.folder / "exit.json").exists() and run.live]
+    ended = [run for run in reversed(found) if run not in live][:ENDED_SHOWN]
+    return [transfer(run) for run in (*live, *ended)]

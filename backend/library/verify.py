@@ -1,0 +1,46 @@
+"""python -m backend.library.verify RUN: reads a variant's file again and compares it with its record."""
+
+import sys
+from pathlib import Path
+
+from backend.errors import LabError
+from backend.jobs.work import Journal, work
+from backend.library import shelf
+from backend.library.asked import VerifySpec
+from backend.library.digest import digest_of
+from models.variant import Variant
+
+
+def record_of(folder: Path) -> Variant:
+    """The record beside a model. LabError when there is none, or it does not know the checksum."""
+    try:
+        variant = Variant.model_validate_json((folder / shelf.RECORD).read_bytes())
+    except (OSError, ValueError):
+        raise LabError(f"{folder.name} has no record that can be read, so nothing is known to compare with.") from None
+    if not variant.sha256:
+        raise LabError(f"The record of {folder.name} holds no checksum: it was not this app that placed it.")
+    return variant
+
+
+def verify(spec: VerifySpec, journal: Journal) -> None:
+    """The result says `ok`; when it is not, a LabError says what to do."""
+    folder = Path(spec.weights) / spec.id
+    variant = record_of(folder)
+    path = folder / Path(variant.file).name
+    try:
+        size = path.stat().st_size
+        found = digest_of(path, progress=lambda done: journal.step(state="checking", done=done, total=size))
+    except OSError as error:
+        raise LabError(
+            f"{path.name} cannot be read: {error.strerror}. Remove {spec.id} and download it again."
+        ) from error
+    ok = found == variant.sha256
+    journal.result(ok=ok, id=spec.id, sha256=found, size=size)
+    if not ok:
+        raise LabError(
+            f"{path.name} is not what was placed here: its content has changed. Remove {spec.id} and download it again."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(work(VerifySpec, verify))

@@ -1,0 +1,116 @@
+"""How the Library reads: rows, progress, files of a repository."""
+
+import time
+
+import pytest
+
+from app import show_models
+from backend.inference.engine import Loaded
+from backend.inference.memory import guess
+from backend.library.ask import File, Listing
+from backend.library.describe import Description
+from backend.library.speeds import Speed
+from backend.library.transfer import Transfer
+from models.catalogue import Entry
+from models.variant import Variant
+
+GB = 10**9
+HERE = Entry(Variant(id="plain", about="here", over="tuned"), "embedded")
+AWAY = Entry(Variant(id="away", about="not yet", size=GB), "not here", "it lies elsewhere")
+BROKEN = Entry(Variant(id="broken", about="was here"), "damaged", "x.gguf is not usable: it is a web page")
+COMING = Entry(Variant(id="coming"), "arriving", "downloading 43 %")
+
+
+def moving(**facts: object) -> Transfer:
+    return Transfer(**{"id": "r", "kind": "download", "variant": "x", "state": "running"} | facts)  # type: ignore[arg-type]
+
+
+def test_those_that_run_come_first_and_the_others_say_what_to_do() -> None:
+    rows = show_models.library([AWAY, BROKEN, COMING, HERE], lambda entry: 2 * entry.variant.size)
+    assert [row[0] for row in rows] == ["plain", "away", "broken", "coming"]
+    assert [row[1] for row in rows] == ["embedded", "not here", "damaged", "downloading 43 %"]
+    assert [row[2] for row in rows] == ["here", "not yet", BROKEN.why, COMING.why]
+    assert rows[1][5] == "2.0 GB"
+    assert {len(row) for row in rows} == {len(show_models.LIBRARY)} == {len(show_models.WIDTHS)}
+
+
+def test_a_transfer_says_how_far_it_is_how_fast_and_how_long() -> None:
+    one = moving(step="downloading", done=347_000_000, total=807_000_000, speed=12_000_000.0, left=38.0)
+    (row,) = show_models.transfers([one])
+    assert row == ["download x", "downloading", "█████░░░░░░░ 43% · 347.0 MB of 807.0 MB", "12.0 MB/s", "38 s", ""]
+    assert len(row) == len(show_models.TRANSFERS)
+
+
+def test_an_ended_transfer_says_why() -> None:
+    (row,) = show_models.transfers([moving(state="failed", why="The disk is full.", done=1, total=2, speed=5.0)])
+    assert row == ["download x", "failed", "", "", "", "The disk is full."]
+
+
+def test_only_what_lives_can_be_cancelled() -> None:
+    found = [moving(), moving(id="q", state="queued", kind="verify"), moving(id="d", state="done")]
+    assert show_models.may_stop(found) == [("download x", "r"), ("verify x", "q")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (7200, "2.0 h")]
+)
+def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert show_models.duration(seconds) == text
+
+
+def test_a_loaded_model_says_since_when_and_whether_it_is_used() -> None:
+    now = time.time()
+    idle = Loaded("a", 1, GB, now - 120, now - 60, 0, True)
+    busy = Loaded("b", 2, GB, now - 120, now - 60, 3, False)
+    assert show_models.loaded([idle, busy]) == [
+        ["a", "ready", "1.0 GB", "2 min", "60 s", ""],
+        ["b", "loading", "1.0 GB", "2 min", "in use", "3"],
+    ]
+
+
+LISTING = Listing(
+    repo="owner/name",
+    revision="main",
+    commit="a" * 40,
+    kind="gguf",
+    licence="mit <b>",
+    gated=True,
+    left_out=3,
+    files=(
+        File(path="big.gguf", size=8 * GB, quantisation="F16"),
+        File(path="small.gguf", size=GB, quantisation="Q4_K_M"),
+        File(path="huge.gguf", size=900 * GB),
+        File(path="part-00001-of-00002.gguf", size=1, why="it is one part of several"),
+    ),
+)
+
+
+def test_a_file_says_whether_it_fits_this_machine() -> None:
+    options = dict((path, text) for text, path in show_models.files(LISTING, 4 * GB, 50 * GB, guess))
+    assert list(options) == ["small.gguf", "big.gguf", "huge.gguf", "part-00001-of-00002.gguf"]
+    assert options["small.gguf"] == "small.gguf · Q4_K_M · 1.0 GB · ✓ fits (about 1.6 GB of memory)"
+    assert "✗ needs about 9.3 GB of memory" in options["big.gguf"]
+    assert "✗ the disk is too full" in options["huge.gguf"]
+    assert "✗ it is one part of several" in options["part-00001-of-00002.gguf"]
+
+
+def test_a_listing_says_what_it_is_and_nothing_in_it_acts() -> None:
+    text = show_models.listing(LISTING, 4 * GB, 50 * GB)
+    assert "**owner/name** at main (commit aaaaaaaaaaaa): GGUF models" in text
+    assert "gated" in text and "3 other files" in text and "<b>" not in text
+
+
+def test_a_description_leaves_out_what_is_not_known() -> None:
+    found = Description(
+        id="x", state="damaged", why="it is <img>", page="https://hub/o/n", facts={"Licence": "mit", "Base": ""}
+    )
+    assert show_models.description(found) == (
+        "**x** · damaged: it is &lt;img>\n- Licence: mit\n- [Its page on the Hub](https://hub/o/n)"
+    )
+
+
+def test_a_speed_stands_under_its_headings() -> None:
+    speed = Speed(id="x", quantisation="Q8_0", size=GB, prompt_speed=101.26, generation_speed=9.5, memory=GB,
+                  prompt=512, generate=64, repeats=3, threads=2, machine="a processor", at=0)  # fmt: skip
+    (row,) = show_models.speeds([speed])
+    assert row[:7] == ["x", "Q8_0", "1.0 GB", "101.3", "9.5", "1.0 GB", "2"] and len(row) == len(show_models.SPEEDS)
