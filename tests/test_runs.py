@@ -280,6 +280,8 @@ def test_garbage_in_the_folder_is_passed_over(runs: Path) -> None:
     assert [found.id for found in runs_in(runs)] == [run.id]
     assert run.last("ended")
     (run.folder / "exit.json").write_text("{")
+    assert run.state == "done"  # by its worker's own word
+    (run.folder / "events.jsonl").unlink()
     assert run.state == "lost"
 
 

@@ -84,7 +84,8 @@ class Run:
         if found := self.exit:
             return found.state
         if not self.alive:
-            return "lost" if self.exit is None else self.exit.state  # it may have ended between the two looks
+            ended = self.exit or self._told()  # it may have ended between the two looks
+            return ended.state if ended else "lost"
         if self.wishes:
             return "stopping"
         workers = self.workers
@@ -134,9 +135,18 @@ class Run:
         """What to tell of how it stands: how it ended, or what became of it."""
         if found := self.exit:
             return found.why
-        if self.state == "lost":
+        state = self.state
+        if state == "lost":
             return "It was cut off: its process was killed, or the machine went down. Start it again."
-        return ""
+        told = self._told() if state in ("done", "failed") else None
+        return told.why if told else ""
+
+    def _told(self) -> Exit | None:
+        """What the worker itself said last, where its runner was killed before it could write down the end."""
+        if self.last("ended"):
+            return Exit(state="done")
+        failed = self.last("failed")
+        return Exit(state="failed", why=str(failed.facts.get("why", ""))) if failed else None
 
     def stop(self) -> None:
         """Wish it to stop; twice: at once. Harmless when it has ended. OSError if the wish cannot be written."""
