@@ -9,7 +9,6 @@ from app import guard, show, show_models
 from app.part import Part
 from backend import machine
 from backend.errors import LabError
-from backend.inference import memory
 from backend.lab import Lab
 from backend.library.ask import Listing
 
@@ -54,7 +53,7 @@ def getting(lab: Lab) -> Part:
         guard.require_owner(lab.settings, request, "look for models on the Hub")
         found = lab.library.list_files(text or "", at or "")
         free, disk = machine.memory_free(), lab.library.disk_free()
-        choices = show_models.files(found, free, disk, memory.guess)
+        choices = show_models.files(found, free, disk, lab.library.guess)
         usable = [one.path for one in sorted(found.files, key=lambda one: one.size) if not one.why]
         some = bool(choices)
         return (

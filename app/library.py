@@ -115,6 +115,7 @@ def _transfers(lab: Lab) -> Part:
             label="Transfers and tests",
             interactive=False,
             wrap=True,
+            column_widths=show_models.TRANSFER_WIDTHS,
         )
         with gr.Row():
             which = gr.Dropdown([], label="To cancel", interactive=True, scale=3)

@@ -10,6 +10,8 @@ from app.part import Part
 from backend.errors import LabError
 from backend.lab import Lab
 
+NAME, SPEED = "variant", "tokens per second"
+
 
 def in_memory(lab: Lab) -> Part:
     shown = guard.shown(lab.settings)
@@ -23,10 +25,8 @@ def in_memory(lab: Lab) -> Part:
             unload = gr.Button("Unload", size="sm", scale=1)
     with gr.Accordion("Speed tests", open=False):
         measured = gr.Dataframe(value=[], headers=show_models.SPEEDS, label="Speed tests", interactive=False, wrap=True)
-        plot = gr.ScatterPlot(
-            _points(lab), x="size in GB", y="tokens per second, writing", color="variant",
-            tooltip=["variant", "quantised"], title="Speed by size", height=260,
-        )  # fmt: skip
+        plot = gr.BarPlot(_bars(lab), x=NAME, y=SPEED, color=NAME, title="Writing, newest test of each", height=260,
+                          y_lim=[0, None])  # fmt: skip
 
     # handlers
     @shown
@@ -42,21 +42,15 @@ def in_memory(lab: Lab) -> Part:
         choices = [(one.name, str(one.pid)) for one in found]
         first = choices[0][1] if choices else None
         update = gr.update(choices=choices, value=first)
-        return [show_models.loaded(found), update, show_models.speeds(lab.library.speeds()), _points(lab)]
+        return [show_models.loaded(found), update, show_models.speeds(lab.library.speeds()), _bars(lab)]
 
     # bindings
     acted = [unload.click(leave, which, None, api_name="unload")]
     return Part([table, which, measured, plot], view, acted)
 
 
-def _points(lab: Lab) -> pandas.DataFrame:
-    rows = [
-        {
-            "size in GB": one.size / 1e9,
-            "tokens per second, writing": one.generation_speed,
-            "variant": one.id,
-            "quantised": one.quantisation,
-        }
-        for one in lab.library.speeds()
-    ]
-    return pandas.DataFrame(rows, columns=["size in GB", "tokens per second, writing", "variant", "quantised"])
+def _bars(lab: Lab) -> pandas.DataFrame:
+    """The newest result of each variant."""
+    newest = {one.id: one for one in reversed(lab.library.speeds())}
+    rows = [{NAME: f"{one.id} {one.quantisation}".strip(), SPEED: one.generation_speed} for one in newest.values()]
+    return pandas.DataFrame(rows, columns=[NAME, SPEED])

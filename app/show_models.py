@@ -14,8 +14,9 @@ from models.catalogue import Entry
 
 LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",
            "licence"]  # fmt: skip
-WIDTHS = ["10%", "10%", "27%", "8%", "8%", "8%", "8%", "6%", "9%", "6%"]
+WIDTHS = ["11%", "9%", "24%", "8%", "7%", "7%", "7%", "6%", "12%", "9%"]
 TRANSFERS = ["what", "state", "progress", "speed", "time left", "what to know"]
+TRANSFER_WIDTHS = ["17%", "10%", "27%", "9%", "8%", "29%"]
 LOADED = ["model", "state", "memory", "loaded for", "unused for", "answering"]
 SPEEDS = ["variant", "quantised", "size", "reads, tokens/s", "writes, tokens/s", "peak memory", "threads", "machine",
           "measured"]  # fmt: skip

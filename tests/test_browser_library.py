@@ -1,5 +1,6 @@
 """A person with a browser in the Library: a repository of the Hub's double becomes a variant to talk to."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,9 +57,7 @@ def test_from_a_pasted_address_to_an_answer_and_away_again(page: Page, hub: Hub,
     page.get_by_label("Repository on the Hub").fill(f"{hub.url}/{REPO}/tree/main")
     page.get_by_role("button", name="List files").click()
     expect(page.get_by_text("GGUF models")).to_be_visible()
-    expect(page.get_by_label("File", exact=True)).to_have_value(
-        FILE + " · Q4_K_M · 2.1 MB · ✓ fits (about 526.6 MB of memory)"
-    )
+    expect(page.get_by_label("File", exact=True)).to_have_value(re.compile(rf"{FILE} · Q4_K_M · 2.1 MB · ✓ fits"))
     hub.fault("*/cdn/*", "drip", rate=250_000)
     page.get_by_role("button", name="Download", exact=True).click()
     expect(page.get_by_role("gridcell", name="MB of 2.1 MB").first).to_be_visible()
@@ -106,15 +105,18 @@ def test_a_transfer_is_cancelled(page: Page, hub: Hub, app: App) -> None:
     hub.clear()
 
 
-def test_a_speed_test_is_measured_and_shown(page: Page) -> None:
+def test_speed_tests_are_measured_and_compared(page: Page) -> None:
     library(page)
     unfold(page, "One variant")
-    choose(page, "Variant to look at", "tiny_base")
-    page.get_by_role("button", name="Speed test", exact=True).click()
-    expect(page.get_by_role("gridcell", name="speed test tiny_base")).to_be_visible()
-    expect(page.get_by_role("gridcell", name="done", exact=True)).to_be_visible()
+    for variant in ("tiny_base", "tiny_lora"):
+        choose(page, "Variant to look at", variant)
+        expect(page.get_by_text(f"{variant} · embedded")).to_be_visible()
+        page.get_by_role("button", name="Speed test", exact=True).click()
+        row = page.get_by_role("row", name=f"speed test {variant}")
+        expect(row.get_by_role("gridcell", name="done", exact=True)).to_be_visible()
     unfold(page, "Speed tests")
-    expect(page.get_by_role("gridcell", name="cores").first).to_be_visible()
+    expect(page.get_by_role("gridcell", name="cores")).to_have_count(2)
+    page.wait_for_timeout(1500)  # the bars grow
     picture(page, "library-speed")
 
 

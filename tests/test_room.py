@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ ONE_BILLION = Header(
     vocabulary=128256,
 )
 
+THREE_BILLION = replace(
+    ONE_BILLION,
+    keys=ONE_BILLION.keys
+    | {
+        "llama.block_count": 28,
+        "llama.embedding_length": 3072,
+        "llama.attention.head_count": 24,
+        "llama.attention.key_length": 128,
+    },
+)
+
 
 def copies(lab: Lab, *names: str) -> None:
     for name in names:
@@ -57,6 +69,12 @@ def test_the_cache_of_a_1b_is_what_its_shape_says() -> None:
     assert found.weights == 807_700_000
     assert 0.1 * GB < found.compute < 0.4 * GB
     assert memory.need(ONE_BILLION, 807_700_000, 2048, 4).cache == found.cache // 2
+
+
+def test_the_guess_before_a_header_is_here_comes_near_the_reckoning() -> None:
+    for size, header in ((807_700_000, ONE_BILLION), (2_019_400_000, THREE_BILLION)):
+        guessed, reckoned = memory.guess(size, 4096, 4), memory.need(header, size, 4096, 4).total
+        assert 0.8 < guessed / reckoned < 1.25
 
 
 def test_a_context_longer_than_it_was_trained_for_is_not_reckoned_with() -> None:

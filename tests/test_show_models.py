@@ -6,7 +6,6 @@ import pytest
 
 from app import show_models
 from backend.inference.engine import Loaded
-from backend.inference.memory import guess
 from backend.library.ask import File, Listing
 from backend.library.describe import Description
 from backend.library.speeds import Speed
@@ -86,10 +85,12 @@ LISTING = Listing(
 
 
 def test_a_file_says_whether_it_fits_this_machine() -> None:
-    options = dict((path, text) for text, path in show_models.files(LISTING, 4 * GB, 50 * GB, guess))
+    options = dict(
+        (path, text) for text, path in show_models.files(LISTING, 4 * GB, 50 * GB, lambda size: size + size // 2)
+    )
     assert list(options) == ["small.gguf", "big.gguf", "huge.gguf", "part-00001-of-00002.gguf"]
-    assert options["small.gguf"] == "small.gguf · Q4_K_M · 1.0 GB · ✓ fits (about 1.6 GB of memory)"
-    assert "✗ needs about 9.3 GB of memory" in options["big.gguf"]
+    assert options["small.gguf"] == "small.gguf · Q4_K_M · 1.0 GB · ✓ fits (about 1.5 GB of memory)"
+    assert "✗ needs about 12.0 GB of memory" in options["big.gguf"]
     assert "✗ the disk is too full" in options["huge.gguf"]
     assert "✗ it is one part of several" in options["part-00001-of-00002.gguf"]
 

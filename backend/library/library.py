@@ -215,13 +215,17 @@ class Library:
         self.weights.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.weights).free
 
+    def guess(self, size: int, context: int = 0) -> int:
+        """Bytes of memory that a file of this size will need, before its header is here."""
+        return memory.guess(size, context or self.settings.lab_context, self.settings.lab_slots)
+
     def need(self, entry: Entry, context: int) -> int:
         """Bytes of memory to talk to it: reckoned from its header, or guessed from its size before it is here."""
         header = entry.base_header or entry.header
         if entry.variant.runtime != "llama":
             return 0
         if header is None or entry.model is None:
-            return memory.guess(entry.variant.size)
+            return self.guess(entry.variant.size, context)
         size = entry.model.stat().st_size + (entry.adapter.stat().st_size if entry.adapter else 0)
         return memory.need(header, size, context, self.settings.lab_slots).total
 
