@@ -61,7 +61,7 @@ def transfers(found: Sequence[Transfer]) -> list[list[str]]:
             progress(one),
             f"{size(int(one.speed))}/s" if one.speed and one.state == "running" else "",
             duration(one.left) if one.left and one.state == "running" else "",
-            one.why or one.note,
+            one.why or one.note or outcome(one),
         ]
         for one in found
     ]
@@ -73,6 +73,21 @@ def progress(one: Transfer) -> str:
     share = min(1.0, one.done / one.total)
     amount = f"{one.done} of {one.total}" if one.kind == "speed" else f"{size(one.done) or '0 B'} of {size(one.total)}"
     return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {amount}"
+
+
+def outcome(one: Transfer) -> str:
+    """What came of it."""
+    found = one.result
+    match one.kind:
+        case "download" if found.get("from_cache"):
+            return "it was in the Hugging Face cache already; its sha256 is the Hub's"
+        case "download" if found:
+            return f"{size(found.get('size', 0))} in {duration(found.get('seconds', 0))}; its sha256 is the Hub's"
+        case "verify" if found:
+            return "its sha256 is the one it came with"
+        case "speed" if found:
+            return f"writes {found['generation_speed']:.1f} tokens/s, reads {found['prompt_speed']:.1f}"
+    return ""
 
 
 def may_stop(found: Sequence[Transfer]) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ def tending(lab: Lab) -> Part:
         if not variant:
             return "", [], "", gr.update(visible=False), gr.update(visible=False)
         found = lab.describe(variant)
-        crashed = gr.update(visible=found.state == "crashes the loader")
+        crashed = gr.update(visible=found.state in ("crashes the loader", "damaged") and bool(found.header))
         return show_models.description(found), found.header, found.template, crashed, gr.update(visible=False)
 
     @shown

@@ -126,8 +126,8 @@ def _state(variant: Variant, path: Path | None, weights: Path) -> Entry:
     variant = _completed(variant, header, stat.st_size)
     state: State = "embedded" if path.parent == TINY else "ready"
     why = ""
-    if how := marked(weights, path):
-        state, why = "crashes the loader", f"{path.name} ended the process that opened it ({how}), so it is left alone"
+    if fault := marked(weights, path):
+        state, why = fault
     if header.is_adapter:
         return Entry(variant, state, why, adapter=path, header=header)
     return Entry(variant, state, why, model=path, header=header)

@@ -1,4 +1,4 @@
-"""Files that killed a loader, remembered beside them, so that they are not tried again by themselves.
+"""Files that killed a loader or are not what they were, remembered beside them, so that they are left alone.
 
 A mark belongs to the file as it was: when the file is replaced, its mark no longer counts.
 """
@@ -8,27 +8,32 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, get_args
 
 FOLDER = ".marks"
 
 
-def mark(weights: Path, file: Path, how: str) -> None:
-    """Remember that this file ended its loader. Best effort: a full disk only costs the memory of it."""
+Fault = Literal["crashes the loader", "damaged"]
+
+
+def mark(weights: Path, file: Path, fault: Fault, why: str) -> None:
+    """Remember what is wrong with this file. Best effort: a full disk only costs the memory of it."""
     with suppress(OSError):
         place = _place(weights, file)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"stamp": _stamp(file), "how": how}))
+        part.write_text(json.dumps({"stamp": _stamp(file), "fault": fault, "why": why}))
         part.replace(place)
 
 
-def marked(weights: Path, file: Path) -> str:
-    """How it ended its loader; empty if it did not, or was replaced since."""
+def marked(weights: Path, file: Path) -> tuple[Fault, str] | None:
+    """What is wrong with it and why; None if nothing is, or if it was replaced since."""
     try:
         found = json.loads(_place(weights, file).read_bytes())
-        return str(found["how"]) if found["stamp"] == _stamp(file) else ""
+        known = found["stamp"] == _stamp(file) and found["fault"] in get_args(Fault)
+        return (found["fault"], str(found["why"])) if known else None
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return None
 
 
 def unmark(weights: Path, file: Path) -> None:

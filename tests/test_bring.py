@@ -216,6 +216,8 @@ def test_a_changed_file_is_told_by_verify(tmp_path: Path) -> None:
     run = start("verify", {"id": "mine", "weights": str(weights)}, tmp_path / "v1", environment(tmp_path)).wait()
     assert "content has changed" in run.why and len(run.facts("result")) == 1
     assert run.facts("result")[0]["ok"] is False
+    damaged = entry(weights)
+    assert damaged and damaged.state == "damaged" and "not what was placed here" in damaged.why
     (weights / "mine" / "variant.json").unlink()
     run = start("verify", {"id": "mine", "weights": str(weights)}, tmp_path / "v2", environment(tmp_path)).wait()
     assert "no record" in run.why

@@ -45,6 +45,21 @@ def test_an_ended_transfer_says_why() -> None:
     assert row == ["download x", "failed", "", "", "", "The disk is full."]
 
 
+@pytest.mark.parametrize(
+    ("kind", "result", "words"),
+    [
+        ("download", {"size": 2 * GB, "seconds": 41.2, "from_cache": False}, "2.0 GB in 41 s; its sha256 is the Hub's"),
+        ("download", {"size": 1, "seconds": 1, "from_cache": True}, "in the Hugging Face cache already"),
+        ("verify", {"ok": True}, "the one it came with"),
+        ("speed", {"generation_speed": 9.51, "prompt_speed": 80.0}, "writes 9.5 tokens/s, reads 80.0"),
+        ("bring", {}, ""),
+    ],
+)
+def test_what_is_done_says_what_came_of_it(kind: str, result: dict[str, object], words: str) -> None:
+    (row,) = show_models.transfers([moving(kind=kind, state="done", result=result)])
+    assert words in row[-1]
+
+
 def test_only_what_lives_can_be_cancelled() -> None:
     found = [moving(), moving(id="q", state="queued", kind="verify"), moving(id="d", state="done")]
     assert show_models.may_stop(found) == [("download x", "r"), ("verify x", "q")]

@@ -161,7 +161,7 @@ class Library:
         return shelf.remove(self.weights, variant)
 
     def forgive(self, variant: str) -> None:
-        """Let a file that ended its loader be tried once more."""
+        """Let a file that is left alone be tried once more."""
         entry = self.entry(variant)
         for file in filter(None, (entry.model, entry.adapter)):
             marks.unmark(self.weights, file)
@@ -169,7 +169,8 @@ class Library:
     def crashed(self, file: Path, how: str) -> None:
         """Remember that this file ended its loader."""
         if file.is_file():
-            marks.mark(self.weights, file, how)
+            why = f"{file.name} ended the process that opened it ({how}), so it is left alone"
+            marks.mark(self.weights, file, "crashes the loader", why)
 
     def speed(self, variant: str) -> Run:
         """Measure how fast it is on this machine."""

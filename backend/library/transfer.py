@@ -1,7 +1,8 @@
 """Work on model files as the page shows it, read from the folders of its runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from backend.jobs.launch import waits_for
 from backend.jobs.run import Run, State, runs_in
@@ -27,6 +28,8 @@ class Transfer:
     left: float = 0.0
     note: str = ""
     why: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    """What it found or made, once it is done."""
     asked: float = 0.0
 
     @property
@@ -39,6 +42,7 @@ def transfer(run: Run) -> Transfer:
     state, asked = run.state, run.spec
     step = run.last("step") if state in ("running", "stopping") else None
     facts = step.facts if step else {}
+    result = run.last("result") if state == "done" else None
     waiting = [other.spec.name for other in waits_for(run)] if state == "queued" else []
     return Transfer(
         id=run.id,
@@ -52,6 +56,7 @@ def transfer(run: Run) -> Transfer:
         left=float(facts.get("left") or 0),
         note=f"waits for {', '.join(waiting)}" if waiting else str(facts.get("note", "")),
         why=run.why,
+        result=result.facts if result else {},
         asked=asked.created,
     )
 

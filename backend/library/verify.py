@@ -8,6 +8,7 @@ from backend.jobs.work import Journal, work
 from backend.library import shelf
 from backend.library.asked import VerifySpec
 from backend.library.digest import digest_of
+from models import marks
 from models.variant import Variant
 
 
@@ -37,6 +38,7 @@ def verify(spec: VerifySpec, journal: Journal) -> None:
     ok = found == variant.sha256
     journal.result(ok=ok, id=spec.id, sha256=found, size=size)
     if not ok:
+        marks.mark(Path(spec.weights), path, "damaged", f"{path.name} is not what was placed here. Download it again")
         raise LabError(
             f"{path.name} is not what was placed here: its content has changed. Remove {spec.id} and download it again."
         )
