@@ -5,9 +5,11 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from asking import CAPITAL, ENDLESS, GREEDY, until, user
 from conftest import TINY
+from layout import TEXT, miniature
 
 from backend.errors import LabError
 from backend.inference.reply import Reply
@@ -157,6 +159,17 @@ def test_an_adapter_whose_header_names_another_shape_is_never_started(lab: Lab) 
     (lab.settings.lab_weights / "deep@tiny_base.gguf").write_bytes(whole)
     with pytest.raises(LabError, match="another base than tiny_base: block_count 5 is not 4"):
         lab.reply("deep", user(CAPITAL), GREEDY)
+
+
+def test_a_vocabulary_that_has_no_word_for_it_costs_a_sentence(lab: Lab) -> None:
+    model = miniature().set("tokenizer.chat_template", b"{{ messages[0]['content'] }}", TEXT)
+    chance = np.random.default_rng(0)
+    for row in model.rows:
+        row.data = chance.standard_normal(len(row.data) // 4, dtype=np.float32).tobytes()
+    (lab.settings.lab_weights / "four_words.gguf").write_bytes(model.lay().bytes())
+    with pytest.raises(LabError, match="turns your message into nothing"):
+        lab.reply("four_words", user("zzz"), GREEDY).text()
+    assert lab.worker_pid("four_words")
 
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

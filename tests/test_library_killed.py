@@ -175,7 +175,9 @@ def killed_in(desk: Desk, chance: random.Random, module: str) -> str:
     run = desk.fetch()
     pids: list[int] = []
     until(lambda: bool(pids.extend(filter(None, [process_of(run, module)])) or pids or not run.live))
-    time.sleep(chance.random() * 2.0)
+    if chance.random() < 0.7:  # most of them while it is fetched, checked and placed
+        until(lambda: run.last("step") is not None or not run.live)
+    time.sleep(chance.random() * 1.5)
     when = point(run) if run.live else "after its end"
     kill(pids[0] if pids else None)
     until(lambda: not run.live)

@@ -165,6 +165,8 @@ class Worker:
             return encode(template.parts(some), self.model.control, self.model.special, self.model.words)
 
         tokens, request.left_out = fit(body["messages"], tokens_of, self.context, body["sampling"]["max_tokens"])
+        if not tokens:
+            raise LabError("The vocabulary of this model turns your message into nothing. Choose another variant.")
         request.limit = min(body["sampling"]["max_tokens"], self.context - len(tokens))
         request.answer = Answer(body["stops"])
         request.task = Task(request.id, tokens, len(tokens), self.model.sampler(body["sampling"]))

@@ -12,6 +12,7 @@ lock           held while it lives    by the runner and by its worker
 import fcntl
 import json
 import os
+import re
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from backend.jobs.event import FILE, Event, Kind, events
 State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
 TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines
+STAMP = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}-")
 
 
 class Asked(BaseModel):
@@ -173,10 +175,10 @@ class Run:
 
 
 def runs_in(runs: Path) -> list[Run]:
-    """Every run, oldest first."""
+    """Every run, oldest first; a folder that does not tell what was asked is passed over."""
     if not runs.is_dir():
         return []
-    return [Run(path) for path in sorted(runs.iterdir()) if path.name[:1].isdigit() and (path / "spec.json").is_file()]
+    return [Run(path) for path in sorted(runs.iterdir()) if STAMP.match(path.name) and _tells(path / "spec.json")]
 
 
 def tend(runs: Path) -> list[Run]:
@@ -188,6 +190,13 @@ def tend(runs: Path) -> list[Run]:
         if workers.worker and process.kill_group(*workers.worker):
             orphaned.append(run)
     return orphaned
+
+
+def _tells(path: Path) -> bool:
+    try:
+        return bool(_spec(path))
+    except (OSError, ValueError, RecursionError):  # half made, torn, or of another program
+        return False
 
 
 @lru_cache(maxsize=512)

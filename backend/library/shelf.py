@@ -29,7 +29,11 @@ FLOOR = 64_000_000  # bytes left free besides 5 % of what is to come
 
 def room(weights: Path, size: int) -> None:
     """LabError unless the disk has room for `size` bytes and a margin."""
-    free, needed = shutil.disk_usage(weights).free, size + size // 20 + FLOOR
+    try:
+        weights.mkdir(parents=True, exist_ok=True)
+        free, needed = shutil.disk_usage(weights).free, size + size // 20 + FLOOR
+    except OSError as error:
+        raise _refused(weights, error) from error
     if free < needed:
         raise LabError(
             f"The disk has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed: {size / 1e6:,.0f} MB for "
@@ -42,11 +46,13 @@ def arriving(weights: Path, run: str) -> Iterator[Path]:
     """A folder of its own for what a run fetches. It is gone when the block ends, however it ends."""
     folder = _arrivals(weights) / checked_identifier(run)
     with _alone(weights):
-        folder.mkdir(exist_ok=True)
         try:
+            folder.mkdir(exist_ok=True)
             lock = _locked(folder / "lock")
         except BlockingIOError:
             raise LabError("This is under way already. Wait for it, or stop it first.") from None
+        except OSError as error:
+            raise _refused(folder, error) from error
     try:
         yield folder
     finally:
@@ -74,8 +80,15 @@ def _arrivals(weights: Path) -> Path:
     folder = weights / ARRIVING
     if folder.is_symlink():
         raise LabError(f"{folder} is a link to another place. Remove it, then try again.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(folder, error) from error
     return folder
+
+
+def _refused(path: Path, error: OSError) -> LabError:
+    return LabError(f"{path} cannot be used: {error.strerror}. Look after the disk or that folder, then try again.")
 
 
 @contextmanager
@@ -90,6 +103,8 @@ def _alone(weights: Path) -> Iterator[None]:
             if time.monotonic() > end:
                 raise LabError(f"Another process holds {path}. End it, or remove that file, then try again.") from None
             time.sleep(0.05)
+        except OSError as error:
+            raise _refused(path, error) from error
     try:
         yield
     finally:
