@@ -11,6 +11,7 @@ from app.memory import in_memory
 from app.part import Part
 from app.tending import tending
 from backend import machine
+from backend.errors import LabError
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
 
@@ -21,16 +22,17 @@ STEADY = 100_000_000  # bytes to which free memory is rounded on the page
 def library_tab(lab: Lab) -> None:
     # components
     with gr.Tab("Library", id="library") as tab:
+        trouble = gr.Markdown()
         parts = [_shelf(lab), _transfers(lab), getting(lab), tending(lab), in_memory(lab)]
         seen = gr.State([])
         timer = gr.Timer(BUSY, active=False)
-    outputs = [output for part in parts for output in part.outputs]
+    outputs = [trouble, *(output for part in parts for output in part.outputs)]
 
     # handlers
     def now() -> tuple[list[Any], gr.Timer]:
-        lab.library.tend()
+        values = [_tended(lab), *(value for part in parts for value in part.view())]
         busy = any(one.live for one in lab.library.transfers())
-        return [value for part in parts for value in part.view()], gr.Timer(BUSY if busy else IDLE, active=True)
+        return values, gr.Timer(BUSY if busy else IDLE, active=True)
 
     @guard.shown(lab.settings)
     def look() -> list[Any]:
@@ -54,6 +56,15 @@ def library_tab(lab: Lab) -> None:
     for part in parts:
         for acted in part.acted:
             acted.then(follow, seen, everything, api_visibility="private", show_progress="hidden")
+
+
+def _tended(lab: Lab) -> str:
+    """What keeps the folders from being tidied, if anything does: whoever looks should not be kept from it."""
+    try:
+        lab.library.tend()
+    except LabError as error:
+        return f"⚠ {show.inert(str(error))}"
+    return ""
 
 
 def _shelf(lab: Lab) -> Part:

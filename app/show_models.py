@@ -139,6 +139,7 @@ def listing(found: Listing, free: int, disk: int) -> str:
     facts = [f"**{inert(found.repo)}** at {inert(found.revision)} (commit {found.commit[:12]}): {KINDS[found.kind]}"]
     facts += [inert(found.why)] if found.why else []
     facts += [f"licence {inert(found.licence)}"] if found.licence != "unknown" else []
+    facts += [f"architecture {inert(found.architecture)}"] if found.architecture else []
     facts += [f"made from {inert(found.base)}"] if found.base else []
     facts += ["gated: its licence must be accepted on its page first"] if found.gated else []
     facts += [f"{found.left_out} other files are left out"] if found.left_out else []

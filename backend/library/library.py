@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,8 @@ class Library:
         """Fetch any file of a listing; an adapter is converted on arrival and runs `over` a variant that is here."""
         if file.why:
             raise LabError(f"{file.path} cannot be used here: {file.why}. Choose another file.")
+        if listing.architecture not in ("", "llama"):
+            raise LabError(f"{listing.repo} holds {listing.architecture} models, and only Llamas run here.")
         if listing.kind == "adapter" and not over:
             raise LabError(
                 "This is a LoRA adapter. Choose the variant it runs over, which must be here, then download."
@@ -157,14 +160,16 @@ class Library:
         entry = self.entry(variant)
         for file in filter(None, (entry.adapter or entry.model,)):
             self._engines.leave(file)
-            marks.unmark(self.weights, file)
+            with _written(self.weights):
+                marks.unmark(self.weights, file)
         return shelf.remove(self.weights, variant)
 
     def forgive(self, variant: str) -> None:
         """Let a file that is left alone be tried once more."""
         entry = self.entry(variant)
         for file in filter(None, (entry.model, entry.adapter)):
-            marks.unmark(self.weights, file)
+            with _written(self.weights):
+                marks.unmark(self.weights, file)
 
     def crashed(self, file: Path, how: str) -> None:
         """Remember that this file ended its loader."""
@@ -201,10 +206,12 @@ class Library:
         return [one for one in self.transfers() if one.live and one.kind in ("download", "bring")]
 
     def cancel(self, run: str) -> None:
-        """Wish a transfer to stop."""
-        for found in runs_in(self.runs):
-            if found.id == run:
-                found.stop()
+        """Wish a transfer to stop. LabError if there is none of that name."""
+        found = next((one for one in runs_in(self.runs) if one.id == run), None)
+        if found is None:
+            raise LabError("No transfer is chosen. Choose one of those that are on their way.")
+        with _written(self.runs):
+            found.stop()
 
     def tend(self) -> None:
         """End what lost its runner, and sweep what killed transfers left."""
@@ -212,9 +219,9 @@ class Library:
         shelf.sweep(self.weights)
 
     def disk_free(self) -> int:
-        """Bytes left where models are kept."""
-        self.weights.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.weights).free
+        """Bytes left where models are kept, or will be."""
+        places = (self.weights, *self.weights.absolute().parents)
+        return shutil.disk_usage(next(place for place in places if place.exists())).free
 
     def guess(self, size: int, context: int = 0) -> int:
         """Bytes of memory that a file of this size will need, before its header is here."""
@@ -229,6 +236,17 @@ class Library:
             return self.guess(entry.variant.size, context)
         size = entry.model.stat().st_size + (entry.adapter.stat().st_size if entry.adapter else 0)
         return memory.need(header, size, context, self.settings.lab_slots).total
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """What the disk refuses in the block is a LabError."""
+    try:
+        yield
+    except OSError as error:
+        raise LabError(
+            f"This could not be written ({error.strerror}). Look after the disk or the folder {folder}, then try again."
+        ) from error
 
 
 def _coming(entry: Entry, one: Transfer | None) -> Entry:

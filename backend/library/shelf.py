@@ -78,8 +78,9 @@ def sweep(weights: Path) -> int:
 
 def _arrivals(weights: Path) -> Path:
     folder = weights / ARRIVING
-    if folder.is_symlink():
-        raise LabError(f"{folder} is a link to another place. Remove it, then try again.")
+    if folder.is_symlink() or folder.is_file():
+        what = "a link to another place" if folder.is_symlink() else "a file"
+        raise LabError(f"{folder} is {what}, and a folder is needed there. Remove it, then try again.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,78 @@
+"""The library's desk: what it refuses to start, and how a new variant gets its name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from backend.errors import LabError
+from backend.jobs.run import runs_in
+from backend.lab import Lab
+from backend.library.ask import File, Listing
+
+GGUF = File(path="toy.gguf", size=1000)
+MODEL = Listing(repo="owner/name", revision="main", commit="a" * 40, kind="gguf", files=(GGUF,))
+
+
+def drop(lab: Lab, name: str) -> None:
+    shutil.copy(TINY / "tiny_base.gguf", lab.settings.lab_weights / f"{name}.gguf")
+
+
+def started(lab: Lab) -> list[str]:
+    return [run.spec.name for run in runs_in(lab.settings.lab_runs)]
+
+
+@pytest.mark.parametrize(
+    ("listing", "file", "words"),
+    [
+        (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "holds qwen2 models, and only Llamas"),
+        (MODEL, File(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used here: part 1 of 3"),
+        (MODEL.model_copy(update={"kind": "adapter"}), File(path="adapter_model.safetensors", size=1), "LoRA adapter"),
+        (MODEL, File(path="huge.gguf", size=10**18), "The disk has"),
+        (MODEL, File(path="../../x.gguf", size=1), "not a file this app downloads"),
+        (MODEL.model_copy(update={"repo": "--x/y"}), GGUF, "not the name of a repository"),
+        (MODEL.model_copy(update={"revision": "../../x"}), GGUF, "not a branch"),
+    ],
+)
+def test_what_cannot_end_well_is_not_begun(lab: Lab, listing: Listing, file: File, words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        lab.library.fetch(listing, file)
+    assert started(lab) == []
+
+
+@pytest.mark.parametrize("variant", ["tiny_base", "echo", "nobody", "", "../../etc"])
+def test_only_what_the_catalogue_can_fetch_is_fetched_by_name(lab: Lab, variant: str) -> None:
+    with pytest.raises(LabError):
+        lab.library.download(variant)
+    assert started(lab) == []
+
+
+def test_what_is_here_is_not_fetched_again(lab: Lab) -> None:
+    folder = lab.settings.lab_weights / "base_1b"
+    folder.mkdir()
+    shutil.copy(TINY / "tiny_base.gguf", folder / "Llama-3.2-1B-Instruct-Q4_K_M.gguf")
+    with pytest.raises(LabError, match="base_1b is already here. Remove it first"):
+        lab.library.download("base_1b")
+
+
+def test_a_base_that_others_run_over_is_not_removed(lab: Lab) -> None:
+    drop(lab, "mine")
+    shutil.copy(TINY / "tiny_lora.gguf", lab.settings.lab_weights / "tuned@mine.gguf")
+    with pytest.raises(LabError, match="tuned runs over mine. Remove that first"):
+        lab.library.remove("mine")
+    lab.library.remove("tuned")
+    lab.library.remove("mine")
+    assert list(lab.settings.lab_weights.glob("*.gguf")) == []
+
+
+def test_a_name_that_is_taken_gets_a_number(lab: Lab, tmp_path: Path) -> None:
+    drop(lab, "toy")
+    assert lab.library._free("toy", "", "") == "toy_2"
+    assert lab.library._free("other", "", "") == "other"
+
+
+def test_a_dropped_file_has_nothing_to_be_compared_with(lab: Lab) -> None:
+    drop(lab, "mine")
+    with pytest.raises(LabError, match="came without a checksum"):
+        lab.library.verify("mine")
