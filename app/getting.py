@@ -1,16 +1,17 @@
 """Getting a model: any repository of the Hub, or files of one's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from app import guard, show, show_models
-from app.part import Part
-from backend import machine
+from app.part import Part, Sight
 from backend.errors import LabError
 from backend.lab import Lab
 from backend.library.ask import Listing
+from models.catalogue import Entry
 
 OWN = """
 **Your own files**: a `.gguf`, or the two files of a PEFT LoRA adapter (`adapter_config.json` and
@@ -34,14 +35,11 @@ def getting(lab: Lab) -> Part:
         summary = gr.Markdown()
         with gr.Row():
             file = gr.Dropdown([], label="File", interactive=True, scale=4, visible=False)
-            over = gr.Dropdown(
-                _bases(lab), value=None, label="Runs over (for adapters)", interactive=True, scale=2, visible=False
-            )
             fetch = gr.Button("Download", variant="primary", size="sm", scale=1, visible=False)
         gr.Markdown(OWN)
         with gr.Row():
-            under = gr.Dropdown(
-                _bases(lab), value=None, label="Runs over (for your adapter)", interactive=True, scale=2
+            over = gr.Dropdown(
+                show.options(_bases(lab.entries())), value=None, label="An adapter runs over", interactive=True, scale=2
             )
             bring = gr.UploadButton(
                 "Bring files", file_count="multiple", file_types=[".gguf", ".safetensors", ".json"], size="sm", scale=1
@@ -52,16 +50,15 @@ def getting(lab: Lab) -> Part:
     def list_files(text: str, at: str, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "look for models on the Hub")
         found = lab.library.list_files(text or "", at or "")
-        free, disk = machine.memory_free(), lab.library.disk_free()
+        free, disk = lab.library.memory_free(), lab.library.disk_free()
         choices = show_models.files(found, free, disk, lab.library.guess)
-        usable = [one.path for one in sorted(found.files, key=lambda one: one.size) if not one.why]
-        some = bool(choices)
+        usable: list[str | None] = [one.path for one in sorted(found.files, key=lambda one: one.size) if not one.why]
+        chosen = found.wanted if found.wanted in usable else (usable or [None])[0]
         return (
             found,
             show_models.listing(found, free, disk),
-            gr.update(choices=choices, value=usable[0] if usable else None, visible=some),
-            gr.update(choices=_bases(lab), value=None, visible=some and found.kind == "adapter"),
-            gr.update(visible=some),
+            gr.update(choices=choices, value=chosen, visible=bool(choices)),
+            gr.update(visible=bool(choices)),
         )
 
     @shown
@@ -70,30 +67,33 @@ def getting(lab: Lab) -> Part:
         named = next((one for one in found.files if one.path == chosen), None) if found else None
         if found is None or named is None:
             raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
-        lab.library.fetch(found, named, base or "")
+        run = lab.library.fetch(found, named, str(base or ""))
+        gr.Info(f"{run.spec.name} is being fetched. How far it is stands under Transfers and tests.")
 
     @shown
     def bring_files(paths: list[str] | None, base: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "bring files")
         if not paths:
             raise LabError("No file came. Choose a .gguf, or the two files of an adapter.")
-        lab.library.bring([Path(path) for path in paths], base or "", move=True)
+        run = lab.library.bring([Path(path) for path in paths], str(base or ""), move=True)
+        gr.Info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
 
-    def view() -> list[Any]:
-        return [gr.update(choices=_bases(lab)), gr.update(choices=_bases(lab))]
+    def view(now: Sight) -> list[Any]:
+        return [gr.update(choices=show.options(_bases(now.entries)))]
 
     # bindings
-    inputs, outputs = [pasted, revision], [listing, summary, file, over, fetch]
-    ask.click(list_files, inputs, outputs, api_name="list_files")
-    pasted.submit(list_files, inputs, outputs, api_visibility="private")
+    inputs, outputs = [pasted, revision], [listing, summary, file, fetch]
+    for asked, name in ((ask.click, "list_files"), (pasted.submit, None)):
+        emptied = asked(lambda: (None, "", *[gr.update(visible=False)] * 2), None, outputs, api_visibility="private")
+        told = {"api_name": name} if name else {"api_visibility": "private"}
+        emptied.then(list_files, inputs, outputs, **told)
     acted = [
         fetch.click(download, [listing, file, over], None, api_name="fetch"),
-        bring.upload(bring_files, [bring, under], None, api_name="bring"),
+        bring.upload(bring_files, [bring, over], None, api_name="bring"),
     ]
-    return Part([over, under], view, acted)
+    return Part([over], view, acted)
 
 
-def _bases(lab: Lab) -> list[tuple[str, str]]:
+def _bases(entries: Sequence[Entry]) -> list[Entry]:
     """Variants an adapter can run over."""
-    bases = [entry for entry in lab.entries() if entry.model is not None and entry.adapter is None]
-    return show.options(bases)
+    return [entry for entry in entries if entry.model is not None and entry.adapter is None]

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import gradio as gr
+from gradio import processing_utils
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -123,6 +124,15 @@ def _toast(settings: Settings, error: Exception) -> gr.Error:
         f"lines of the terminal that follow “bug {number}”.",
         print_exception=False,
     )
+
+
+def fetch_nothing() -> None:
+    """The framework would download any address that stands where a file could, before a handler asks who wants it."""
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise gr.Error("This lab takes files, not addresses of files. Upload the file.", print_exception=False)
+
+    processing_utils.async_ssrf_protected_download = refuse
 
 
 class Doorman:

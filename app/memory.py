@@ -1,14 +1,16 @@
 """What is in memory, and how fast each variant was found to be."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 import pandas
 
 from app import guard, show_models
-from app.part import Part
+from app.part import Part, Sight, choices
 from backend.errors import LabError
 from backend.lab import Lab
+from backend.library.speeds import Speed
 
 NAME, SPEED = "variant", "tokens per second"
 
@@ -20,12 +22,12 @@ def in_memory(lab: Lab) -> Part:
     with gr.Accordion("In memory", open=True):
         gr.Markdown("A model is loaded when it is first talked to. When another needs the room, the least used leaves.")
         table = gr.Dataframe(value=[], headers=show_models.LOADED, label="In memory", interactive=False)
-        with gr.Row():
+        with gr.Row(visible=False) as unloading:
             which = gr.Dropdown([], label="To unload", interactive=True, scale=3)
             unload = gr.Button("Unload", size="sm", scale=1)
     with gr.Accordion("Speed tests", open=False):
         measured = gr.Dataframe(value=[], headers=show_models.SPEEDS, label="Speed tests", interactive=False, wrap=True)
-        plot = gr.BarPlot(_bars(lab), x=NAME, y=SPEED, color=NAME, title="Writing, newest test of each", height=260,
+        plot = gr.BarPlot(_bars([]), x=NAME, y=SPEED, color=NAME, title="Writing, newest test of each", height=260,
                           y_lim=[0, None])  # fmt: skip
 
     # handlers
@@ -37,20 +39,24 @@ def in_memory(lab: Lab) -> Part:
             raise LabError("No model is chosen, or it has left already. Choose one of those in memory.")
         lab.unload(found.pid)
 
-    def view() -> list[Any]:
-        found = lab.loaded()
-        choices = [(one.name, str(one.pid)) for one in found]
-        first = choices[0][1] if choices else None
-        update = gr.update(choices=choices, value=first)
-        return [show_models.loaded(found), update, show_models.speeds(lab.library.speeds()), _bars(lab)]
+    def view(now: Sight, chosen: str | None) -> list[Any]:
+        names = [(one.name, str(one.pid)) for one in now.loaded]
+        some = gr.update(visible=bool(names))
+        return [
+            show_models.loaded(now.loaded),
+            choices(names, chosen),
+            some,
+            show_models.speeds(now.speeds),
+            _bars(now.speeds),
+        ]
 
     # bindings
     acted = [unload.click(leave, which, None, api_name="unload")]
-    return Part([table, which, measured, plot], view, acted)
+    return Part([table, which, unloading, measured, plot], view, acted, [which])
 
 
-def _bars(lab: Lab) -> pandas.DataFrame:
+def _bars(speeds: Sequence[Speed]) -> pandas.DataFrame:
     """The newest result of each variant."""
-    newest = {one.id: one for one in reversed(lab.library.speeds())}
+    newest = {one.id: one for one in reversed(speeds)}
     rows = [{NAME: f"{one.id} {one.quantisation}".strip(), SPEED: one.generation_speed} for one in newest.values()]
     return pandas.DataFrame(rows, columns=[NAME, SPEED])

@@ -8,6 +8,7 @@ from backend.comparison import STOPPED, Comparison
 from backend.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
 from backend.judge.judgement import Judgement, Record
+from backend.machine import amount
 from models.catalogue import Entry
 
 LETTERS = "ABCD"
@@ -125,14 +126,6 @@ def context(turns: Sequence[Turn]) -> str:
     return f"Context: `{bar}` {last.context_used:,} of {last.context_size:,} tokens ({share:.0%}).{full}"
 
 
-def size(count: int) -> str:
-    """Bytes, as people write them."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} B" if count else ""
-
-
 def mismatched(entry: Entry) -> bool:
     """Whether it was trained on another template than its file carries."""
     return entry.variant.template != "own"
@@ -141,7 +134,7 @@ def mismatched(entry: Entry) -> bool:
 def variant_note(entry: Entry) -> str:
     """What to know of a variant before talking to it."""
     variant = entry.variant
-    facts = " · ".join(filter(None, [inert(variant.about), variant.quantisation, size(variant.size)]))
+    facts = " · ".join(filter(None, [inert(variant.about), variant.quantisation, amount(variant.size)]))
     if not mismatched(entry):
         return facts
     return (

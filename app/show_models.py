@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.show import inert, size
+from app.show import inert
 from backend.inference.engine import Loaded
 from backend.library.ask import File, Listing
 from backend.library.describe import Description
 from backend.library.speeds import Speed
 from backend.library.transfer import Transfer
+from backend.machine import amount
 from models.catalogue import Entry
 
 LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",
@@ -21,7 +22,7 @@ LOADED = ["model", "state", "memory", "loaded for", "unused for", "answering"]
 SPEEDS = ["variant", "quantised", "size", "reads, tokens/s", "writes, tokens/s", "peak memory", "threads", "machine",
           "measured"]  # fmt: skip
 KINDS = {"gguf": "GGUF models", "adapter": "a LoRA adapter, converted on arrival", "neither": "nothing to use"}
-VERBS = {"download": "download", "bring": "take in", "verify": "verify", "speed": "speed test"}
+VERBS = {"download": "download", "bring": "bring", "verify": "verify", "speed": "speed test"}
 
 
 def library(entries: Sequence[Entry], need: Callable[[Entry], int]) -> list[list[Any]]:
@@ -30,13 +31,13 @@ def library(entries: Sequence[Entry], need: Callable[[Entry], int]) -> list[list
         [
             entry.variant.id,
             state(entry),
-            entry.variant.about if entry.runs or entry.state == "not here" else entry.why,
+            entry.why if entry.state in ("damaged", "crashes the loader", "needs its base") else entry.variant.about,
             entry.variant.quantisation,
-            size(entry.variant.size),
-            size(need(entry)),
+            amount(entry.variant.size),
+            amount(need(entry)),
             "its own" if entry.variant.template == "own" else entry.variant.template,
             entry.variant.method,
-            entry.variant.base or entry.variant.over,
+            f"over {entry.variant.over}" if entry.variant.over else entry.variant.base,
             entry.variant.licence,
         ]
         for entry in sorted(entries, key=lambda entry: not entry.runs)
@@ -50,7 +51,7 @@ def state(entry: Entry) -> str:
 
 def room(memory: int, disk: int) -> str:
     """What this machine has left."""
-    return f"Free on this machine: **{size(memory) or '0 B'}** of memory, **{size(disk) or '0 B'}** of disk."
+    return f"Free on this machine: **{amount(memory) or '0 B'}** of memory, **{amount(disk) or '0 B'}** of disk."
 
 
 def transfers(found: Sequence[Transfer]) -> list[list[str]]:
@@ -59,7 +60,7 @@ def transfers(found: Sequence[Transfer]) -> list[list[str]]:
             f"{VERBS.get(one.kind, one.kind)} {one.variant}",
             one.step if one.state == "running" and one.step else one.state,
             progress(one),
-            f"{size(int(one.speed))}/s" if one.speed and one.state == "running" else "",
+            f"{amount(int(one.speed))}/s" if one.speed and one.state == "running" else "",
             duration(one.left) if one.left and one.state == "running" else "",
             one.why or one.note or outcome(one),
         ]
@@ -71,21 +72,28 @@ def progress(one: Transfer) -> str:
     if not one.total or not one.live:
         return ""
     share = min(1.0, one.done / one.total)
-    amount = f"{one.done} of {one.total}" if one.kind == "speed" else f"{size(one.done) or '0 B'} of {size(one.total)}"
-    return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {amount}"
+    bytes_done = f"{amount(one.done) or '0 B'} of {amount(one.total)}"
+    counted = f"{one.done} of {one.total}" if one.kind == "speed" else bytes_done
+    return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {counted}"
 
 
 def outcome(one: Transfer) -> str:
     """What came of it."""
     found = one.result
     match one.kind:
+        case "download" if found.get("converted"):
+            return (
+                f"converted: {amount(found.get('size', 0))} over its base; what it was made from has the Hub's sha256"
+            )
+        case "bring" if found:
+            return f"{amount(found.get('size', 0))}, checked and placed"
         case "download" if found.get("from_cache"):
             return "it was in the Hugging Face cache already; its sha256 is the Hub's"
         case "download" if found:
-            return f"{size(found.get('size', 0))} in {duration(found.get('seconds', 0))}; its sha256 is the Hub's"
+            return f"{amount(found.get('size', 0))} in {duration(found.get('seconds', 0))}; its sha256 is the Hub's"
         case "verify" if found:
             return "its sha256 is the one it came with"
-        case "speed" if found:
+        case "speed" if {"generation_speed", "prompt_speed"} <= found.keys():
             return f"writes {found['generation_speed']:.1f} tokens/s, reads {found['prompt_speed']:.1f}"
     return ""
 
@@ -108,7 +116,7 @@ def loaded(found: Sequence[Loaded]) -> list[list[str]]:
         [
             one.name,
             "ready" if one.ready else "loading",
-            size(one.memory),
+            amount(one.memory),
             duration(now - one.since),
             "in use" if one.answering else duration(now - one.used),
             str(one.answering or ""),
@@ -122,10 +130,10 @@ def speeds(found: Sequence[Speed]) -> list[list[str]]:
         [
             one.id,
             one.quantisation,
-            size(one.size),
+            amount(one.size),
             f"{one.prompt_speed:.1f}",
             f"{one.generation_speed:.1f}",
-            size(one.memory),
+            amount(one.memory),
             str(one.threads),
             one.machine,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at)),
@@ -144,7 +152,7 @@ def listing(found: Listing, free: int, disk: int) -> str:
     facts += ["gated: its licence must be accepted on its page first"] if found.gated else []
     facts += [f"{found.left_out} other files are left out"] if found.left_out else []
     if found.files:
-        facts.append(f"this machine has {size(free)} of memory and {size(disk)} of disk free")
+        facts.append(f"this machine has {amount(free)} of memory and {amount(disk)} of disk free")
     return " · ".join(facts)
 
 
@@ -155,15 +163,15 @@ def files(found: Listing, free: int, disk: int, guess: Callable[[int], int]) -> 
 
 
 def file_option(file: File, free: int, disk: int, guess: Callable[[int], int]) -> str:
-    facts = [file.path, file.quantisation, size(file.size)]
+    facts = [file.path, file.quantisation, amount(file.size)]
     if file.why:
         facts.append(f"✗ {file.why}")
     elif file.size > disk:
         facts.append("✗ the disk is too full for it")
     elif guess(file.size) > free:
-        facts.append(f"✗ needs about {size(guess(file.size))} of memory")
+        facts.append(f"✗ needs about {amount(guess(file.size))} of memory")
     else:
-        facts.append(f"✓ fits (about {size(guess(file.size))} of memory)")
+        facts.append(f"✓ fits (about {amount(guess(file.size))} of memory)")
     return " · ".join(filter(None, facts))
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show, show_models
-from app.part import Part
+from app import guard, show_models
+from app.part import UNKNOWN, Part, Sight
 from backend.errors import LabError
 from backend.lab import Lab
+from backend.machine import amount
 
 WHOLE = "as set"
 CONTEXTS = [WHOLE, "512", "1024", "2048", "4096", "8192", "16384", "32768"]
@@ -19,7 +20,13 @@ def tending(lab: Lab) -> Part:
     # components
     with gr.Accordion("One variant", open=False):
         with gr.Row():
-            which = gr.Dropdown(_all(lab), value=None, label="Variant to look at", interactive=True, scale=3)
+            which = gr.Dropdown(
+                [entry.variant.id for entry in lab.entries()],
+                value=None,
+                label="Variant to look at",
+                interactive=True,
+                scale=3,
+            )
             context = gr.Dropdown(CONTEXTS, value=WHOLE, label="Context, tokens", interactive=True, scale=1)
             verify = gr.Button("Verify again", size="sm", min_width=100)
             speed = gr.Button("Speed test", size="sm", min_width=100)
@@ -29,29 +36,38 @@ def tending(lab: Lab) -> Part:
             question = gr.Markdown()
             really = gr.Button("Remove it", variant="stop", size="sm", min_width=100)
             keep = gr.Button("Keep it", size="sm", min_width=100)
+        said = gr.Markdown()
         told = gr.Markdown()
         with gr.Accordion("Every field of its header, and its chat template", open=False):
             fields = gr.Dataframe(headers=["field", "value"], label="Header", interactive=False, wrap=True)
             template = gr.Textbox(label="Chat template in its file", interactive=False, lines=4, max_lines=20)
 
     # handlers
-    @shown
-    def describe(variant: str | None) -> tuple[Any, ...]:
+    def details(variant: str | None) -> list[Any]:
+        """What there is to see of it: description, header, template, and whether it can be tried again."""
         if not variant:
-            return "", [], "", gr.update(visible=False), gr.update(visible=False)
+            return ["", [], "", gr.update(visible=False)]
         found = lab.describe(variant)
-        crashed = gr.update(visible=found.state in ("crashes the loader", "damaged") and bool(found.header))
-        return show_models.description(found), found.header, found.template, crashed, gr.update(visible=False)
+        left_alone = found.state in ("crashes the loader", "damaged") and bool(found.header)
+        return [show_models.description(found), found.header, found.template, gr.update(visible=left_alone)]
+
+    @shown
+    def describe(variant: str | None) -> list[Any]:
+        tokens = lab.context(lab.entry(variant)) if variant else lab.settings.lab_context
+        size = WHOLE if tokens == lab.settings.lab_context else str(tokens)
+        return [*details(variant), gr.update(value=size), "", gr.update(visible=False)]
 
     @shown
     def check(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "verify models")
         lab.library.verify(chosen(variant))
+        gr.Info(f"{variant} is being read again. The result will stand under Transfers and tests.")
 
     @shown
     def measure(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "measure models")
         lab.library.speed(chosen(variant))
+        gr.Info(f"{variant} is being measured. The result will stand under Speed tests.")
 
     @shown
     def try_again(variant: str | None, request: gr.Request) -> None:
@@ -62,44 +78,45 @@ def tending(lab: Lab) -> Part:
     def ask(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
         freed = lab.library.frees(chosen(variant))
-        return gr.update(visible=True), f"Remove **{variant}**? This frees {show.size(freed) or '0 B'}."
+        return gr.update(visible=True), f"Remove **{variant}**? This frees {amount(freed) or '0 B'}."
 
     @shown
     def remove_it(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
         freed = lab.library.remove(chosen(variant))
-        said = f"{variant} was removed; this freed {show.size(freed) or '0 B'}."
-        return gr.update(value=None, choices=_all(lab)), said, gr.update(visible=False)
+        said = f"{variant} was removed; this freed {amount(freed) or '0 B'}."
+        names = [entry.variant.id for entry in lab.entries()]
+        return gr.update(value=None, choices=names), said, gr.update(visible=False)
 
     @shown
-    def resize(variant: str | None, tokens: str, request: gr.Request) -> str:
+    def resize(variant: str | None, tokens: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "choose a context")
+        if tokens not in CONTEXTS:
+            raise LabError("No context is chosen. Choose one in “Context, tokens”.")
         lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
-        return show_models.description(lab.describe(chosen(variant)))
+        gr.Info(f"{variant} is loaded anew with the next message; whoever it is answering then is cut off.")
 
-    def view() -> list[Any]:
-        return [gr.update(choices=_all(lab))]
+    def view(now: Sight, variant: str | None) -> list[Any]:
+        names = [entry.variant.id for entry in now.entries]
+        shown_now = [gr.skip()] * len(seen) if variant is UNKNOWN else details(variant if variant in names else None)
+        return [gr.update(choices=names), *shown_now]
 
     # bindings
-    seen = [told, fields, template, forgive, asking]
-    which.input(describe, which, seen, api_name="describe")
-    context.input(resize, [which, context], told, api_name="choose_context")
+    seen = [told, fields, template, forgive]
+    which.input(describe, which, [*seen, context, said, asking], api_name="describe")
     remove.click(ask, which, [asking, question], api_name="ask_to_remove")
     keep.click(lambda: gr.update(visible=False), None, asking, api_visibility="private")
     acted = [
+        context.input(resize, [which, context], None, api_name="choose_context"),
         verify.click(check, which, None, api_name="verify"),
         speed.click(measure, which, None, api_name="speed_test"),
         forgive.click(try_again, which, None, api_name="try_again"),
-        really.click(remove_it, which, [which, told, asking], api_name="remove"),
+        really.click(remove_it, which, [which, said, asking], api_name="remove"),
     ]
-    return Part([which], view, acted)
+    return Part([which, *seen], view, acted, [which])
 
 
 def chosen(variant: str | None) -> str:
     if not variant:
         raise LabError("No variant is chosen. Choose one in “Variant to look at”.")
     return variant
-
-
-def _all(lab: Lab) -> list[str]:
-    return [entry.variant.id for entry in lab.entries()]

@@ -5,7 +5,7 @@ from starlette.middleware import Middleware
 
 from app.chat import chat_tab
 from app.compare import compare_tab
-from app.guard import Doorman
+from app.guard import Doorman, fetch_nothing
 from app.library import library_tab
 from backend.lab import Lab
 from backend.settings import Settings
@@ -31,6 +31,7 @@ def create_ui(lab: Lab) -> gr.Blocks:
 
 def serve(page: gr.Blocks, settings: Settings) -> None:
     """Launch the page and return. Telemetry, sharing, monitoring and the run history stay off. OSError: no port."""
+    fetch_nothing()
     page.launch(
         server_name=settings.lab_host,
         server_port=settings.port,

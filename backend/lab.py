@@ -66,8 +66,10 @@ class Lab:
         return self._engines.engine(self._seat(self.entry(variant))).pid
 
     def _seat(self, entry: Entry) -> Seat:
-        context = self.context(entry)
-        return Seat(entry.variant.runtime, entry.model, entry.adapter, entry.base_header or entry.header, context)
+        variant = entry.variant
+        base = variant.over if entry.adapter else variant.id
+        header, context = entry.base_header or entry.header, self.context(entry)
+        return Seat(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)
 
     def context(self, entry: Entry) -> int:
         """Tokens of context each conversation with it has: of its base, because they share one worker."""

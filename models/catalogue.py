@@ -40,6 +40,8 @@ class Entry:
     """Of the file itself: for an adapter, the adapter's."""
     base_header: Header | None = None
     """For an adapter that has found its base: the base's."""
+    path: Path | None = None
+    """The variant's own file, whether or not it is there or is any good."""
 
     @property
     def runs(self) -> bool:
@@ -118,19 +120,21 @@ def _state(variant: Variant, path: Path | None, weights: Path) -> Entry:
         return Entry(variant, "damaged" if broken else "embedded", broken)
     try:
         if not path.is_file():
-            return Entry(variant, "not here", _how_to_get(variant, path))
+            return Entry(variant, "not here", _how_to_get(variant, path), path=path)
         stat = path.stat()
         header = _header(path, stat.st_size, stat.st_mtime_ns)
+        if isinstance(header, BadFile):
+            raise header
     except (BadFile, OSError) as error:
-        return Entry(variant, "damaged", f"{path.name} is not usable: {_first(error)}. Replace or remove it")
+        return Entry(variant, "damaged", f"{path.name} is not usable: {_first(error)}. Replace or remove it", path=path)
     variant = _completed(variant, header, stat.st_size)
     state: State = "embedded" if path.parent == TINY else "ready"
     why = ""
     if fault := marked(weights, path):
         state, why = fault
     if header.is_adapter:
-        return Entry(variant, state, why, adapter=path, header=header)
-    return Entry(variant, state, why, model=path, header=header)
+        return Entry(variant, state, why, adapter=path, header=header, path=path)
+    return Entry(variant, state, why, model=path, header=header, path=path)
 
 
 def _how_to_get(variant: Variant, path: Path) -> str:
@@ -140,9 +144,12 @@ def _how_to_get(variant: Variant, path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _header(path: Path, size: int, changed: int) -> Header:
-    """The header, read again only when the file has changed."""
-    return read_header(path)
+def _header(path: Path, size: int, changed: int) -> Header | BadFile:
+    """The header, or what is wrong with it; read again only when the file has changed."""
+    try:
+        return read_header(path)
+    except BadFile as error:
+        return error
 
 
 def _completed(variant: Variant, header: Header, size: int) -> Variant:

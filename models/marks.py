@@ -26,6 +26,11 @@ def mark(weights: Path, file: Path, fault: Fault, why: str) -> None:
         part.replace(place)
 
 
+def crashed(weights: Path, file: Path, how: str) -> None:
+    """Remember that this file ended the process that opened it; `how` names the signal."""
+    mark(weights, file, "crashes the loader", f"{file.name} ended the process that opened it ({how}): it is left alone")
+
+
 def marked(weights: Path, file: Path) -> tuple[Fault, str] | None:
     """What is wrong with it and why; None if nothing is, or if it was replaced since."""
     try:

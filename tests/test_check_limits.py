@@ -116,7 +116,7 @@ def test_the_time_runs_out_inside_a_list_too(file: Path, monkeypatch: pytest.Mon
     clock = iter(range(1000))
     few = len(miniature().keys) + 1
     monkeypatch.setattr(reader, "MOST_SECONDS", few + 4.5)  # each look at the clock costs a second
-    monkeypatch.setattr(reader.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(reader.time, "thread_time", lambda: next(clock))
     with pytest.raises(BadFile, match="takes longer than"):
         read(file, data)
     assert next(clock) < few + 8

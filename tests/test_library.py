@@ -66,6 +66,41 @@ def test_a_base_that_others_run_over_is_not_removed(lab: Lab) -> None:
     assert list(lab.settings.lab_weights.glob("*.gguf")) == []
 
 
+def test_removing_a_dropped_file_leaves_a_folder_of_its_name_alone(lab: Lab) -> None:
+    (lab.settings.lab_weights / "foo.gguf").write_text("<!DOCTYPE html>")
+    mine = lab.settings.lab_weights / "foo" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep me")
+    lab.library.remove("foo")
+    assert mine.read_text() == "keep me" and not (lab.settings.lab_weights / "foo.gguf").exists()
+
+
+def test_a_record_that_cannot_be_read_is_removed_with_its_folder(lab: Lab) -> None:
+    folder = lab.settings.lab_weights / "torn"
+    folder.mkdir()
+    (folder / "variant.json").write_text("{")
+    lab.library.remove("torn")
+    assert not folder.exists()
+
+
+def test_the_password_of_a_mirror_is_not_shown(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://bob:hunter2@mirror.example")
+    assert lab.describe("base_1b").page == "https://mirror.example/unsloth/Llama-3.2-1B-Instruct-GGUF"
+
+
+def test_a_refused_header_is_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lab.settings.lab_weights / "page.gguf").write_text("<!DOCTYPE html>")
+    assert lab.entry("page").state == "damaged"
+    monkeypatch.setattr("models.catalogue.read_header", lambda path: pytest.fail("it was read again"))
+    assert lab.entry("page").state == "damaged"
+
+
+def test_adapter_files_without_a_base_are_refused_at_once(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="An adapter needs its base"):
+        lab.library.bring([tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"])
+    assert started(lab) == []
+
+
 def test_a_name_that_is_taken_gets_a_number(lab: Lab, tmp_path: Path) -> None:
     drop(lab, "toy")
     assert lab.library._free("toy", "", "") == "toy_2"

@@ -91,7 +91,9 @@ def test_the_reckoning_holds_for_the_toy(lab: Lab) -> None:
 
 def test_what_cannot_fit_is_refused_with_the_numbers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 50 << 20)
-    with pytest.raises(LabError, match="tiny_base needs 0.1 GB of memory and 52 MB are free: 2 MB for the weights"):
+    with pytest.raises(
+        LabError, match="tiny_base needs 138.6 MB of memory and 52.4 MB are free: 2.1 MB for the weights"
+    ):
         ask(lab, "tiny_base")
     assert lab.loaded() == []
 
@@ -119,7 +121,8 @@ def test_the_least_used_leaves_when_another_needs_the_room(lab: Lab, monkeypatch
     one_model = lab.library.need(lab.entry("one"), 4096)
     limit = 2 * one_model + one_model // 2
 
-    monkeypatch.setattr(machine, "memory_free", lambda: memory.SPARE + limit - one_model * len(lab.loaded()))
+    private = one_model - (lab.settings.lab_weights / "one.gguf").stat().st_size  # mapped weights count as free
+    monkeypatch.setattr(machine, "memory_free", lambda: memory.SPARE + limit - private * len(lab.loaded()))
     ask(lab, "one")
     ask(lab, "two")
     ask(lab, "one")  # two is now the one that was not used for longest
@@ -146,6 +149,42 @@ def test_an_adapter_needs_room_of_its_own(lab: Lab, monkeypatch: pytest.MonkeyPa
     with pytest.raises(LabError, match="tiny_lora needs"):
         ask(lab, "tiny_lora")
     assert "Paris" in ask(lab, "tiny_base")  # what is loaded goes on
+
+
+def test_the_base_needs_room_of_its_own_when_its_adapter_came_first(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(lab, "tiny_lora")
+    free(monkeypatch, 1000)
+    with pytest.raises(LabError, match="tiny_base needs"):
+        ask(lab, "tiny_base")
+
+
+def test_mapped_weights_are_not_taken_for_free_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1 << 30)
+    before = lab.library.memory_free()
+    ask(lab, "tiny_base")
+    assert before - lab.library.memory_free() == (TINY / "tiny_base.gguf").stat().st_size
+
+
+def test_a_speed_test_needs_room_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1000)
+    with pytest.raises(LabError, match="tiny_base needs"):
+        lab.library.speed("tiny_base")
+
+
+def test_a_damaged_adapter_costs_no_memory_however_often_it_is_asked(lab: Lab) -> None:
+    whole = bytearray((TINY / "tiny_lora.gguf").read_bytes())
+    whole[-300_000:] = b"\xff" * 300_000
+    (lab.settings.lab_weights / "noise@tiny_base.gguf").write_bytes(whole)
+    ask(lab, "tiny_base")
+    for _ in range(3):
+        with pytest.raises(LabError, match="nothing that makes sense"):
+            ask(lab, "noise")
+    (before,) = lab.loaded()
+    for _ in range(8):
+        with pytest.raises(LabError, match="nothing that makes sense"):
+            ask(lab, "noise")
+    (after,) = lab.loaded()
+    assert after.memory - before.memory < 8 << 20  # a context of the toy's is ten times that for eight
 
 
 def test_loaded_models_are_seen_and_unloaded_by_hand(lab: Lab) -> None:
@@ -198,6 +237,14 @@ def test_a_mark_ends_with_the_file_it_was_made_for(lab: Lab) -> None:
     path = lab.settings.lab_weights / "killer.gguf"
     path.write_bytes(path.read_bytes())
     assert lab.entry("killer").state == "ready"
+
+
+def test_a_linked_adapter_that_crashes_is_marked_under_its_own_name(lab: Lab) -> None:
+    target = lab.settings.lab_weights.parent / "elsewhere.gguf"
+    shutil.copy(TINY / "tiny_lora.gguf", target)
+    (lab.settings.lab_weights / "linked@tiny_base.gguf").symlink_to(target)
+    lab.library.crashed((lab.settings.lab_weights / "linked@tiny_base.gguf").absolute(), "signal 6")
+    assert lab.entry("linked").state == "crashes the loader"
 
 
 def test_the_embedded_model_can_be_marked_too(lab: Lab) -> None:

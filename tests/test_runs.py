@@ -273,7 +273,7 @@ def test_a_pid_that_was_given_again_is_somebody_else(runs: Path) -> None:
 
 def test_garbage_in_the_folder_is_passed_over(runs: Path) -> None:
     run = rehearse(runs, steps=1)
-    until(lambda: over(run))
+    until(lambda: over(run) and not run.alive)
     (runs / "20200101-000000-000-nothing").mkdir()
     (runs / "judgements.jsonl").write_text("{}\n")
     (run.folder / "events.jsonl").write_bytes(b"\x00\xff\n[]\n{}\n" + (run.folder / "events.jsonl").read_bytes())

@@ -169,13 +169,6 @@ def test_the_context_is_empty_before_the_first_answer() -> None:
     assert show.context([Turn(role="user", content="Hello")]) == "Context: empty."
 
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, ""), (999, "999 B"), (1000, "1.0 kB"), (807_700_000, "807.7 MB"), (2_019_400_000, "2.0 GB")]
-)
-def test_sizes_are_written_as_people_write_them(count: int, text: str) -> None:
-    assert show.size(count) == text
-
-
 def entries() -> Sequence[Entry]:
     return [
         Entry(Variant(id="away"), "not here", "hf download it"),

@@ -98,20 +98,22 @@ class Child:
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self.heard = time.monotonic()
-            try:
-                self._hear(self, json.loads(line))
-            except (ValueError, KeyError, TypeError):  # not an event: something a library printed
-                self.note(line)
+        with self.process.stdout as events:
+            for line in events:
+                self.heard = time.monotonic()
+                try:
+                    self._hear(self, json.loads(line))
+                except (ValueError, KeyError, TypeError):  # not an event: something a library printed
+                    self.note(line)
         self.process.wait()
         self._letters.put(None)
         self._bury(self)
 
     def _overhear(self) -> None:
         assert self.process.stderr
-        for line in self.process.stderr:
-            self.note(line)
+        with self.process.stderr as printed:
+            for line in printed:
+                self.note(line)
 
     def _watch(self) -> None:
         """A worker that is asked and says nothing for long hangs: it is ended, which its requests are told."""

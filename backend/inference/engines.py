@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backend import machine
@@ -24,9 +24,12 @@ Crashed = Callable[[Path, str], None]
 class Seat:
     """Where a variant sits: a runtime, the base's file, and the adapter over it, if any.
 
-    `header` is the base's, for the memory sum; `context` is tokens per conversation.
+    `name` and `base` are ids, the variant's and that of the weights it runs over. `header` is the base's, for the
+    memory sum; `context` is tokens per conversation.
     """
 
+    name: str
+    base: str
     runtime: str
     model: Path | None = None
     adapter: Path | None = None
@@ -70,7 +73,7 @@ class Engines:
         body = {
             "messages": clean(messages),
             "sampling": asked,
-            "adapter": str(seat.adapter.resolve()) if seat.adapter else "",
+            "adapter": str(seat.adapter.absolute()) if seat.adapter else "",
             "lane": f"{seat.adapter} {_stamp(seat.adapter)}" if seat.adapter else "",
             "template": manner.source,
             "template_name": manner.name,
@@ -121,57 +124,72 @@ class Engines:
             return known
         if known:
             known.engine.close()
-        engine = Engine(seat.model.stem if seat.model else seat.runtime, self._command(seat), self._tell(seat))
-        held = self._held[seat.runtime, seat.model] = Held(stamp, engine, self._need(seat))
+        engine = Engine(seat.base, self._command(seat), self._tell(seat))
+        held = self._held[seat.runtime, seat.model] = Held(stamp, engine, self._need(seat, whole=True))
         return held
 
     def _tell(self, seat: Seat) -> Callable[[str, str], None]:
         """Whom an engine tells of a file that killed its worker: the adapter it was opening, else the model."""
         return lambda adapter, how: self._crashed(Path(adapter) if adapter else seat.model or Path(), how)
 
-    def _need(self, seat: Seat) -> Need | None:
-        if seat.model is None or seat.header is None or not seat.model.exists():
+    def _need(self, seat: Seat, whole: bool) -> Need | None:
+        """What this seat takes: with the base's weights and a process, or one more lane of what is loaded."""
+        files = [seat.model if whole else None, seat.adapter]
+        try:
+            size = sum(file.stat().st_size for file in files if file)
+        except OSError:  # gone: the worker will say so
             return None
-        return memory.need(seat.header, seat.model.stat().st_size, seat.context, self._settings.lab_slots)
+        if seat.model is None or seat.header is None:
+            return None
+        return memory.need(seat.header, size, seat.context, self._settings.lab_slots, process=whole)
 
     def _make_room(self, seat: Seat, held: Held, lane: str) -> None:
         """Unload the least used until this fits; LabError with the numbers if it cannot."""
-        if held.engine.pid is None:
+        alive = held.engine.pid is not None
+        if not alive:
             held.lanes.clear()
-            wanted = held.need
-        elif lane in held.lanes or not lane:
-            wanted = None
-        else:
-            wanted = self._lane_need(seat)
+        if (alive and lane in held.lanes) or seat.header is None:
+            return
+        wanted = self._need(seat, whole=not alive)
         if wanted is not None:
             self._free(held, wanted, seat)
         held.lanes.add(lane)
 
-    def _lane_need(self, seat: Seat) -> Need | None:
-        if seat.adapter is None or seat.header is None or not seat.adapter.exists():
-            return None
-        size = seat.adapter.stat().st_size
-        return memory.need(seat.header, size, seat.context, self._settings.lab_slots, process=False)
+    def clear(self, seat: Seat) -> None:
+        """Make room for this seat beside all that is loaded, for a process that is not ours to hold. LabError if it
+        cannot be made."""
+        with self._lock:
+            wanted = self._need(seat, whole=True)
+            if wanted is not None:
+                self._free(None, wanted, seat)
 
-    def _free(self, mine: Held, wanted: Need, seat: Seat) -> None:
+    def room(self) -> int:
+        """Bytes of memory that a model may still take."""
+        with self._lock:
+            return max(0, self._room())
+
+    def _free(self, mine: Held | None, wanted: Need, seat: Seat) -> None:
         room = self._room()
         while room < wanted.total and (idle := self._idle(mine)):
             self._held.pop(idle).engine.close()
             room = self._room()
-        if room < wanted.total and seat.model:
-            name = (seat.adapter or seat.model).stem
-            raise memory.refusal(name, wanted, room, seat.context, self._smaller(seat, room))
+        if room < wanted.total:
+            raise memory.refusal(seat.name, wanted, room, seat.context, self._smaller(seat, room))
 
     def _room(self) -> int:
-        """Bytes free, less what those that are being loaded now have yet to take."""
+        """Bytes free, less what is spoken for.
+
+        The system counts the mapped weights of a loaded model as free, because it could drop and read them again;
+        and one that is being loaded has yet to take its cache.
+        """
         free = machine.memory_free() - memory.SPARE
         for held in self._held.values():
             one = held.engine.loaded
-            if one and held.need and not one.ready:
-                free -= max(0, held.need.total - one.memory)
+            if one and held.need:
+                free -= held.need.weights if one.ready else max(held.need.weights, held.need.total - one.memory)
         return free
 
-    def _idle(self, mine: Held) -> tuple[str, Path | None] | None:
+    def _idle(self, mine: Held | None) -> tuple[str, Path | None] | None:
         """The one that was not used for longest, among those that answer nobody."""
         loaded = [(one.used, key) for key, held in self._held.items() if held is not mine
                   if (one := held.engine.loaded) and not one.answering]  # fmt: skip
@@ -179,16 +197,12 @@ class Engines:
 
     def _smaller(self, seat: Seat, room: int) -> int:
         """The largest context that would fit, or 0."""
-        if seat.header is None or seat.model is None:
-            return 0
-        size = seat.model.stat().st_size
-        fits = (
-            context
-            for context in memory.CONTEXTS
-            if context < min(seat.context, seat.header.context or seat.context)
-            and memory.need(seat.header, size, context, self._settings.lab_slots).total <= room
-        )
-        return next(fits, 0)
+        longest = min(seat.context, seat.header.context or seat.context) if seat.header else 0
+        for context in memory.CONTEXTS:
+            wanted = self._need(replace(seat, context=context), whole=True) if context < longest else None
+            if wanted and wanted.total <= room:
+                return context
+        return 0
 
     def _command(self, seat: Seat) -> list[str]:
         command = ["-m", RUNTIMES[seat.runtime]]

@@ -72,6 +72,8 @@ class Lane:
     def _apply(self, adapter: Any) -> None:
         one = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
         if llama.llama_set_adapters_lora(self.handle, one, 1, (ctypes.c_float * 1)(1.0)):
+            llama.llama_free(self.handle)
+            llama.llama_adapter_lora_free(adapter)
             raise LabError("This adapter cannot be applied to its base. Name the right base for it.")
 
     def close(self) -> None:

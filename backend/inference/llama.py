@@ -140,7 +140,11 @@ class Worker:
         self.wire.send("opening", adapter=path)
         try:
             lane = self.lane_over(self.model.adapter(path))
-            lane.try_out()
+            try:
+                lane.try_out()
+            except LabError:
+                lane.close()
+                raise
             return lane
         finally:
             self.wire.send("opened", adapter=path)

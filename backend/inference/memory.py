@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from backend.errors import LabError
+from backend.machine import amount
 from models.check import Header
 
 SHAPE = ("block_count", "embedding_length", "feed_forward_length")
@@ -49,14 +50,10 @@ def refusal(name: str, wanted: Need, free: int, context: int, smaller: int) -> L
         else "Close something, or choose a smaller variant or quantisation."
     )
     return LabError(
-        f"{name} needs {told(wanted.total)} of memory and {told(max(0, free))} are free: {told(wanted.weights)} for "
-        f"the weights, {told(wanted.cache)} for the context of {context:,} tokens in every conversation, "
-        f"{told(wanted.compute)} to compute. {way}"
+        f"{name} needs {amount(wanted.total)} of memory and {amount(max(0, free)) or '0 B'} are free: "
+        f"{amount(wanted.weights)} for the weights, {amount(wanted.cache)} for the context of {context:,} tokens in "
+        f"every conversation, {amount(wanted.compute)} to compute. {way}"
     )
-
-
-def told(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def _number(header: Header, name: str) -> int:

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from backend import machine
 from backend.errors import LabError
-from backend.jobs.run import Asked, Run, runs_in
+from backend.jobs.run import RECENT, STAMP, Asked, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 15.0  # seconds for what another screen does in a moment
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,31 @@ def launch(
 def waits_for(run: Run) -> list[Run]:
     """The live runs of its lane that were asked for before it, oldest first."""
     lane = JOBS[run.spec.kind].lane
-    others = runs_in(run.folder.parent)
+    others = runs_in(run.folder.parent, *(kind for kind, job in JOBS.items() if job.lane == lane), newest=RECENT)
     before = [other for other in others if other.id < run.id and not (other.folder / "exit.json").exists()]
-    return [other for other in before if other.spec.kind in JOBS and JOBS[other.spec.kind].lane == lane and other.alive]
+    return [other for other in before if other.alive]
 
 
 @contextmanager
 def _one_at_a_time(runs: Path) -> Iterator[None]:
     with (runs / ".launching").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LabError(
+                        f"Another process holds {lock.name}. End it, or remove that file, then try again."
+                    ) from None
+                time.sleep(0.02)
         yield
 
 
 def _doing(runs: Path, kind: str, key: str) -> Run | None:
-    for run in runs_in(runs):
-        if not (run.folder / "exit.json").exists() and (run.spec.kind, run.spec.key) == (kind, key) and run.live:
+    for run in runs_in(runs, kind, newest=RECENT):
+        if not (run.folder / "exit.json").exists() and run.spec.key == key and run.live:
             return run
     return None
 
@@ -91,14 +102,15 @@ def _doing(runs: Path, kind: str, key: str) -> Run | None:
 def _folder(runs: Path, spec: Asked) -> Path:
     """A new folder whose name sorts after those of all runs asked for before."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
-    newest = max((run.id[:19] for run in runs_in(runs)), default="")
+    newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name)), default="")
     while True:
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
         if stamp > newest:
             break
         if stamp[:15] < newest[:15]:  # the clock was put back: go on counting from the newest
-            stamp = f"{newest[:16]}{int(newest[16:]) + 1:03d}"
+            digits = f"{int(newest.replace('-', '')) + 1:017d}"
+            stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
             break
         time.sleep(0.001)
     folder = runs / f"{stamp}-{spec.kind}-{plain}"

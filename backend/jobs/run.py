@@ -25,6 +25,7 @@ from backend.jobs.event import FILE, Event, Kind, events
 
 State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
+RECENT = 200  # runs among which live ones are looked for
 TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines
 STAMP = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}-")
 
@@ -174,17 +175,23 @@ class Run:
         return "\n".join(_tail(self.folder / "log.txt").decode("utf-8", "replace").splitlines()[-lines:])
 
 
-def runs_in(runs: Path) -> list[Run]:
-    """Every run, oldest first; a folder that does not tell what was asked is passed over."""
+def runs_in(runs: Path, *kinds: str, newest: int = 0) -> list[Run]:
+    """Every run, oldest first, or only those of some kinds, or only the `newest` so many of them.
+
+    A folder that does not tell what was asked is passed over. The kind is in the folder's name, so that a long history
+    of others costs nothing.
+    """
     if not runs.is_dir():
         return []
-    return [Run(path) for path in sorted(runs.iterdir()) if STAMP.match(path.name) and _tells(path / "spec.json")]
+    named = [name for name in sorted(os.listdir(runs)) if STAMP.match(name)]
+    wanted = [name for name in named if not kinds or name.split("-", 4)[3:4][0] in kinds][-newest:]
+    return [Run(runs / name) for name in wanted if _tells(runs / name / "spec.json")]
 
 
 def tend(runs: Path) -> list[Run]:
     """End workers whose runner was killed: nobody else would stop them or account for them. Returns their runs."""
     orphaned = []
-    for run in runs_in(runs):
+    for run in runs_in(runs, newest=RECENT):
         if run.exit or not run.alive or not (workers := run.workers) or process.is_still(*workers.runner):
             continue
         if workers.worker and process.kill_group(*workers.worker):
@@ -199,7 +206,7 @@ def _tells(path: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _spec(path: Path) -> Asked:
     """It is written once and never changed."""
     return Asked.model_validate(json.loads(path.read_bytes()))

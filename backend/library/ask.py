@@ -48,6 +48,8 @@ class Listing(BaseModel):
     architecture: str = ""
     base: str = ""
     files: tuple[File, ...] = ()
+    wanted: str = ""
+    """The file whose address was pasted, if it was a file's."""
     left_out: int = 0
     """Files that are of no use here, or whose names this app would not write to disk."""
 

@@ -32,7 +32,11 @@ class DownloadSpec(Arriving):
 
     repo: Annotated[str, AfterValidator(names.checked_repo)]
     revision: Annotated[str, AfterValidator(names.checked_revision)] = "main"
+    commit: str = Field("", pattern=r"^([0-9a-f]{40})?$")
+    """What was seen when the file was chosen: if the revision has moved on since, this is fetched all the same."""
     file: Annotated[str, AfterValidator(names.checked_model)]
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """As it was listed; the file must have it."""
     patience: float = Field(60.0, gt=0, le=3600)
     """Seconds without a quarter of a megabyte after which a transfer counts as stalled."""
 

@@ -1,11 +1,13 @@
 """Everything that is known of one variant, for whoever wants to look closely."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.inference import memory
+from backend.machine import amount
 from models.catalogue import Entry
 
 HUB = "https://huggingface.co"
@@ -50,7 +52,7 @@ def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int, e
         id=variant.id,
         state=entry.state,
         why=entry.why,
-        page=f"{endpoint or HUB}/{variant.repo}" if variant.repo else "",
+        page=f"{re.sub('//[^/@]*@', '//', endpoint) or HUB}/{variant.repo}" if variant.repo else "",  # no password
         facts=facts,
         header=fields(entry),
         template=header.template if header else "",
@@ -70,8 +72,8 @@ def sum_of(entry: Entry, context: int, slots: int) -> str:
         return ""
     found = memory.need(header, entry.model.stat().st_size, context, slots)
     return (
-        f"{memory.told(found.total)}: {memory.told(found.weights)} of weights, {memory.told(found.cache)} for {slots} "
-        f"conversations of {min(context, header.context or context):,} tokens, {memory.told(found.compute)} to compute"
+        f"{amount(found.total)}: {amount(found.weights)} of weights, {amount(found.cache)} for {slots} "
+        f"conversations of {min(context, header.context or context):,} tokens, {amount(found.compute)} to compute"
     )
 
 

@@ -49,15 +49,18 @@ def download(spec: DownloadSpec, journal: Journal) -> None:
     if spec.file.endswith(names.ADAPTER):
         base_over(spec.over, weights)  # before anything is fetched for nothing
     with shelf.arriving(weights, journal.folder.name) as folder:
-        place = Place(spec.repo, spec.revision, spec.file)
+        place = Place(spec.repo, spec.commit or spec.revision, spec.file)
         path, found, cached = get(place, folder / "got", spec, journal)
+        if spec.sha256 and found.digest != spec.sha256:
+            raise LabError(f"{found.name} is not the file that was listed: its checksum is another. List it again.")
         if found.name == names.ADAPTER:
             beside = place.file.removesuffix(names.ADAPTER) + names.SETTINGS
             get(Place(place.repo, found.commit, beside), folder / "got", spec, journal)
         source = {"repo": spec.repo, "revision": spec.revision, "commit": found.commit}
         variant = finish(path, folder / "model", spec, found.digest, **source)
         facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
-        journal.result(**facts, seconds=round(time.monotonic() - begun, 1), from_cache=cached)
+        seconds = round(time.monotonic() - begun, 1)
+        journal.result(**facts, seconds=seconds, from_cache=cached, converted=found.name == names.ADAPTER)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from pathlib import Path
 from backend import machine
 from backend.errors import LabError
 from backend.inference import memory
-from backend.inference.engines import Engines
+from backend.inference.engines import Engines, Seat
 from backend.jobs.launch import launch
-from backend.jobs.run import Run, runs_in, tend
+from backend.jobs.run import RECENT, Run, runs_in, tend
 from backend.library import names, shelf
 from backend.library.ask import File, Listing, listed
 from backend.library.asked import BringSpec, DownloadSpec, VerifySpec
@@ -31,10 +31,14 @@ class Library:
         self.settings, self._engines = settings, engines
         self.weights, self.runs = settings.lab_weights, settings.lab_runs
 
-    def entries(self) -> list[Entry]:
-        """Every variant and its state, as the disk has it now; those on their way stand among them."""
+    def entries(self, moving: Sequence[Transfer] | None = None) -> list[Entry]:
+        """Every variant and its state, as the disk has it now; those on their way stand among them.
+
+        `moving` are the transfers, if whoever asks has read them already.
+        """
         here = look(self.weights)
-        coming = {one.variant: one for one in self.arriving()}
+        found = self.transfers() if moving is None else moving
+        coming = {one.variant: one for one in found if one.live and one.kind in ("download", "bring")}
         named = {entry.variant.id for entry in here}
         new = [Entry(Variant(id=name), "arriving", _standing(one)) for name, one in coming.items() if name not in named]
         return [_coming(entry, coming.get(entry.variant.id)) for entry in here] + new
@@ -53,14 +57,14 @@ class Library:
         place = names.parse(pasted, os.environ.get("HF_ENDPOINT", ""))
         if revision.strip():
             place = replace(place, revision=names.checked_revision(revision.strip()))
-        return listed(place, machine.environment(network=True) | self._secrets())
+        found = listed(place, machine.environment(network=True) | self._secrets())
+        return found.model_copy(update={"wanted": place.file})
 
     def download(self, variant: str) -> Run:
         """Fetch a variant of the catalogue."""
-        entry = self.entry(variant)
-        if not entry.variant.repo or not any(known.id == variant for known in catalogue()):
-            raise LabError(f"{variant} is not in the catalogue of downloads. Name its repository instead.")
-        wanted = next(known for known in catalogue() if known.id == variant)
+        wanted = next((known for known in catalogue() if known.id == variant and known.repo), None)
+        if wanted is None:
+            raise LabError(f"{variant!r} is not in the catalogue of downloads. Name its repository instead.")
         return self._fetch(wanted)
 
     def fetch(self, listing: Listing, file: File, over: str = "") -> Run:
@@ -76,7 +80,7 @@ class Library:
         named = listing.repo if listing.kind == "adapter" else file.path
         wanted = Variant(
             id=self._free(names.identifier(named), listing.repo, file.path),
-            base=listing.base or listing.repo,
+            base=listing.base,
             method="lora" if listing.kind == "adapter" else "base",
             quantisation=file.quantisation,
             size=file.size,
@@ -85,6 +89,8 @@ class Library:
             over=over,
             repo=listing.repo,
             revision=listing.revision,
+            commit=listing.commit,
+            sha256=file.sha256,
         )
         return self._fetch(wanted)
 
@@ -98,13 +104,17 @@ class Library:
             weights=str(self.weights.resolve()),
             **wanted.model_dump(include=set(DownloadSpec.model_fields) - {"weights", "patience"}),
         )
-        key = f"{wanted.repo}@{wanted.revision}/{wanted.file}"
+        key = f"{wanted.repo}@{wanted.commit or wanted.revision}/{wanted.file}"
         return launch(self.runs, "download", wanted.id, spec, key, self._secrets())
 
     def bring(self, paths: Sequence[Path], over: str = "", move: bool = False) -> Run:
         """Take in files of this machine: a GGUF, or the two of a PEFT adapter, which is converted."""
         named = next((path for path in paths if path.suffix.lower() == ".gguf"), None)
-        name = names.identifier(named.name if named else "adapter")
+        if named is None and not over:
+            raise LabError(
+                "An adapter needs its base. Choose the variant it runs over, then bring its two files again."
+            )
+        name = names.identifier(named.name if named else f"{over}_adapter")
         spec = BringSpec(
             id=self._free(name, "", ""),
             weights=str(self.weights.resolve()),
@@ -127,7 +137,7 @@ class Library:
 
     def _named(self, repo: str, file: str) -> set[str]:
         """Ids under which this very file is arriving: who asks for it again gets the same transfer."""
-        live = [run for run in runs_in(self.runs) if run.spec.kind == "download" and run.live]
+        live = [run for run in runs_in(self.runs, "download", newest=RECENT) if run.live]
         return {run.spec.name for run in live if (run.spec.asked["repo"], run.spec.asked["file"]) == (repo, file)}
 
     def _secrets(self) -> dict[str, str]:
@@ -174,18 +184,20 @@ class Library:
     def crashed(self, file: Path, how: str) -> None:
         """Remember that this file ended its loader."""
         if file.is_file():
-            why = f"{file.name} ended the process that opened it ({how}), so it is left alone"
-            marks.mark(self.weights, file, "crashes the loader", why)
+            marks.crashed(self.weights, file, how)
 
     def speed(self, variant: str) -> Run:
         """Measure how fast it is on this machine."""
         entry = self.entry(variant)
         if not entry.runs or entry.model is None:
             raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that runs.")
+        seat = Seat(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
+        self._engines.clear(seat)
         spec = SpeedSpec(
             id=variant,
-            model=str(entry.model.resolve()),
-            adapter=str(entry.adapter.resolve()) if entry.adapter else "",
+            weights=str(self.weights.resolve()),
+            model=str(entry.model.absolute()),
+            adapter=str(entry.adapter.absolute()) if entry.adapter else "",
             quantisation=entry.variant.quantisation,
             threads=self.settings.lab_threads or machine.threads(),
         )
@@ -201,10 +213,6 @@ class Library:
         """Work on model files: live, then newest ended."""
         return transfers(self.runs)
 
-    def arriving(self) -> list[Transfer]:
-        """What is on its way to become a variant."""
-        return [one for one in self.transfers() if one.live and one.kind in ("download", "bring")]
-
     def cancel(self, run: str) -> None:
         """Wish a transfer to stop. LabError if there is none of that name."""
         found = next((one for one in runs_in(self.runs) if one.id == run), None)
@@ -217,6 +225,10 @@ class Library:
         """End what lost its runner, and sweep what killed transfers left."""
         tend(self.runs)
         shelf.sweep(self.weights)
+
+    def memory_free(self) -> int:
+        """Bytes of memory that a model may still take."""
+        return self._engines.room()
 
     def disk_free(self) -> int:
         """Bytes left where models are kept, or will be."""

@@ -132,7 +132,7 @@ def held(path: Path) -> int:
 
 def usable(folder: Path) -> bool:
     """Whether a folder holds a model that could be loaded."""
-    for file in folder.glob("*.gguf"):
+    for file in [path for path in folder.glob("*") if path.suffix.lower() == ".gguf"]:
         with contextlib.suppress(BadFile, OSError):
             read_header(file)
             return True
@@ -191,16 +191,18 @@ def remove(weights: Path, identifier: str) -> int:
 
 
 def where(weights: Path, identifier: str) -> Path:
-    """The folder of a variant, or the file somebody dropped."""
+    """The folder of a variant that has one of its own, or the file somebody dropped. LabError if neither is here."""
     entry = next((entry for entry in look(weights) if entry.variant.id == identifier), None)
-    if entry and entry.state != "not here":
-        files = [weights / identifier, weights / Path(entry.variant.file or identifier).name]
-        loaded = entry.adapter or entry.model
-        if loaded:
-            files = [loaded if loaded.parent == weights else loaded.parent]
-        for path in files:
-            if path.parent == weights and path.name != ARRIVING and (path.exists() or path.is_symlink()):
-                return path
-        if entry.state == "embedded":
-            raise LabError(f"{identifier} comes with the app and stays. Choose another to remove.")
+    if entry and entry.state == "embedded":
+        raise LabError(f"{identifier} comes with the app and stays. Choose another to remove.")
+    path = entry.path if entry else None
+    if path and path.parent == weights and (path.exists() or path.is_symlink()):
+        return path
+    folder = path.parent if path else weights / identifier
+    if (
+        folder.parent == weights
+        and folder.name != ARRIVING
+        and ((folder / RECORD).exists() or (path and path.exists()))
+    ):
+        return folder
     raise LabError(f"{identifier} is not here, so there is nothing to remove. Look at the list again.")

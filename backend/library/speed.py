@@ -1,24 +1,30 @@
 """python -m backend.library.speed FOLDER
 
-The speed test: one variant alone in this process, with the lane that answers in Chat. A prompt of random tokens is read
+The speed test: one variant alone in a process, with the lane that answers in Chat. A prompt of random tokens is read
 and random text is written, because a model's speed does not depend on what it says.
 """
 
+import json
 import os
 import random
 import resource
+import signal
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from backend import machine
 from backend.errors import LabError
+from backend.inference.child import CRASHES
 from backend.inference.lane import Lane, Task
 from backend.inference.model import Model
 from backend.inference.sampling import Sampling
 from backend.jobs.work import Journal, work
 from backend.library.speeds import Speed, SpeedSpec
+from models import marks
 
 
 class Taken(NamedTuple):
@@ -28,7 +34,31 @@ class Taken(NamedTuple):
     generation: float
 
 
-def measure(asked: SpeedSpec, journal: Journal) -> None:
+def supervise(asked: SpeedSpec, journal: Journal) -> None:
+    """Measure in a child. A file that ends it by a fault of its own is marked, as it is when somebody talks to it."""
+    command = [sys.executable, "-m", "backend.library.speed", str(journal.folder), "here"]
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if child.returncode in CRASHES:
+        name = signal.Signals(-child.returncode).name
+        for file in filter(None, (asked.adapter or asked.model,)):
+            marks.crashed(Path(asked.weights), Path(file), name)
+        raise LabError(f"{asked.id} ended the process that measured it ({name}). It is marked and left alone.")
+    answer = json.loads((child.stdout.splitlines() or ["{}"])[-1])
+    if "speed" not in answer:
+        raise LabError(answer.get("error") or f"The measurement ended with code {child.returncode}. Try once more.")
+    journal.result(**answer["speed"])
+
+
+def here(folder: Path) -> None:
+    """The child: prints the result, or why there is none, as its last line."""
+    asked = SpeedSpec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+    try:
+        print(json.dumps({"speed": measure(asked, Journal(folder)).model_dump(exclude={"at"})}))
+    except LabError as error:
+        print(json.dumps({"error": str(error)}))
+
+
+def measure(asked: SpeedSpec, journal: Journal) -> Speed:
     journal.step(now=True, state="loading")
     model = Model(asked.model)
     prompt = min(asked.prompt, model.context_trained // 2)
@@ -40,7 +70,7 @@ def measure(asked: SpeedSpec, journal: Journal) -> None:
     for number in range(asked.repeats):
         journal.step(now=True, state="measuring", done=number, total=asked.repeats)
         taken.append(one_round(model, lane, prompt, generate, seed=number + 1))
-    found = Speed(
+    return Speed(
         id=asked.id,
         quantisation=asked.quantisation,
         size=sum(os.path.getsize(path) for path in (asked.model, asked.adapter) if path),
@@ -53,7 +83,6 @@ def measure(asked: SpeedSpec, journal: Journal) -> None:
         threads=asked.threads,
         machine=machine.processor(),
     )
-    journal.result(**found.model_dump(exclude={"at"}))
 
 
 def one_round(model: Model, lane: Lane, prompt: int, generate: int, seed: int) -> Taken:
@@ -76,4 +105,7 @@ def one_round(model: Model, lane: Lane, prompt: int, generate: int, seed: int) -
 
 
 if __name__ == "__main__":
-    sys.exit(work(SpeedSpec, measure))
+    if sys.argv[2:] == ["here"]:
+        here(Path(sys.argv[1]))
+    else:
+        sys.exit(work(SpeedSpec, supervise))

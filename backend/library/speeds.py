@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.jobs.run import runs_in
 
+SHOWN = 100  # of the newest tests
+
 
 class SpeedSpec(BaseModel):
     """A speed test of one variant by itself."""
@@ -14,6 +16,7 @@ class SpeedSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
+    weights: str
     model: str
     """The base's GGUF, an absolute path; `adapter` likewise, or empty."""
     adapter: str = ""
@@ -49,8 +52,8 @@ class Speed(BaseModel):
 def speeds(runs: Path) -> list[Speed]:
     """Every result, newest first."""
     found = []
-    for run in reversed(runs_in(runs)):
-        if run.spec.kind == "speed" and (result := run.last("result")):
+    for run in reversed(runs_in(runs, "speed", newest=SHOWN)):
+        if result := run.last("result"):
             with suppress(ValueError):  # of another version of the app
                 found.append(Speed.model_validate(result.facts | {"at": result.at}))
     return found

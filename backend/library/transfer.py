@@ -1,14 +1,15 @@
 """Work on model files as the page shows it, read from the folders of its runs."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backend.jobs.launch import waits_for
-from backend.jobs.run import Run, State, runs_in
+from backend.jobs.run import RECENT, Run, State, runs_in
 
 KINDS = ("download", "bring", "verify", "speed")
-ENDED_SHOWN = 8
+ENDED_SHOWN, ENDED_SHOWN_FOR = 6, 86_400.0  # runs, and seconds since they were asked for
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def transfer(run: Run) -> Transfer:
 
 def transfers(runs: Path) -> list[Transfer]:
     """The live ones, in the order they were asked for, then the newest that ended."""
-    found = [run for run in runs_in(runs) if run.spec.kind in KINDS]
+    found = runs_in(runs, *KINDS, newest=RECENT)
     live = [run for run in found if not (run.folder / "exit.json").exists() and run.live]
-    ended = [run for run in reversed(found) if run not in live][:ENDED_SHOWN]
+    lately = time.time() - ENDED_SHOWN_FOR
+    ended = [run for run in reversed(found) if run not in live and run.spec.created > lately][:ENDED_SHOWN]
     return [transfer(run) for run in (*live, *ended)]
