@@ -8,7 +8,6 @@ models/weights/<name>@<base id>.gguf   a LoRA somebody dropped, with the variant
 """
 
 import itertools
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from models.check import BadFile, Header, read_header
 from models.marks import marked
-from models.variant import Variant
+from models.variant import Variant, identifier
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny"
@@ -92,19 +91,15 @@ def _dropped(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
             yield _unreadable(path.stem, "the name of this file is not Unicode, so it cannot be shown. Rename it"), None
             continue
         name, _, base = path.stem.partition("@")
-        yield Variant(id=_identifier(name), file=path.name, over=_identifier(base) if base else ""), path
+        yield Variant(id=identifier(name), file=path.name, over=identifier(base) if base else ""), path
 
 
 def _unreadable(name: str, why: str) -> Variant:
-    return Variant(id=_identifier(name), about=why, file="variant.json")
+    return Variant(id=identifier(name), about=why, file="variant.json")
 
 
 def _unicode(name: str) -> bool:
     return name.encode("utf-8", "replace").decode() == name
-
-
-def _identifier(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip("._-")[:90] or "unnamed"
 
 
 def _free(name: str, taken: dict[str, Entry]) -> str:

@@ -1,9 +1,11 @@
 """A variant: a model you can talk to."""
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Method = Literal["base", "lora", "qlora", "none"]
 
 
@@ -12,7 +14,7 @@ class Variant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    id: str = Field(pattern=ID)
     about: str = ""
     runtime: Literal["llama", "echo"] = "llama"
     base: str = ""
@@ -34,3 +36,8 @@ class Variant(BaseModel):
     """What `revision` was when it was downloaded, as 40 digits; empty for what did not come from the Hub."""
     sha256: str = ""
     """Of the file, when it was placed."""
+
+
+def identifier(name: str) -> str:
+    """An id made of any name; `unnamed` when nothing usable is left of it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:90] or "unnamed"

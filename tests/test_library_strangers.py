@@ -212,6 +212,12 @@ def test_a_path_that_was_not_uploaded_is_not_brought(app: App) -> None:
     assert disk(app) == before and mine.is_file() and toy.is_file()
 
 
+def test_an_address_in_the_place_of_a_file_is_not_fetched(app: App) -> None:
+    file = {"path": "http://192.0.2.1/x.gguf", "meta": {"_type": "gradio.FileData"}}
+    _, why = Session(app).call("bring", [file], None)
+    assert why and "takes files, not addresses of files" in why
+
+
 SPECS: dict[str, str] = {
     "empty": "",
     "text": "not JSON",

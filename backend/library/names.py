@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from backend.errors import LabError
+from models import variant
 
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 STEP = re.compile(r"[A-Za-z0-9_.+=,@()\[\]][A-Za-z0-9_.+=,@()\[\]-]*")  # a folder or a file name; no `-` in front
-IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_PATH = 255
 LONGEST_TEXT = 1000
 ENDINGS = (".gguf", ".safetensors", ".json")
@@ -115,7 +115,7 @@ def checked_model(path: str) -> str:
 
 def checked_identifier(text: str) -> str:
     """The id of a variant. LabError otherwise."""
-    if not IDENTIFIER.fullmatch(text):
+    if not re.fullmatch(variant.ID, text):
         raise LabError(f"{shown(text)} cannot be the name of a variant: letters, digits, dots, dashes, 100 at most.")
     return text
 
@@ -124,7 +124,7 @@ def identifier(file_or_repo: str) -> str:
     """An id for the variant that a file or a repository becomes; `unnamed` when nothing usable is left."""
     name = file_or_repo.rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:90] or "unnamed"
+    return variant.identifier(name)
 
 
 def shown(text: str) -> str:
