@@ -20,7 +20,7 @@ from visitor import until
 from backend import machine
 from backend.errors import LabError
 from backend.jobs import process
-from backend.jobs.launch import launch, waits_for
+from backend.jobs.launch import JOBS, launch, waits_for
 from backend.jobs.rehearsal import Rehearsal
 from backend.jobs.run import Run, Workers, runs_in, tend
 
@@ -130,13 +130,14 @@ def test_a_worker_that_does_not_listen_is_ended_after_a_grace(runs: Path) -> Non
     until(lambda: alive(run) == [])
 
 
-def test_stop_twice_is_at_once(runs: Path) -> None:
+def test_stop_twice_does_not_wait_for_the_grace(runs: Path) -> None:
     run = rehearse(runs, manner="deaf", **LONG)
     until(lambda: begun(run))
     run.stop()
     run.stop()
-    until(lambda: over(run), 2.5)  # less than the grace
-    assert run.state == "stopped"
+    until(lambda: over(run))
+    wished = float((run.folder / "stop").read_text().split()[-1])
+    assert run.state == "stopped" and run.exit and run.exit.at - wished < JOBS["rehearse"].grace
 
 
 def test_children_left_behind_end_with_it(runs: Path) -> None:
