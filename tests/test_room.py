@@ -132,6 +132,15 @@ def test_the_least_used_leaves_when_another_needs_the_room(lab: Lab, monkeypatch
     assert names(lab) == ["three", "two"]
 
 
+def test_nobody_leaves_for_what_cannot_fit_even_then(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies(lab, "one", "two")
+    ask(lab, "one")
+    free(monkeypatch, -10 << 20)
+    with pytest.raises(LabError, match="two needs"):
+        ask(lab, "two")
+    assert names(lab) == ["one"]
+
+
 def test_a_model_that_is_answering_does_not_leave(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     copies(lab, "one", "two")
     busy = lab.reply("one", user("Hello"), ENDLESS)
@@ -295,6 +304,16 @@ def test_removing_a_loaded_model_ends_it_first(lab: Lab) -> None:
     assert "gone" not in [entry.variant.id for entry in lab.entries()]
     assert lab.loaded() == []
     assert not list(Path(lab.settings.lab_weights).glob("*.gguf"))
+
+
+def test_removing_a_model_while_it_answers_is_told_to_whoever_waits(lab: Lab) -> None:
+    copies(lab, "gone")
+    busy = lab.reply("gone", user("Hello"), ENDLESS)
+    until(lambda: bool(busy.so_far))
+    lab.library.remove("gone")
+    with pytest.raises(LabError, match="was unloaded"):
+        busy.text()
+    assert busy.so_far and not (lab.settings.lab_weights / "gone.gguf").exists()
 
 
 @pytest.mark.parametrize("variant", ["tiny_base", "tiny_lora", "echo", "base_1b"])

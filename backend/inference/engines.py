@@ -169,12 +169,14 @@ class Engines:
             return max(0, self._room())
 
     def _free(self, mine: Held | None, wanted: Need, seat: Seat) -> None:
-        room = self._room()
-        while room < wanted.total and (idle := self._idle(mine)):
-            self._held.pop(idle).engine.close()
+        """Nobody leaves for what could not fit even then."""
+        idle, room = self._idle(mine), self._room()
+        possible = room + sum(held.need.total for key in idle if (held := self._held[key]).need)
+        if possible < wanted.total:
+            raise memory.refusal(seat.name, wanted, possible, seat.context, self._smaller(seat, possible))
+        while room < wanted.total and idle:
+            self._held.pop(idle.pop(0)).engine.close()
             room = self._room()
-        if room < wanted.total:
-            raise memory.refusal(seat.name, wanted, room, seat.context, self._smaller(seat, room))
 
     def _room(self) -> int:
         """Bytes free, less what is spoken for.
@@ -189,11 +191,11 @@ class Engines:
                 free -= held.need.weights if one.ready else max(held.need.weights, held.need.total - one.memory)
         return free
 
-    def _idle(self, mine: Held | None) -> tuple[str, Path | None] | None:
-        """The one that was not used for longest, among those that answer nobody."""
-        loaded = [(one.used, key) for key, held in self._held.items() if held is not mine
-                  if (one := held.engine.loaded) and not one.answering]  # fmt: skip
-        return min(loaded, key=lambda pair: pair[0])[1] if loaded else None
+    def _idle(self, mine: Held | None) -> list[tuple[str, Path | None]]:
+        """Those that answer nobody, the one that was not used for longest first."""
+        found = {key: held.engine.loaded for key, held in self._held.items() if held is not mine}
+        used = {key: one.used for key, one in found.items() if one and not one.answering}
+        return sorted(used, key=lambda key: used[key])
 
     def _smaller(self, seat: Seat, room: int) -> int:
         """The largest context that would fit, or 0."""
