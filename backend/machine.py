@@ -7,6 +7,11 @@ from pathlib import Path
 
 import psutil
 
+CGROUPS = Path("/sys/fs/cgroup")
+MEMORY_LIMITS = (  # version 2, then 1: the limit, what is used, statistics, and their word for files kept in memory
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 NETWORK = (
     "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT",
@@ -25,10 +30,13 @@ def threads() -> int:
 def memory_free() -> int:
     """Bytes that can be had without swapping: what the system says, and no more than a container is given."""
     free = int(psutil.virtual_memory().available)
-    given, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if not given.exists() or (limit := given.read_text().strip()) == "max":
-        return free
-    return max(0, min(free, int(limit) - int(used.read_text()) + _cached()))
+    for limit, used, statistics, cached in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not this version of control groups, or no limit
+            given = int((CGROUPS / limit).read_text())
+            stats = dict(line.split() for line in (CGROUPS / statistics).read_text().splitlines())
+            taken = int((CGROUPS / used).read_text()) - int(stats.get(cached, 0))  # files are given back when asked
+            return max(0, min(free, given - taken))
+    return free
 
 
 def amount(count: int) -> str:
@@ -45,15 +53,6 @@ def environment(network: bool = False) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ} | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def _cached() -> int:
-    """Bytes of a container's files that the kernel keeps in memory and gives back when asked."""
-    for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
-        name, _, count = line.partition(" ")
-        if name == "inactive_file":
-            return int(count)
-    return 0
-
-
 def _affinity() -> int:
     """Cores the scheduler may put us on; macOS does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -61,7 +60,7 @@ def _affinity() -> int:
 
 def _quota() -> int:
     """A container's share of the machine (cgroup v2), in whole cores."""
-    file = Path("/sys/fs/cgroup/cpu.max")
+    file = CGROUPS / "cpu.max"
     quota, _, period = file.read_text().partition(" ") if file.exists() else ("max", "", "1")
     return _affinity() if quota == "max" else max(1, int(quota) // int(period))
 
