@@ -1,6 +1,7 @@
 """One child process: started when first needed, restarted after a crash, ended with the app or to make room."""
 
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -193,6 +194,7 @@ class Engine:
     def _stopped(self, child: Child) -> str:
         code = child.process.returncode
         why = f"signal {-code}" if code < 0 else f"code {code}"
+        why += "; often memory ran out" if code == -signal.SIGKILL else ""
         return (
             f"The process that runs {self.name} stopped while it was answering ({why}). What it had written is kept. "
             f"It starts again with your next message; if the same message stops it twice, change the message."
