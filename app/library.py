@@ -127,7 +127,7 @@ def _transfers(lab: Lab) -> Part:
     # components
     with gr.Accordion("Transfers and tests", open=True):
         table = gr.Dataframe(
-            value=show_models.transfers(lab.library.transfers()),
+            value=[],
             headers=show_models.TRANSFERS,
             label="Transfers and tests",
             interactive=False,

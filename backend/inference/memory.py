@@ -6,7 +6,6 @@ from backend.errors import LabError
 from backend.machine import amount
 from models.check import Header
 
-SHAPE = ("block_count", "embedding_length", "feed_forward_length")
 ROWS = 128  # tokens computed in one step (CHUNK of the lanes)
 PROCESS = 120 << 20  # bytes of a worker before it has loaded anything: Python and the libraries
 SPARE = 200 << 20  # bytes left for everybody else
