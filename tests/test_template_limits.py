@@ -116,6 +116,7 @@ def test_a_template_that_cannot_be_read_says_so(name: str, hurried: None) -> Non
 UNINTERRUPTIBLE = """
 from backend.inference import template
 template.SECONDS = 0.2
+template.ENDLESS = 0.6
 source = (
     "{% set n = namespace(x=()) %}{% for i in range(64) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1} }}"
 )
