@@ -28,8 +28,8 @@ from backend.settings import Settings
 log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-# Model output may name remote images; loading one would tell its server who reads this, so the browser is told not to.
 SPARE = 200_000_000  # bytes of disk that an upload leaves free
+# Model output may name remote images; loading one would tell its server who reads this, so the browser is told not to.
 POLICY = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
 
 

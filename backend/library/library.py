@@ -171,7 +171,7 @@ class Library:
         """Delete a variant's files; returns the bytes that this freed. LabError as `frees`."""
         self.frees(variant)
         entry = self.entry(variant)
-        for file in filter(None, (entry.adapter or entry.model,)):
+        if file := entry.adapter or entry.model:
             self._engines.leave(file)
             with _written(self.weights):
                 marks.unmark(self.weights, file)

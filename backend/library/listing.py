@@ -34,7 +34,7 @@ def quantisation_of(path: str) -> str:
     """`Q4_K_M` from the name of a file; empty when it says nothing."""
     stem = SHARD.sub("", path.rpartition("/")[2])
     found = QUANTISATION.findall(re.sub(r"\.gguf$", "", stem, flags=re.I))
-    return found[-1].upper().replace("FP", "F").replace("MXF4", "MXFP4") if found else ""
+    return re.sub("^FP", "F", found[-1].upper()) if found else ""
 
 
 def why_not(path: str) -> str:

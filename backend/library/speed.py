@@ -40,8 +40,7 @@ def supervise(asked: SpeedSpec, journal: Journal) -> None:
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if child.returncode in CRASHES:
         name = signal.Signals(-child.returncode).name
-        for file in filter(None, (asked.adapter or asked.model,)):
-            marks.crashed(Path(asked.weights), Path(file), name)
+        marks.crashed(Path(asked.weights), Path(asked.adapter or asked.model), name)
         raise LabError(f"{asked.id} ended the process that measured it ({name}). It is marked and left alone.")
     answer = json.loads((child.stdout.splitlines() or ["{}"])[-1])
     if "speed" not in answer:

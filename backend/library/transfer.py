@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.jobs.launch import waits_for
-from backend.jobs.run import RECENT, Run, State, runs_in
+from backend.jobs.run import LIVE, RECENT, Run, State, runs_in
 
 KINDS = ("download", "bring", "verify", "speed")
 ENDED_SHOWN, ENDED_SHOWN_FOR = 6, 86_400.0  # runs, and seconds since they were asked for
@@ -35,7 +35,7 @@ class Transfer:
 
     @property
     def live(self) -> bool:
-        return self.state in ("queued", "running", "stopping")
+        return self.state in LIVE
 
 
 def transfer(run: Run) -> Transfer:
