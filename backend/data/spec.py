@@ -1,0 +1,43 @@
+"""Which rows: where they come from, how they are read, and which of them are held out."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TINY = "tiny_habit"
+"""The embedded data: questions the toy knows, answered as a small JSON object. Rows from TINY_HELD on are questions
+that no training row asks."""
+TINY_HELD = 10_000
+Shape = Literal["sharegpt", "messages", "alpaca", "prompt_completion"]
+Asked = Literal["auto", "sharegpt", "messages", "alpaca", "prompt_completion"]
+
+
+class DataSpec(BaseModel):
+    """A value that is kept in the run: the same spec reads the same rows, or says that they have changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        "mlabonne/FineTome-100k",
+        min_length=1,
+        max_length=1000,
+        title="Data",
+        description="A data set of the Hub (owner/name), a file of this machine, or tiny_habit, which comes with the "
+        "app.",
+    )
+    revision: str = Field(
+        "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision", description="Of the Hub; empty is main."
+    )
+    split: str = Field("train", pattern=r"^[A-Za-z0-9_.-]{1,100}$", title="Split", description="Of the data set.")
+    shape: Asked = Field("auto", title="Shape", description="How a row says who said what; auto looks at the columns.")
+    conversation: str = Field("", title="Column of turns", description="Empty: conversations, messages or turns.")
+    prompt: str = Field("", title="Column of the prompt", description="Empty: instruction, prompt or question.")
+    context: str = Field("", title="Column of the input", description="Joined to the prompt. Empty: input or context.")
+    answer: str = Field("", title="Column of the answer", description="Empty: output, completion, response or answer.")
+    system: str = Field("", title="Column of the system message", description="Empty: system, if there is one.")
+    first: int = Field(0, ge=0, le=10_000_000, title="First row", description="Rows count from 0.")
+    rows: int = Field(1000, ge=1, le=1_000_000, title="Rows to train on", description="From the first row on.")
+    held_first: int = Field(1000, ge=0, le=10_000_000, title="First row held out", description="Never trained on.")
+    held_rows: int = Field(
+        20, ge=0, le=10_000, title="Rows held out", description="For the evaluation loss, and for judging later."
+    )

@@ -1,0 +1,85 @@
+"""What a training run leaves for those that come after it, and what an export is asked.
+
+runs/<id>/adapter/
+  adapter_model.safetensors, adapter_config.json     the adapter, as PEFT saves it
+  tokenizer.json, tokenizer_config.json, ...          the tokenizer, its template the one that was trained
+  made.json                                           Made: what made it
+  reference.npz                                       tokens [t] int32; logits [t - first, vocabulary] float16 of the
+                                                      trained model at positions first..t-1; first int
+  importance.npz                                      optional: GGUF weight name -> [inputs] float32, mean of squares
+  README.md                                           the card
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.errors import LabError
+from backend.training.spec import TrainSpec
+from models.variant import ID
+
+FOLDER = "adapter"
+MADE, REFERENCE, IMPORTANCE, CARD = "made.json", "reference.npz", "importance.npz", "README.md"
+
+
+class Made(BaseModel):
+    """Of a finished training run. Losses are None where none was measured; seconds are of training alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: TrainSpec
+    base: str
+    """The 16-bit base, as its makers name it: what the adapter is merged into."""
+    folder: str = ""
+    """Where that base lies, if it is a folder of this machine."""
+    commit: str = ""
+    """Of the base the training used, if it came from the Hub."""
+    template: str
+    """Jinja: the chat template that was trained."""
+    data: str
+    """sha256 of the rows, in their order."""
+    data_commit: str = ""
+    rows: int
+    held: int
+    tokens_trained: int
+    step: int
+    """The step whose weights these are."""
+    steps: int
+    samples: int
+    loss_first: float | None = None
+    loss_last: float | None = None
+    eval_first: float | None = None
+    eval_best: float | None = None
+    seconds: float
+    memory: int
+    """Bytes, the most the process had."""
+    engine: str
+    machine: str
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class ExportSpec(BaseModel):
+    """A finished training run to be made a variant. `run` and `weights` are absolute folders."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    id: str = Field(pattern=ID)
+    weights: str
+    form: Literal["merged", "adapter"] = "merged"
+    quantisation: Literal["Q4_K_M", "Q5_K_M", "Q8_0", "F16"] = "Q4_K_M"
+    """Of a merged model; an adapter is F16."""
+    importance: bool = False
+    """Whether to quantise with the importance matrix, which the training run must have measured."""
+
+
+def made_in(run: Path) -> Made:
+    """What a training run made. LabError if it has not made anything yet."""
+    path = run / FOLDER / MADE
+    try:
+        return Made.model_validate_json(path.read_bytes())
+    except OSError:
+        raise LabError(f"{run.name} has not made an adapter. Let it finish, or resume it, then export.") from None
+    except ValueError as error:
+        raise LabError(f"The record of {run.name} cannot be read ({path.name}). Train again.") from error
