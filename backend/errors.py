@@ -1,8 +1,14 @@
-"""The one error a person sees, and what to hide from the other kind."""
+"""The one error a person sees, how a stranger's name is put into it, and what to hide from the other kind."""
 
 
 class LabError(Exception):
     """Shown to the user as it is: what happened, why, what to do. Anything else is a bug of ours."""
+
+
+def shown(text: str) -> str:
+    """A name from outside as it can be put into a sentence: nothing invisible, not too long."""
+    plain = ascii(text)[1:-1]
+    return f"'{plain if len(plain) <= 80 else plain[:77] + '...'}'"
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

@@ -157,11 +157,8 @@ class Answer(BaseHTTPRequestHandler):
             branches = [{"name": b, "ref": f"refs/heads/{b}", "targetCommit": c} for b, c in repo.branches.items()]
             return self.send_json({"branches": branches, "tags": [], "converts": []})
         if rest[:1] == ["tree"]:
-            under = "/".join(rest[2:])
-            inside = [path for path in sorted(files) if path.startswith(under + "/" if under else "")]
-            return self.send_json(
-                [row(path, files[path]) for path in inside if "recursive" in asked or "/" not in path]
-            )
+            deep = asked.get("recursive", ["false"])[0].lower() in ("1", "true")
+            return self.send_json(listing(files, "/".join(rest[2:]), deep))
         if rest[:1] == ["paths-info"]:
             paths = json.loads(body)["paths"] if body[:1] == b"{" else parse_qs(body.decode()).get("paths", [])
             return self.send_json([row(path, files[path]) for path in paths if path in files])
@@ -260,6 +257,18 @@ def sibling(path: str, blob: Blob, sizes: bool) -> dict[str, Any]:
         return {"rfilename": path}
     large = {"lfs": {"sha256": blob.oid, "size": blob.size, "pointerSize": 130}} if blob.large else {}
     return {"rfilename": path, "size": blob.size, "blobId": blob.oid[:40], **large}
+
+
+def listing(files: dict[str, Blob], under: str, deep: bool) -> list[dict[str, Any]]:
+    """What is in a folder: files and folders; with `deep`, all that is below it."""
+    prefix = under + "/" if under else ""
+    inside = {path: path[len(prefix) :].split("/") for path in sorted(files) if path.startswith(prefix)}
+    folders = {prefix + "/".join(steps[:n]) for steps in inside.values() for n in range(1, len(steps) if deep else 2)}
+    found = [row(path, files[path]) for path, steps in inside.items() if deep or len(steps) == 1]
+    return [
+        *({"type": "directory", "path": path, "size": 0, "oid": "0" * 40} for path in sorted(folders - set(files))),
+        *found,
+    ]
 
 
 def row(path: str, blob: Blob) -> dict[str, Any]:

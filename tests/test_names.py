@@ -12,6 +12,7 @@ from backend.errors import LabError
 from backend.library import names
 from backend.library.asked import DownloadSpec
 from backend.library.names import Place, parse
+from backend.shelf import checked_identifier
 from models.variant import Variant
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -99,9 +100,7 @@ def made(seed: int) -> str:
     return "".join(dice.choice(pieces) for _ in range(dice.randint(1, 8)))
 
 
-@pytest.mark.parametrize(
-    "check", [names.checked_repo, names.checked_revision, names.checked_file, names.checked_identifier]
-)
+@pytest.mark.parametrize("check", [names.checked_repo, names.checked_revision, names.checked_file, checked_identifier])
 def test_whatever_is_accepted_resolves_inside_its_root(check: Callable[[str], str], tmp_path: Path) -> None:
     accepted = 0
     for seed in range(20_000):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from backend import shelf
 from backend.errors import LabError
-from backend.library import shelf
 from backend.library.digest import Following, digest_of
 from models.catalogue import look
 from models.variant import Variant

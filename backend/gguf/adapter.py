@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 
 from backend.errors import LabError
 from backend.gguf import llama, place
 from backend.gguf.base import announce, begin
 from backend.gguf.llama import LINEARS, Shape
-from backend.gguf.tensors import Tensor, converted, load_json, tensors_in
+from backend.gguf.merge import Update
+from backend.gguf.tensors import Tensor, converted, load_json, tensors_in, to_float
 
 PREFIX = "base_model.model."
 # Settings that llama.cpp has no word for, and what to say about each.
@@ -23,11 +25,13 @@ REFUSED = {
     "trainable_token_indices": "also trained tokens",
     "target_parameters": "trained parameters other than linear layers",
 }
+MERGE = "a GGUF adapter cannot hold. Merge it into its base and convert the whole model instead."
+TRAIN = "cannot be merged here. Train again without it."
 SHIFTED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")  # they change the base before training
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Refuse with a sentence."""
+def check(settings: dict[str, Any], instead: str = MERGE) -> None:
+    """Refuse with a sentence that ends with what to do `instead`."""
     reasons = [reason for key, reason in REFUSED.items() if settings.get(key)]
     if settings.get("peft_type") != "LORA":
         reasons.append(f"is a {settings.get('peft_type')} adapter, not a LoRA")
@@ -38,10 +42,7 @@ def check(settings: dict[str, Any]) -> None:
     if settings.get("use_rslora") and settings.get("rank_pattern"):
         reasons.append("is rank-stabilised with several ranks")
     if reasons:
-        raise LabError(
-            f"This adapter {' and '.join(reasons)}, which a GGUF adapter cannot hold. "
-            "Merge it into its base and convert the whole model instead."
-        )
+        raise LabError(f"This adapter {' and '.join(reasons)}, which {instead}")
 
 
 def alpha_of(settings: dict[str, Any]) -> float:
@@ -113,15 +114,38 @@ def write_adapter(folder: Path, out: Path, kind: str, name: str, base: Path | No
     write_over(llama.shape_of(base), folder, out, kind, name, base_name or base.name)
 
 
-def write_over(shape: Shape, folder: Path, out: Path, kind: str, name: str, base_name: str) -> None:
-    """Write the adapter for a base of that shape."""
+def matrices(folder: Path, shape: Shape, instead: str) -> tuple[dict[str, Any], dict[str, tuple[str, Tensor, Tensor]]]:
+    """The adapter's settings, and its pairs. LabError unless they fit a base of that shape."""
     settings = load_json(folder / "adapter_config.json")
-    check(settings)
+    check(settings, instead)
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         raise LabError(f"{folder.name} has no adapter_model.safetensors. Save the adapter as safetensors first.")
     pairs = pairs_of(tensors_in(file), shape.blocks)
     check_fit(pairs, shape)
+    return settings, pairs
+
+
+def updates_of(folder: Path, shape: Shape) -> dict[str, Update]:
+    """What the adapter adds to each weight of a base of that shape, by GGUF name."""
+    settings, pairs = matrices(folder, shape, TRAIN)
+    alpha, stabilised = float(settings["lora_alpha"]), bool(settings.get("use_rslora"))
+    found = {}
+    for name, (_, a, b) in pairs.items():
+        rank = a.shape[0]
+        scale = alpha / (math.sqrt(rank) if stabilised else rank)
+        found[name] = Update(to_float(a.read()), to_float(b.read()), scale)
+        if not (np.isfinite(found[name].a).all() and np.isfinite(found[name].b).all()):
+            raise LabError(
+                f"The adapter holds what is no number ({name}): its training broke down. "
+                "Train again with a lower learning rate."
+            )
+    return found
+
+
+def write_over(shape: Shape, folder: Path, out: Path, kind: str, name: str, base_name: str) -> None:
+    """Write the adapter for a base of that shape."""
+    settings, pairs = matrices(folder, shape, MERGE)
     with place.part_of(out) as part:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.ADAPTER)

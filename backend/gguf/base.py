@@ -1,7 +1,9 @@
 """A Hugging Face folder to a GGUF model, one tensor in memory at a time."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from backend.errors import LabError
 from backend.gguf import llama, place
 from backend.gguf.llama import Shape
+from backend.gguf.merge import Update, merged
 from backend.gguf.tensors import WRITTEN, Array, Tensor, converted, model_tensors
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 
@@ -18,6 +21,7 @@ FILE_TYPES = {
     "BF16": gguf.LlamaFileType.MOSTLY_BF16,
 }
 IGNORED = (".rotary_emb.inv_freq",)
+NONE: Mapping[str, Update] = MappingProxyType({})
 
 
 def named(tensors: dict[str, Tensor], shape: Shape) -> dict[str, tuple[Tensor, str]]:
@@ -103,12 +107,26 @@ def begin(writer: gguf.GGUFWriter) -> None:
     writer.write_ti_data_to_file()
 
 
-def write_base(folder: Path, out: Path, kind: str, name: str) -> None:
-    """Write the whole model."""
+def type_of(folder: Path) -> str:
+    """The type its matrices are stored in: what loses nothing."""
+    found = {tensor.dtype for tensor in model_tensors(folder).values() if len(tensor.shape) > 1}
+    return found.pop() if len(found) == 1 else "F32"
+
+
+def write_base(
+    folder: Path,
+    out: Path,
+    kind: str,
+    name: str,
+    words: Vocabulary | None = None,
+    updates: Mapping[str, Update] = NONE,
+) -> None:
+    """Write the whole model: with other `words` than its own, and with `updates` by GGUF name merged into it."""
     shape = llama.shape_of(folder)
     tensors = named(model_tensors(folder), shape)
     check_whole(tensors, shape)
-    words = vocabulary_of(folder, shape.vocabulary)
+    tensors = {name: (merged(tensor, updates.get(name)), short) for name, (tensor, short) in tensors.items()}
+    words = words or vocabulary_of(folder, shape.vocabulary)
     count = sum(math.prod(tensor.shape) for tensor, _ in tensors.values())
     with place.part_of(out) as part:
         place.need_space(part, count * np.dtype(WRITTEN[kind]).itemsize)

@@ -1,17 +1,21 @@
-"""python -m backend.gguf.quantise IN OUT --type q4_k_m [--threads N]
+"""python -m backend.gguf.quantise IN OUT --type q4_k_m [--threads N] [--importance FILE]
 
 Quantises a 16- or 32-bit GGUF with llama.cpp's own code. Ends with 0 and the finished file, or with 1 and a
 sentence. llama.cpp may end the process instead of returning; then no OUT appears either.
+FILE is an .npz: the name of a weight in the GGUF -> the mean square of each of its inputs.
 """
 
 import argparse
 import ctypes
 import os
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import gguf
 import llama_cpp
+import numpy as np
 
 from backend.errors import LabError
 from backend.gguf import place
@@ -37,13 +41,31 @@ def check_source(source: Path) -> None:
         raise LabError(f"{source.name} is already quantised. Quantise the 16-bit file instead.")
 
 
-def quantise(source: Path, out: Path, kind: str, threads: int) -> None:
+def importance_in(file: Path) -> Any:
+    """The file as the array llama.cpp wants, ended by a row of nothing."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            found = {name: np.ascontiguousarray(stored[name], np.float32) for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise LabError(f"{file.name} is not a whole importance matrix. Measure it again.") from error
+    if not found or not all(values.ndim == 1 and bool((values >= 0).all()) for values in found.values()):
+        raise LabError(f"{file.name} holds something other than mean squares. Measure it again.")
+    rows = (llama_cpp.llama_model_imatrix_data * (len(found) + 1))()
+    for row, (name, values) in zip(rows, found.items(), strict=False):
+        row.name, row.size = name.encode(), values.size
+        row.data = (ctypes.c_float * values.size).from_buffer(values)
+    return rows
+
+
+def quantise(source: Path, out: Path, kind: str, threads: int, importance: Path | None = None) -> None:
     """Write the quantised copy."""
     check_source(source)
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = TYPES[kind]
     settings.nthread = threads
     settings.max_buf_size = BUFFER
+    if importance:
+        settings.imatrix = importance_in(importance)
     with place.part_of(out) as part:
         place.need_space(part, source.stat().st_size // 2)
         code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(part), ctypes.byref(settings))
@@ -58,9 +80,10 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", default="q4_k_m", type=str.lower, choices=list(TYPES))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--importance", type=Path)
     options = parser.parse_args()
     try:
-        quantise(options.source, options.out, options.type, options.threads)
+        quantise(options.source, options.out, options.type, options.threads, options.importance)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -136,5 +136,5 @@ def converted(tensor: Tensor, kind: str, order: Callable[[Array], Array]) -> Arr
         for i in range(0, flat.size, BLOCK):
             block = result[i : i + BLOCK] = to_type(to_float(flat[i : i + BLOCK]), kind)
             if kind == "F16" and not np.isfinite(block).all():
-                raise LabError("A weight does not fit into f16. Choose bf16 or f32 instead.")
+                raise LabError("A weight does not fit into f16. Choose a quantised type, bf16 or f32 instead.")
     return result.reshape(source.shape)

@@ -48,23 +48,24 @@ class ChatTemplate:
         except (TooMuch, Exception) as error:  # Jinja lets through what Python's compiler raises, and more
             raise LabError(f"The chat template of this model cannot be read ({_first_line(error)}). {ADVICE}") from None
 
-    def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+    def parts(self, messages: Sequence[Message], answering: bool = True) -> list[tuple[str, bool]]:
         """The prompt in pieces; True marks what the template wrote, False what a person or a model wrote.
+        `answering`: with the beginning of an answer at its end.
 
         Templates may trim what they are given, and brackets would hide the blanks from them; so the bracketed
         text is compared with the plain rendering, and trimmed messages are tried when the two differ. For a
         template that rewrites its messages in other ways, control tokens in them are broken up beforehand.
         In every case it must have written just the control tokens that it writes around text of dots.
         """
-        plain = self._render(messages)
-        its_own = self._control.findall(self._render(_rewritten(messages, _dotted)))
+        plain = self._render(messages, answering)
+        its_own = self._control.findall(self._render(_rewritten(messages, _dotted), answering))
         for candidate in (list(messages), _rewritten(messages, str.strip)):
-            marked = self._render(_rewritten(candidate, lambda content: OPEN + content + CLOSE))
+            marked = self._render(_rewritten(candidate, lambda content: OPEN + content + CLOSE), answering)
             if marked.replace(OPEN, "").replace(CLOSE, "") == plain:
                 parts = _split(marked)
                 if _paired(parts) and self._written(parts) == its_own:
                     return parts
-        broken = [(self._render(_rewritten(messages, self._disarmed)), True)]
+        broken = [(self._render(_rewritten(messages, self._disarmed), answering), True)]
         if self._written(broken) == its_own:
             return broken
         raise LabError(f"The chat template of this model makes control tokens out of what was said. {ADVICE}")
@@ -75,13 +76,13 @@ class ChatTemplate:
     def _disarmed(self, content: str) -> str:
         return self._control.sub(lambda found: found[0][:1] + "\u200b" + found[0][1:], content)
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[Message], answering: bool) -> str:
         if self._broken:
             raise LabError(self._broken)
         try:
             with limits():
                 return _bounded(
-                    self._template.generate(messages=list(messages), add_generation_prompt=True, **self._names)
+                    self._template.generate(messages=list(messages), add_generation_prompt=answering, **self._names)
                 )
         except (TooMuch, MemoryError, RecursionError) as error:
             why = _first_line(error)

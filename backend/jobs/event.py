@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend import jsonl
 
-Kind = Literal["started", "step", "result", "failed", "ended"]
+Kind = Literal["again", "started", "step", "result", "failed", "ended"]
 FILE = "events.jsonl"
 
 
 class Event(BaseModel):
-    """started, then steps and results, then ended; or failed, with the sentence a person is shown as `why`."""
+    """started, then steps and results, then ended; or failed, with the sentence a person is shown as `why`. A run that
+    goes on later says again, and then the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from backend import machine
 from backend.errors import LabError
+from backend.jobs.event import note
 from backend.jobs.run import RECENT, STAMP, Asked, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +38,18 @@ class Job:
     network: bool = False
 
 
+TRAINING = ("HF_TOKEN", "WANDB_API_KEY")
+ENDS = ("exit.json", "stop", "runner.json")  # what a run that goes on again must not have
+
 JOBS = {
     "download": Job("backend.library.download", "network", secrets=("HF_TOKEN",), network=True),
     "bring": Job("backend.library.bring", "files"),
     "verify": Job("backend.library.verify", "files"),
     "speed": Job("backend.library.speed", "compute"),
+    "inspect": Job("backend.training.inspect", "files", secrets=("HF_TOKEN",), network=True, nice=5),
+    "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
+    "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
+    "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
 }
 
@@ -67,12 +75,28 @@ def launch(
         ) from error
 
 
+def again(run: Run, secrets: dict[str, str] | None = None) -> Run:
+    """Go on with a run that ended early, in its own folder. LabError if it lives, is done, or the disk refuses."""
+    runs, name = run.folder.parent, run.spec.name
+    try:
+        with _one_at_a_time(runs):
+            if run.live or run.state == "done":
+                raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
+            note(run.folder, "again")
+            return _start(run.folder, run.spec, secrets or {})
+    except OSError as error:
+        raise LabError(
+            f"{name} could not be resumed ({error.strerror or error}). Look after the disk or the folder {runs}, then "
+            "try again."
+        ) from error
+
+
 def waits_for(run: Run) -> list[Run]:
     """The live runs of its lane that were asked for before it, oldest first."""
     lane = JOBS[run.spec.kind].lane
     others = runs_in(run.folder.parent, *(kind for kind, job in JOBS.items() if job.lane == lane), newest=RECENT)
-    before = [other for other in others if other.id < run.id and not (other.folder / "exit.json").exists()]
-    return [other for other in before if other.alive]
+    others = [other for other in others if other != run and not (other.folder / "exit.json").exists() and other.alive]
+    return [other for other in others if other.id < run.id or other.state != "queued"]
 
 
 @contextmanager
@@ -118,16 +142,23 @@ def _folder(runs: Path, spec: Asked) -> Path:
     return folder
 
 
+def _write(folder: Path, spec: Asked) -> None:
+    part = folder / "spec.part"
+    with part.open("wb") as file:
+        file.write(json.dumps(spec.model_dump(), ensure_ascii=False, indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(folder / "spec.json")
+
+
 def _start(folder: Path, spec: Asked, secrets: dict[str, str]) -> Run:
     """The lock is taken here and handed on, so that there is no moment in which a live run looks dead."""
     with (folder / "lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        part = folder / "spec.part"
-        with part.open("wb") as file:
-            file.write(json.dumps(spec.model_dump(), ensure_ascii=False, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(folder / "spec.json")
+        if not (folder / "spec.json").exists():
+            _write(folder, spec)
+        for name in ENDS:
+            (folder / name).unlink(missing_ok=True)
         job = JOBS[spec.kind]
         given = {name: value for name, value in secrets.items() if name in job.secrets and value}
         runner = subprocess.Popen(

@@ -160,7 +160,7 @@ class Run:
         return events(self.folder)
 
     def last(self, kind: Kind) -> Event | None:
-        """The newest event of that kind, if it is among the newest lines."""
+        """The newest event of that kind since the run last began, if it is among the newest lines."""
         for line in reversed(_tail(self.folder / FILE).splitlines()):
             try:
                 event = Event.model_validate_json(line)
@@ -168,6 +168,8 @@ class Run:
                 continue
             if event.kind == kind:
                 return event
+            if event.kind == "again":
+                return None
         return None
 
     def log(self, lines: int = 40) -> str:

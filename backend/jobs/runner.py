@@ -84,12 +84,18 @@ class Runner:
                 return False
             wishes = self.run.wishes
             if wishes and not deadline:
-                deadline = time.monotonic() + self.job.grace
+                deadline = time.monotonic() + self._grace()
                 os.killpg(worker.pid, signal.SIGTERM)
             if wishes > 1 or (deadline and time.monotonic() > deadline):
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
                 return True
+
+    def _grace(self) -> float:
+        """Seconds to end politely. A worker whose steps are long says how many it needs."""
+        last = self.run.last("step")
+        wanted = last.facts.get("grace", 0) if last else 0
+        return max(self.job.grace, float(wanted) if isinstance(wanted, int | float) else 0)
 
     def _keep_log(self, printed: BinaryIO) -> None:
         """Whatever is printed is read, so that the worker never waits for us; what is kept has a limit."""

@@ -35,11 +35,14 @@ class Journal:
         self.folder = folder
         self._last = 0.0
 
-    def step(self, now: bool = False, **facts: Any) -> None:
-        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`."""
-        if now or time.monotonic() - self._last >= INTERVAL:
-            self._last = time.monotonic()
-            note(self.folder, "step", **facts)
+    def step(self, now: bool = False, **facts: Any) -> bool:
+        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`. Whether
+        this one was written down."""
+        if not now and time.monotonic() - self._last < INTERVAL:
+            return False
+        self._last = time.monotonic()
+        note(self.folder, "step", **facts)
+        return True
 
     def result(self, **facts: Any) -> None:
         note(self.folder, "result", **facts)

@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from backend.library import names
+from backend.shelf import checked_identifier
 from models.variant import Method
 
-Identifier = Annotated[str, AfterValidator(names.checked_identifier)]
+Identifier = Annotated[str, AfterValidator(checked_identifier)]
 
 
 class Arriving(BaseModel):
@@ -23,7 +24,7 @@ class Arriving(BaseModel):
     method: Method = "base"
     quantisation: str = ""
     licence: str = "unknown"
-    over: Annotated[str, AfterValidator(lambda text: names.checked_identifier(text) if text else "")] = ""
+    over: Annotated[str, AfterValidator(lambda text: checked_identifier(text) if text else "")] = ""
     """For an adapter: the id of the variant it runs over."""
 
 

@@ -5,14 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-from backend.errors import LabError
+from backend import shelf
+from backend.errors import LabError, shown
 from backend.jobs.work import Journal, work
-from backend.library import names, shelf
+from backend.library import names
 from backend.library.adapter import base_over
 from backend.library.asked import BringSpec
 from backend.library.digest import BLOCK
 from backend.library.finish import finish, header_of
-from backend.library.names import shown
 
 
 def copied(source: Path, out: Path, journal: Journal) -> Path:

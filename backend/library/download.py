@@ -6,9 +6,10 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from backend import shelf
 from backend.errors import LabError
 from backend.jobs.work import Journal, work
-from backend.library import hub, names, shelf
+from backend.library import hub, names
 from backend.library.adapter import base_over
 from backend.library.asked import DownloadSpec
 from backend.library.fetch import fetch, from_cache

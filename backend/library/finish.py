@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from backend.errors import LabError
-from backend.library import shelf
+from backend import shelf
+from backend.errors import LabError, shown
 from backend.library.adapter import convert
 from backend.library.asked import Arriving
 from backend.library.digest import digest_of
-from backend.library.names import ADAPTER, shown
+from backend.library.names import ADAPTER
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from backend import machine
+from backend import machine, shelf
 from backend.errors import LabError
 from backend.inference import memory
 from backend.inference.engines import Engines, Seat
 from backend.jobs.launch import launch
 from backend.jobs.run import RECENT, Run, runs_in, tend
-from backend.library import names, shelf
+from backend.library import names
 from backend.library.ask import File, Listing, listed
 from backend.library.asked import BringSpec, DownloadSpec, VerifySpec
 from backend.library.speeds import Speed, SpeedSpec, speeds

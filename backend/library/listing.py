@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-from backend.errors import LabError
+from backend.errors import LabError, shown
 from backend.library import hub, names
 from backend.library.ask import File, Listing
 from backend.library.names import Place
@@ -64,7 +64,7 @@ def file_of(sibling: RepoSibling, verdict: str) -> File:
         size=max(0, sibling.size or 0),
         sha256=sibling.lfs.sha256 if sibling.lfs else "",
         quantisation="" if adapter else quantisation_of(path),
-        why=f"the Hub's scan calls it {names.shown(verdict)}" if verdict else "" if adapter else why_not(path),
+        why=f"the Hub's scan calls it {shown(verdict)}" if verdict else "" if adapter else why_not(path),
     )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from backend.errors import LabError
+from backend.errors import LabError, shown
 from models import variant
 
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
@@ -113,21 +113,8 @@ def checked_model(path: str) -> str:
     return checked_file(path)
 
 
-def checked_identifier(text: str) -> str:
-    """The id of a variant. LabError otherwise."""
-    if not re.fullmatch(variant.ID, text):
-        raise LabError(f"{shown(text)} cannot be the name of a variant: letters, digits, dots, dashes, 100 at most.")
-    return text
-
-
 def identifier(file_or_repo: str) -> str:
     """An id for the variant that a file or a repository becomes; `unnamed` when nothing usable is left."""
     name = file_or_repo.rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE)
     return variant.identifier(name)
-
-
-def shown(text: str) -> str:
-    """A name from outside as it can be put into a sentence: nothing invisible, not too long."""
-    plain = ascii(text)[1:-1]
-    return f"'{plain if len(plain) <= 80 else plain[:77] + '...'}'"

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from backend import shelf
 from backend.errors import LabError
 from backend.jobs.work import Journal, work
-from backend.library import shelf
 from backend.library.asked import VerifySpec
 from backend.library.digest import digest_of
 from models import marks

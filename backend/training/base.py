@@ -70,7 +70,8 @@ def checked(folder: Path) -> Path:
         raise LabError(f"{folder.name} brings code of its own, which this app does not run. Choose another base.")
     if config.get("model_type") != "llama":
         raise LabError(
-            f"{folder.name} is a {config.get('model_type')!s:.40} model, and this app trains Llama models. Choose another."
+            f"{folder.name} is a {config.get('model_type')!s:.40} model, and this app trains Llama models. Choose "
+            "another base."
         )
     if not any(folder.glob("*.safetensors")):
         raise LabError(f"{folder.name} has no safetensors weights. Choose another base, or save it as safetensors.")

@@ -30,7 +30,7 @@ class TrainSpec(BaseModel):
         min_length=1,
         max_length=1000,
         title="Base",
-        description="A model of the Hub (owner/name), a folder of this machine, or tiny_base, which comes with the app.",
+        description="A model of the Hub (owner/name), a folder of this machine, or tiny_base, which is here.",
     )
     revision: str = Field(
         "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision of the base", description="Of the Hub; empty is main."

@@ -8,23 +8,30 @@ weights/<id>/                      the model and its variant.json: whole and ver
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend.errors import LabError
+from backend.errors import LabError, shown
 from backend.gguf.place import settle
-from backend.library.names import checked_identifier
 from models.catalogue import look
 from models.check import BadFile, read_header
-from models.variant import Variant
+from models.variant import ID, Variant
 
 ARRIVING = ".arriving"
 RECORD = "variant.json"
 PATIENCE = 15.0  # seconds for what others do in a moment
 FLOOR = 64_000_000  # bytes left free besides 5 % of what is to come
+
+
+def checked_identifier(text: str) -> str:
+    """The id of a variant. LabError otherwise."""
+    if not re.fullmatch(ID, text):
+        raise LabError(f"{shown(text)} cannot be the name of a variant: letters, digits, dots, dashes, 100 at most.")
+    return text
 
 
 def room(weights: Path, size: int) -> None:
@@ -146,14 +153,14 @@ def refuse_if_here(weights: Path, identifier: str) -> None:
 
 
 def place(staged: Path, weights: Path, variant: Variant) -> Path:
-    """Write the record beside the staged file and give the folder its place. The file's new path.
+    """Write the record beside what is staged and give the folder its place. The file's new path.
 
     LabError when a usable variant of that name is here; a damaged one makes way.
     """
     target = weights / variant.id
     record = staged / RECORD
     record.write_text(variant.model_dump_json(indent=1, exclude_defaults=True), encoding="utf-8")
-    for path in (staged / variant.file, record, staged):
+    for path in (*staged.iterdir(), staged):
         settle(path)
     refuse_if_here(weights, variant.id)
     if target.is_symlink() or target.exists():

@@ -1,0 +1,143 @@
+"""A spec's rows: read, recognised and cleaned. For workers: it imports what reads Parquet and the Hub."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+
+from backend.data import files, hub, parquet, source, toy
+from backend.data.clean import Unfit, conversation
+from backend.data.files import MOST_COLUMNS
+from backend.data.recognise import Columns, recognise
+from backend.data.rows import Data, Dropped, Record, Row, sha256
+from backend.data.spec import DataSpec
+from backend.errors import LabError
+
+FIRST_ROWS = 50  # what the shape is decided from
+MOST_CHARACTERS = 2_000_000_000  # of all rows together: they are held in memory
+READERS = {
+    ".jsonl": files.json_lines,
+    ".ndjson": files.json_lines,
+    ".json": files.json_whole,
+    ".csv": files.table,
+    ".parquet": parquet.records,
+}
+
+
+def quiet(line: str) -> None:
+    """Says nothing."""
+
+
+def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
+    """LabError where there is nothing to train on, or not what is to be held out."""
+    train, held = slices(spec)
+    wanted = sorted((part for part in (train, held) if part), key=lambda part: part.start)
+    where = source.kind(spec.source)
+    say(f"Reading rows {span(train)} of {source.shown(spec.source)}" + (f", {span(held)} held out." if held else "."))
+    commit = ""
+    match where:
+        case "tiny":
+            records = toy.records(wanted)
+        case "file":
+            records = _of_file(Path(spec.source), wanted)
+        case "hub":
+            commit, records = hub.records(spec.source, spec.revision, spec.split, wanted)
+            say(f"This is commit {commit[:12]} of the data.")
+    first = list(islice(records, FIRST_ROWS))
+    rows = [record.value for record in first if isinstance(record.value, Mapping)]
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    if len(names) > MOST_COLUMNS:
+        raise LabError(f"The rows have more than {MOST_COLUMNS:,} columns. Keep those that hold the conversations.")
+    columns = recognise(spec, names, rows) if rows else Columns("messages")
+    data = _sorted(spec, chain(first, records), columns, names, commit)
+    say(f"{len(data.train):,} rows to train on, {len(data.held):,} held out, {len(data.dropped):,} dropped.")
+    return data
+
+
+def slices(spec: DataSpec) -> tuple[range, range]:
+    """Rows to train on and rows held out. LabError when they share one."""
+    train = range(spec.first, spec.first + spec.rows)
+    held = range(spec.held_first, spec.held_first + spec.held_rows)
+    if held and train.start < held.stop and held.start < train.stop:
+        raise LabError(
+            f"Rows {span(held)} are to be held out, and rows {span(train)} are trained on: some are both. Let the "
+            f"held-out rows begin at {train.stop:,}, for example."
+        )
+    return train, held
+
+
+def span(part: range) -> str:
+    return f"{part.start:,} to {part.stop - 1:,}"
+
+
+def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
+    name = source.shown(str(path))
+    try:
+        if not path.exists():
+            raise LabError(f"There is no file {name}. Check the path and its spelling.")
+        if not path.is_file():
+            raise LabError(f"{name} is not a file but a folder or a device. Give the path of one file.")
+        yield from READERS[path.suffix.lower()](path, wanted)
+    except OSError as error:
+        raise LabError(f"{name} cannot be read: {error.strerror or error}. Check who may read it.") from error
+
+
+def _sorted(spec: DataSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str) -> Data:
+    """Every record is a row to train on, a row held out or a dropped one."""
+    train_slice, held_slice = slices(spec)
+    train: list[Row] = []
+    held: list[Row] = []
+    dropped: list[Dropped] = []
+    found = Counter[bool]()
+    characters = 0
+    for record in records:
+        is_held = record.index in held_slice
+        found[is_held] += 1
+        try:
+            row = _row(record, columns)
+        except Unfit as reason:
+            dropped.append(Dropped(record.line, str(reason)))
+            continue
+        (held if is_held else train).append(row)
+        characters += sum(len(message["content"]) for message in row.messages)
+        if characters > MOST_CHARACTERS:
+            raise LabError(
+                f"Up to line {record.line:,} these rows have over {MOST_CHARACTERS:,} characters, more than is held in "
+                "memory. Ask for fewer rows."
+            )
+    _check(spec, found, len(train), len(held), dropped)
+    return Data(train, held, dropped, names, columns.shape, sha256(train, held), commit)
+
+
+def _row(record: Record, columns: Columns) -> Row:
+    if record.wrong:
+        raise Unfit(record.wrong)
+    return Row(record.index, record.line, conversation(record.value, columns))
+
+
+def _check(spec: DataSpec, found: Counter[bool], train: int, held: int, dropped: list[Dropped]) -> None:
+    """LabError with what was asked and what was found, when there is too little of it."""
+    train_slice, held_slice = slices(spec)
+    name = source.shown(spec.source)
+    if not found[False]:
+        beyond = f"No row was found from row {spec.first:,} on" if spec.first else "It holds no rows"
+        raise LabError(f"There is nothing to train on in {name}. {beyond}. Choose other rows or other data.")
+    if found[True] < spec.held_rows:
+        raise LabError(
+            f"Of {name}, rows {span(held_slice)} are to be held out, and {found[True]:,} of these "
+            f"{spec.held_rows:,} are there ({found[False]:,} of the {spec.rows:,} to train on). Hold out fewer, or "
+            "from an earlier row on."
+        )
+    if not train or (spec.held_rows and not held):
+        which, asked = ("held-out row", found[True]) if train else ("row", found[False])
+        raise LabError(
+            f"No {which} of {name} can be used: all {asked:,} that were read are dropped. {reasons(dropped)} Check "
+            "which columns are read and in which shape."
+        )
+
+
+def reasons(dropped: list[Dropped]) -> str:
+    """The commonest reasons with their counts, and where to see one."""
+    first = {one.why: one.line for one in reversed(dropped)}
+    commonest = Counter(one.why for one in dropped).most_common(3)
+    return " ".join(f"{why[:1].upper()}{why[1:]} ({count:,}, first at {first[why]:,})." for why, count in commonest)

@@ -1,0 +1,79 @@
+"""Which checkpoint a run may go on from: the newest that is whole. They are written in place, so a kill leaves halves.
+
+runs/<id>/checkpoints/checkpoint-<step>/        as transformers saves it
+runs/<id>/checkpoints/broken-<step>-<n>/        set aside: what a kill or a full disk left
+"""
+
+import itertools
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from backend.errors import LabError
+from backend.gguf.tensors import tensors_in
+
+FOLDER = "checkpoints"
+NAME = re.compile(r"checkpoint-([0-9]+)")
+WEIGHTS = "adapter_model.safetensors"
+PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """Step and folder of all that are there, whole or not, the newest first."""
+    found = [(int(match[1]), path) for path in (run / FOLDER).glob("*") if (match := NAME.fullmatch(path.name))]
+    return sorted(found, reverse=True)
+
+
+def fault(step: int, folder: Path) -> str:
+    """What keeps a checkpoint from being gone on from; empty if nothing does."""
+    try:
+        state = json.loads((folder / "trainer_state.json").read_bytes())
+        if not isinstance(state, dict) or state.get("global_step") != step:
+            return "its trainer_state.json is of another step"
+        tensors = tensors_in(folder / WEIGHTS)
+        if not tensors:
+            return f"{WEIGHTS} is empty"
+        for name in PICKLED:
+            with zipfile.ZipFile(folder / name) as packed:
+                if not packed.namelist() or (name == "optimizer.pt" and packed.testzip()):
+                    return f"{name} is damaged"
+    except (OSError, ValueError, LabError, zipfile.BadZipFile) as error:
+        return (str(error) or type(error).__name__).splitlines()[0][:150]
+    return ""
+
+
+def is_finite(folder: Path) -> bool:
+    """Whether no weight of its adapter is NaN or infinite."""
+    return all(_finite(tensor.read(), tensor.dtype) for tensor in tensors_in(folder / WEIGHTS).values())
+
+
+def _finite(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", dtype: str) -> bool:
+    if dtype == "BF16":  # read as the upper half of a float32
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return bool(np.isfinite(values).all())
+
+
+def newest(run: Path) -> tuple[int, Path] | None:
+    """The newest that is whole."""
+    return next(((step, path) for step, path in checkpoints(run) if not fault(step, path)), None)
+
+
+def newest_of_its_own(run: Path) -> tuple[int, Path | None, list[str]]:
+    """The newest whole one to go on from (step 0 and None: from the beginning), with those before it that are not
+    whole set aside; a sentence for each of them."""
+    said = []
+    for step, path in checkpoints(run):
+        wrong = fault(step, path) or ("" if is_finite(path) else "its weights are not numbers")
+        if not wrong:
+            return step, path, said
+        path.rename(_aside(path.parent, step))
+        said.append(f"The checkpoint of step {step} was set aside: {wrong}.")
+    return 0, None, said
+
+
+def _aside(folder: Path, step: int) -> Path:
+    names = (folder / f"broken-{step}-{number}" for number in itertools.count(1))
+    return next(path for path in names if not path.exists())

@@ -1,0 +1,126 @@
+"""Conversations as token ids, with what is learnt of them: written exactly as chat will write them.
+
+A prompt is tokenised as the inference worker tokenises it, and an answer by itself after it, because that is how it
+will be asked for. What people wrote in the rows never becomes a control token, whatever it looks like.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import TokenType
+from tokenizers import Tokenizer
+
+from backend.errors import LabError
+from backend.gguf.llama import shape_of
+from backend.gguf.vocabulary import vocabulary_of
+from backend.inference.template import ChatTemplate, control_pattern, encode
+from backend.messages import Message, plain
+from models.template import templates
+
+UNTRAINED = -100  # the label of a token that the loss passes over
+Part = tuple[str, bool]  # text, and whether the template wrote it
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row: `labels` is `ids` where it is learnt, UNTRAINED elsewhere. `length` is what it would be uncut."""
+
+    ids: list[int]
+    labels: list[int]
+    length: int
+
+    @property
+    def trained(self) -> int:
+        return sum(label != UNTRAINED for label in self.labels)
+
+
+class Encoder:
+    """The tokenizer of a base's folder and one chat template."""
+
+    def __init__(self, folder: Path, template: str) -> None:
+        words = vocabulary_of(folder, shape_of(folder).vocabulary)
+        texts = {text: i for i, text in enumerate(words.tokens) if words.types[i] == TokenType.CONTROL}
+        self.source = self._source(folder, words.template, template)
+        self.pad = words.pad if words.pad is not None else words.eos
+        self._special, self._control = texts, control_pattern(list(texts))
+        bos = words.tokens[words.bos] if words.bos is not None else ""
+        self._template = ChatTemplate(self.source, bos, words.tokens[words.eos], self._control)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True  # their texts are only text here
+
+    @staticmethod
+    def _source(folder: Path, own: str | None, template: str) -> str:
+        if template != "own":
+            return templates()[template].source
+        if not own:
+            raise LabError(f"{folder.name} has no chat template of its own. Choose alpaca as the prompt template.")
+        return own
+
+    def row(self, messages: Sequence[Message], learn: str, longest: int) -> Encoded:
+        """LabError where the template cannot write it."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for parts, trained in self.segments(messages, learn):
+            found = encode(parts, self._control, self._special, self._words)
+            ids += found
+            labels += found if trained else [UNTRAINED] * len(found)
+        return Encoded(ids[:longest], labels[:longest], len(ids))
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """What a model is given to be answered."""
+        return encode(self._template.parts(_plain(messages)), self._control, self._special, self._words)
+
+    def segments(self, messages: Sequence[Message], learn: str) -> list[tuple[list[Part], bool]]:
+        """The row in pieces, up to its last answer's end; True for those that are learnt."""
+        said = _plain(messages)
+        whole = self._template.parts(said, answering=False)
+        text = "".join(piece for piece, _ in whole)
+        if learn == "everything":
+            return [(_between(whole, 0, self._end(whole, _last_answer(whole, said, text))), True)]
+        found, at = [], 0
+        for number, message in enumerate(said):
+            if message["role"] != "assistant":
+                continue
+            before = "".join(piece for piece, _ in self._template.parts(said[:number]))
+            if not text.startswith(before):
+                raise LabError("the template writes earlier turns differently once an answer follows")
+            end = self._end(whole, len(before) + len(message["content"].strip()))
+            found += [(_between(whole, at, len(before)), False), (_between(whole, len(before), end), True)]
+            at = end
+        return [segment for segment in found if segment[0]]
+
+    def _end(self, whole: Sequence[Part], answered: int) -> int:
+        """Where an answer that has been written up to `answered` ends: after the control token that ends its turn."""
+        at = 0
+        for piece, by_template in whole:
+            if by_template and at + len(piece) > answered:
+                found = self._control.search(piece, max(0, answered - at))
+                return at + found.end() if found else max(at, answered)
+            at += len(piece)
+        return at
+
+    def _words(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _last_answer(whole: Sequence[Part], said: Sequence[Message], text: str) -> int:
+    """About where the last answer's own text ends."""
+    at = text.rfind(said[-1]["content"].strip())
+    return at + len(said[-1]["content"].strip()) if at >= 0 else sum(len(piece) for piece, _ in whole)
+
+
+def _plain(messages: Sequence[Message]) -> list[Message]:
+    return [Message(role=message["role"], content=plain(message["content"])) for message in messages]
+
+
+def _between(parts: Sequence[Part], start: int, end: int) -> list[Part]:
+    """The parts from one character to another."""
+    found, at = [], 0
+    for piece, by_template in parts:
+        cut = piece[max(0, start - at) : max(0, end - at)]
+        if cut:
+            found.append((cut, by_template))
+        at += len(piece)
+    return found

@@ -1,0 +1,189 @@
+"""python -m backend.training.export RUN: what a training run made becomes a variant, merged or as an adapter.
+
+Everything is written where arrivals lie and gets its place by one rename, last: until then there is no variant.
+"""
+
+import hashlib
+import re
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backend import shelf
+from backend.errors import LabError
+from backend.gguf import llama
+from backend.gguf.adapter import updates_of, write_over
+from backend.gguf.base import type_of, write_base
+from backend.gguf.tensors import model_files
+from backend.gguf.vocabulary import Vocabulary, vocabulary_of
+from backend.jobs.work import Journal, work
+from backend.training import export_check
+from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
+from backend.training.export_child import run
+from backend.training.made import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
+from models.catalogue import Entry, catalogue, look
+from models.check import BadFile, read_header
+from models.variant import Variant
+
+# Of the 16-bit model's size: what the quantised one has at most (of 1B 0.33, 0.37 and 0.54).
+SHARES = {"Q4_K_M": 0.4, "Q5_K_M": 0.45, "Q8_0": 0.6, "F16": 0.0}
+STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")  # llama.cpp's line for each tensor
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is asked, of what, and where it is being made. `file` is the GGUF to be."""
+
+    spec: ExportSpec
+    made: Made
+    folder: Path
+    journal: Journal
+
+    @property
+    def adapter(self) -> Path:
+        return Path(self.spec.run) / FOLDER
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "model" / f"{self.spec.id}.gguf"
+
+    def say(self, state: str) -> None:
+        self.journal.step(now=True, state=state)
+
+    def base(self) -> Base:
+        """The 16-bit base, as it was when it was trained on, as far as that is known."""
+        if self.made.folder and self.made.base != EMBEDDED:
+            return Base(self.made.base, checked(Path(self.made.folder)))
+        trained_on = sixteen_bit(self.made.spec.base) == self.made.spec.base
+        revision = (self.made.commit or self.made.spec.revision) if trained_on else ""
+        return base_at(self.made.base, revision, self.say)
+
+    def words(self, base: Path, size: int) -> Vocabulary:
+        """The tokenizer that was trained with, and in it the template that was trained."""
+        folder = self.adapter if (self.adapter / "tokenizer.json").is_file() else base
+        return replace(vocabulary_of(folder, size), template=self.made.template)
+
+
+def merge(export: Export) -> None:
+    """Write the merged model, quantised if so asked."""
+    spec, base = export.spec, export.base().folder
+    shape = llama.shape_of(base)
+    size = sum(file.stat().st_size for file in model_files(base))
+    shelf.room(Path(spec.weights), size + int(size * SHARES[spec.quantisation]))
+    updates, words = updates_of(export.adapter, shape), export.words(base, shape.vocabulary)
+    export.say("merging")
+    if spec.quantisation == "F16":
+        write_base(base, export.file, "F16", spec.id, words, updates)
+        return
+    whole = export.folder / "whole.gguf"
+    write_base(base, whole, type_of(base), spec.id, words, updates)
+    export.say("quantising")
+    quantise(export, whole)
+    whole.unlink()
+
+
+def quantise(export: Export, whole: Path) -> None:
+    """In another process, whose progress is told."""
+
+    def seen(line: str) -> None:
+        if found := STEP.search(line):
+            export.journal.step(state="quantising", done=int(found[1]), total=int(found[2]))
+
+    matrix = export.adapter / IMPORTANCE
+    if export.spec.importance and not matrix.is_file():
+        raise LabError(
+            "The training run measured no importance matrix. Export without it, or train again with that setting on."
+        )
+    words = [str(whole), str(export.file), "--type", export.spec.quantisation]
+    if export.spec.importance:
+        words += ["--importance", str(matrix)]
+    run("backend.gguf.quantise", *words, seen=seen)
+
+
+def adapt(export: Export, base: Entry) -> None:
+    """Write the adapter for a GGUF that is here."""
+    assert base.header
+    shelf.room(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
+    export.say("writing")
+    shape = llama.shape_in(base.header.keys)
+    write_over(shape, export.adapter, export.file, "F16", export.spec.id, base.header.name or base.variant.id)
+
+
+def base_here(made: Made, weights: Path) -> Entry:
+    """The variant that holds the base's own weights. LabError naming what to download if there is none."""
+    bases = [entry for entry in look(weights) if entry.variant.base == made.base and entry.variant.method == "base"]
+    for entry in bases:
+        if entry.runs and entry.model and not entry.adapter:
+            return entry
+    known = next((f"Download {entry.variant.id} in the Library" for entry in bases if entry.variant.repo), "")
+    raise LabError(
+        f"An adapter runs over a GGUF of {made.base}, and none is here. {known or 'Bring one into the Library'}, or "
+        "export the merged model."
+    )
+
+
+def variant_of(export: Export, over: str) -> Variant:
+    """The record of the finished file."""
+    made, file = export.made, export.file
+    try:
+        read_header(file)
+    except BadFile as error:
+        raise LabError(f"The finished file is not one this app can use: {error}. Export it again.") from error
+    licences = (known.licence for known in catalogue() if known.base == made.base and known.licence != "unknown")
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Variant(
+        id=export.spec.id,
+        about=f"made here: {made.base} after {made.step} steps of {made.spec.method} on {made.rows:,} rows",
+        base=made.base,
+        method=made.spec.method,
+        quantisation="F16" if over else export.spec.quantisation,
+        size=file.stat().st_size,
+        licence=next(licences, "unknown"),
+        template=made.spec.template,
+        file=file.name,
+        over=over,
+        sha256=sha256,
+    )
+
+
+def export(spec: ExportSpec, journal: Journal) -> None:
+    """Everything that was asked, or a LabError and nothing; the adapter stays what it is."""
+    begun, weights, made = time.monotonic(), Path(spec.weights), made_in(Path(spec.run))
+    shelf.sweep(weights)
+    shelf.refuse_if_here(weights, spec.id)
+    with shelf.arriving(weights, journal.folder.name) as folder:
+        job = Export(spec, made, folder, journal)
+        job.file.parent.mkdir()
+        base = base_here(made, weights) if spec.form == "adapter" else None
+        if base:
+            adapt(job, base)
+        else:
+            merge(job)
+        job.say("checking")
+        lora = job.file if base else None
+        close = export_check.check(folder, Path(spec.run), base.model if base and base.model else job.file, lora)
+        variant = variant_of(job, base.variant.id if base else "")
+        if (job.adapter / CARD).is_file():
+            shutil.copyfile(job.adapter / CARD, job.file.parent / CARD)
+        job.say("placing")
+        shelf.place(job.file.parent, weights, variant)
+    journal.result(
+        **variant.model_dump(include={"id", "file", "size", "quantisation", "over", "sha256"}),
+        **(close.__dict__ if close else {}),
+        memory=_memory(),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+
+
+def _memory() -> int:
+    """Bytes, the most that this process or one it started had, mapped files included."""
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return most * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(work(ExportSpec, export))

@@ -1,0 +1,181 @@
+"""A training run from its data to its adapter, whichever engine has loaded the base."""
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from transformers import EarlyStoppingCallback
+from trl import SFTConfig, SFTTrainer
+
+from backend import machine
+from backend.data.load import load
+from backend.data.rows import Data
+from backend.errors import LabError
+from backend.jobs.work import Journal, Stopped
+from backend.training import checkpoint, keep, track
+from backend.training.asked import Asked
+from backend.training.base import Base, base_at
+from backend.training.encode import Encoded, Encoder
+from backend.training.progress import Progress
+from backend.training.rows import Tokenised, checked, tokenised
+from backend.training.spec import TrainSpec
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A base with a fresh adapter, ready to be trained."""
+
+    model: Any
+    engine: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained on."""
+
+    base: Base
+    data: Data
+    encoder: Encoder
+    train: Tokenised
+    held: Tokenised
+
+
+def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Learner]) -> None:
+    """LabError for whatever a person can mend; Stopped once what was learnt is saved."""
+    spec, run = asked.spec, journal.folder
+    torch.set_num_threads(machine.threads())
+    ready = prepare(spec, journal)
+    begins, newest, said = (0, None, []) if asked.trial else checkpoint.newest_of_its_own(run)
+    journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
+    transformers.set_seed(spec.seed)
+    with plainly(run):
+        loaded = learner(ready.base.folder, spec)
+        progress = Progress(journal, spec.samples)
+        with track.tracked(asked, journal) as reporting:
+            trainer = trainer_for(asked, ready, loaded, run, reporting, progress)
+            began = time.monotonic()
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+            seconds = time.monotonic() - began
+    done = int(trainer.state.global_step)
+    if progress.stopping and done < asked.steps:
+        raise Stopped
+    if asked.trial:
+        journal.result(seconds_per_step=round(seconds / asked.steps, 4), memory=peak(), tokens=progress.tokens)
+        return
+    with plainly(run):
+        keep.keep(spec, ready, loaded, trainer, progress, journal, seconds, peak())
+
+
+def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
+    """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
+    journal.step(now=True, state="reading the data")
+    data = load(spec.data, lambda state: journal.step(state=state))
+    keep.same_data(journal.folder, data)
+    base = base_at(spec.base, spec.revision, lambda state: journal.step(now=True, state=state))
+    encoder = Encoder(base.folder, spec.template)
+    journal.step(now=True, state="tokenising")
+    train = checked(tokenised(data.train, encoder, spec), spec, "rows")
+    held = tokenised(data.held, encoder, spec)
+    if spec.evaluate_every:
+        checked(held, spec, "rows held out")
+    return Prepared(base, data, encoder, train, held)
+
+
+def trainer_for(
+    asked: Asked, ready: Prepared, loaded: Learner, run: Path, reporting: list[str], progress: Progress
+) -> Any:
+    spec = asked.spec
+    evaluates = bool(spec.evaluate_every) and not asked.trial
+    gpu = torch.cuda.is_available()
+    settings = SFTConfig(
+        output_dir=str(run / checkpoint.FOLDER),
+        max_steps=asked.steps,
+        per_device_train_batch_size=spec.batch,
+        per_device_eval_batch_size=spec.batch,
+        gradient_accumulation_steps=spec.accumulation,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type=spec.schedule if spec.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=spec.warmup_steps,
+        weight_decay=spec.weight_decay,
+        optim=OPTIMIZERS[spec.optimizer],
+        seed=spec.seed,
+        max_length=spec.max_length,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no" if asked.trial else "steps",
+        save_steps=spec.save_every,
+        save_total_limit=3,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=spec.evaluate_every or None,
+        eval_on_start=evaluates,
+        load_best_model_at_end=evaluates and spec.keep_best,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        report_to=reporting,
+        run_name=spec.name,
+        use_cpu=not gpu,
+        bf16=loaded.dtype == torch.bfloat16,
+        fp16=loaded.dtype == torch.float16,
+        gradient_checkpointing=gpu,
+        dataloader_pin_memory=gpu,
+        disable_tqdm=True,
+    )
+    callbacks: list[Any] = [progress]
+    if evaluates and spec.patience:
+        callbacks.append(EarlyStoppingCallback(spec.patience))
+    return SFTTrainer(
+        model=loaded.model,
+        args=settings,
+        train_dataset=dataset(ready.train.rows),
+        eval_dataset=dataset(ready.held.rows) if evaluates else None,
+        processing_class=keep.tokenizer(ready.base.folder, ready.encoder),
+        callbacks=callbacks,
+    )
+
+
+def dataset(rows: list[Encoded]) -> Dataset:
+    return Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def peak() -> int:
+    """Bytes, the most that were used: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    scale = 1 if os.uname().sysname == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+@contextmanager
+def plainly(run: Path) -> Iterator[None]:
+    """Says in a sentence what torch and safetensors say in pages: no memory, no disk."""
+    try:
+        yield
+    except LabError:
+        raise
+    except Exception as error:
+        said = str(error).lower()
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said:
+            raise LabError(
+                "Memory ran out. Take fewer rows at a time (and accumulate more), shorter rows, a smaller base, or "
+                "qlora; the newest checkpoint is kept."
+            ) from error
+        if "no space left" in said or shutil.disk_usage(run).free < 1_000_000:
+            raise LabError(
+                "The disk is full, so the training ended; the last whole checkpoint is kept. Free some space, then "
+                "resume."
+            ) from error
+        raise

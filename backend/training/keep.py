@@ -1,0 +1,157 @@
+"""What a training run keeps: its adapter, its tokenizer, what made it, and what an export is checked against."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from backend import machine
+from backend.data.rows import Data
+from backend.errors import LabError
+from backend.gguf.place import settle
+from backend.jobs.work import Journal
+from backend.training import card, made
+from backend.training.base import sixteen_bit
+from backend.training.encode import Encoder
+from backend.training.importance import importance
+from backend.training.made import Made
+from backend.training.progress import Progress
+from backend.training.spec import TrainSpec
+
+DATA = "data.json"
+VALUES = 8_000_000  # logits kept for comparison: positions x vocabulary
+POSITIONS = 256
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
+
+
+def same_data(run: Path, data: Data) -> None:
+    """Note which rows these are, or LabError if the run began with others."""
+    path = run / DATA
+    if path.exists():
+        before = json.loads(path.read_bytes())["sha256"]
+        if before != data.sha256:
+            raise LabError(
+                "The data has changed since this run began, so it cannot go on with it. Put the old file back, or "
+                "start a new run."
+            )
+        return
+    path.write_text(json.dumps({"sha256": data.sha256, "commit": data.commit}))
+
+
+def tokenizer(folder: Path, encoder: Encoder) -> Any:
+    """The base's tokenizer, with the template that is trained."""
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    names = {role: _text(config.get(role)) for role in ("bos_token", "eos_token", "pad_token")}
+    found = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        clean_up_tokenization_spaces=False,
+        **{role: text for role, text in names.items() if text},
+    )
+    if found.pad_token is None:
+        found.pad_token = found.eos_token
+    found.chat_template = encoder.source
+    return found
+
+
+def _text(token: Any) -> str:
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else ""
+
+
+def keep(
+    spec: TrainSpec,
+    ready: Any,
+    loaded: Any,
+    trainer: Any,
+    progress: Progress,
+    journal: Journal,
+    seconds: float,
+    memory: int,
+) -> None:
+    """Write the adapter's folder whole, or not at all."""
+    journal.step(now=True, state="saving the adapter")
+    part = journal.folder / f"{made.FOLDER}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    model = trainer.model
+    model.eval()
+    model.save_pretrained(part)
+    tokenizer(ready.base.folder, ready.encoder).save_pretrained(part)
+    (part / made.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
+    record = _made(spec, ready, loaded, trainer, progress, seconds, memory)
+    (part / made.MADE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    (part / made.CARD).write_text(card.card(record), encoding="utf-8")
+    rows = sorted([*ready.held.rows, *ready.train.rows[:200]], key=lambda row: len(row.ids))
+    np.savez(part / made.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
+    if spec.importance:
+        journal.step(now=True, state="measuring importance")
+        np.savez(part / made.IMPORTANCE, **importance(model, [row.ids for row in ready.train.rows[:64]]))
+    for path in part.iterdir():
+        settle(path)
+    os.rename(part, journal.folder / made.FOLDER)
+    settle(journal.folder)
+    facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
+    journal.result(**facts, memory=memory)
+
+
+def reference(model: Any, ids: list[int]) -> dict[str, Any]:
+    """The trained model's logits over a row, for whoever turns it into another file."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids], device=device)).logits[0].float().cpu().numpy()
+    first = max(0, len(ids) - max(1, VALUES // logits.shape[1]))
+    return {
+        "tokens": np.array(ids, np.int32),
+        "logits": logits[first:].astype(np.float16),
+        "first": np.array(first),
+    }
+
+
+def _made(
+    spec: TrainSpec, ready: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
+) -> Made:
+    best = trainer.state.best_model_checkpoint if spec.keep_best else None
+    step = int(best.rpartition("-")[2]) if best else int(trainer.state.global_step)
+    whole = sixteen_bit(ready.base.name)
+    losses, seen = [loss for _, loss in _history(trainer, "loss")], [loss for _, loss in _history(trainer, "eval_loss")]
+    return Made(
+        spec=spec,
+        base=whole,
+        folder=str(ready.base.folder) if not ready.base.commit and whole == ready.base.name else "",
+        commit=ready.base.commit,
+        template=ready.encoder.source,
+        data=ready.data.sha256,
+        data_commit=ready.data.commit,
+        rows=len(ready.train.rows),
+        held=len(ready.held.rows),
+        tokens_trained=progress.tokens,
+        step=step,
+        steps=int(trainer.state.global_step),
+        samples=int(trainer.state.global_step) * spec.samples,
+        loss_first=losses[0] if losses else None,
+        loss_last=float(np.mean(losses[-10:])) if losses else None,
+        eval_first=seen[0] if seen else None,
+        eval_best=min(seen) if seen else None,
+        seconds=round(seconds, 1),
+        memory=memory,
+        engine=loaded.engine,
+        machine=torch.cuda.get_device_name() if torch.cuda.is_available() else machine.processor(),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+    )
+
+
+def _history(trainer: Any, name: str) -> list[tuple[int, float]]:
+    """From the trainer's own state, which a resumed run brings along from before it was stopped."""
+    return [(int(entry["step"]), float(entry[name])) for entry in trainer.state.log_history if name in entry]
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False

@@ -1,0 +1,124 @@
+"""What a training says while it runs, and when it says that it has gone wrong."""
+
+import math
+import signal
+import statistics
+import time
+from collections import deque
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from backend.errors import LabError
+from backend.jobs.work import Journal
+
+RECENT = 20  # steps that the time left and a spike are judged by
+PATIENCE = 60.0  # seconds that a stop may take at least
+SPIKE = 3.0  # times what the loss was before, and more than LEAST above it
+LEAST = 2.0
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Writes steps into the run's journal, saves when it is told to stop, ends what has diverged."""
+
+    def __init__(self, journal: Journal, samples: int) -> None:
+        self.journal, self.samples = journal, samples
+        self.stopping = False
+        self.tokens = 0
+        self.memory = 0
+        self.losses: list[tuple[int, float]] = []
+        self.evaluations: list[tuple[int, float]] = []
+        self._points: list[list[float]] = []
+        self._times: deque[float] = deque(maxlen=RECENT)
+        self._paces: deque[float] = deque(maxlen=RECENT)
+        self._began = self._saving = self._saved = 0.0
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """From here on a stop is polite: it waits for the step's end and saves."""
+        signal.signal(signal.SIGTERM, self._stop)
+        self._began = time.monotonic()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._times.append(time.monotonic() - self._began)
+        if self.stopping:
+            control.should_save = control.should_training_stop = True
+        self._saving = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._saved = time.monotonic() - self._saving
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "loss" in logs:
+            self._learnt(state, logs)
+        if "eval_loss" in logs:
+            loss = float(logs["eval_loss"])
+            self.evaluations.append((state.global_step, loss))
+            self.journal.step(now=True, **self._facts(state), evaluations=[[state.global_step, loss]])
+
+    def _learnt(self, state: TrainerState, logs: dict[str, Any]) -> None:
+        step, loss, norm = state.global_step, float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
+        tokens = int(logs.get("num_tokens", self.tokens))
+        took = self._times[-1] if self._times else 0.0
+        if took and tokens > self.tokens:
+            self._paces.append((tokens - self.tokens) / took)
+        self.tokens = tokens
+        self._judge(step, loss, norm, float(logs.get("learning_rate", 0.0)))
+        self.losses.append((step, loss))
+        self._points.append([step, loss, float(logs.get("learning_rate", 0.0)), norm])
+        self.write(state, now=step == state.max_steps or len(self.losses) == 1)
+
+    def _judge(self, step: int, loss: float, norm: float, rate: float) -> None:
+        """LabError when going on would only cost time."""
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise LabError(
+                f"The loss is no number any more (step {step}, learning rate {rate:.1e}), so the training ended. "
+                "Lower the learning rate or warm up longer, and start again."
+            )
+        before = statistics.median(self._recent) if len(self._recent) == RECENT else math.inf
+        self._recent.append(loss)
+        newest = list(self._recent)[-3:]
+        if min(newest) > SPIKE * before + LEAST:
+            raise LabError(
+                f"The loss rose from {before:.2f} to {loss:.2f} (step {step}, learning rate {rate:.1e}) and stayed "
+                "there, so the training ended. Lower the learning rate, and start again."
+            )
+
+    def write(self, state: TrainerState, now: bool = False) -> None:
+        """One event for the steps since the last. `points` are [step, loss, learning rate, gradient norm]."""
+        if self.journal.step(now=now, **self._facts(state), points=self._points):
+            self._points = []
+
+    def _facts(self, state: TrainerState) -> dict[str, Any]:
+        self.memory = max(self.memory, _memory())
+        pace = statistics.median(self._times) if self._times else 0.0
+        return {
+            "state": "stopping" if self.stopping else "training",
+            "step": state.global_step,
+            "steps": state.max_steps,
+            "epoch": round(float(state.epoch or 0), 3),
+            "samples": state.global_step * self.samples,
+            "tokens": self.tokens,
+            "tokens_per_second": round(statistics.median(self._paces), 1) if self._paces else 0.0,
+            "left": round((state.max_steps - state.global_step) * pace, 1),
+            "memory": self.memory,
+            "grace": round(max(PATIENCE, 3 * max(self._times, default=0) + 2 * self._saved), 1),
+        }
+
+
+def _memory() -> int:
+    """Bytes: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return int(psutil.Process().memory_info().rss)

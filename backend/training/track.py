@@ -1,0 +1,44 @@
+"""Weights & Biases, through its own client: online where there is a key, else into the run's folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import wandb
+from wandb.errors import Error
+
+from backend.errors import LabError
+from backend.jobs.work import Journal
+from backend.training.asked import Asked
+
+
+@contextmanager
+def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
+    """What the trainer reports to. LabError if W&B refuses."""
+    if asked.spec.track != "wandb" or asked.trial:
+        yield []
+        return
+    online = bool(os.environ.get("WANDB_API_KEY"))
+    try:
+        run = wandb.init(
+            project=asked.project,
+            name=asked.spec.name,
+            id=journal.folder.name,
+            resume="allow",
+            dir=journal.folder,
+            mode="online" if online else "offline",
+            config=asked.spec.model_dump(mode="json"),
+        )
+    except Error as error:
+        raise LabError(
+            f"Weights & Biases refused ({str(error).splitlines()[0][:150]}). Look after WANDB_API_KEY and the network, "
+            "or track with none."
+        ) from error
+    where = run.url if online else os.path.dirname(run.dir)
+    journal.step(now=True, state="loading the base", tracked=where)
+    failed = True
+    try:
+        yield ["wandb"]
+        failed = False
+    finally:
+        run.finish(exit_code=int(failed))

@@ -1,0 +1,93 @@
+"""python -m backend.training.train RUN: LoRA or QLoRA with TRL and PEFT, on CPU or GPU.
+
+Where the spec wants Unsloth, or leaves the choice and Unsloth can be had on a CUDA GPU, this process becomes
+backend.training.train_unsloth instead, which must import Unsloth before anything else.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from backend import machine
+from backend.jobs.work import Journal, work
+from backend.training.asked import Asked, asked_of
+from backend.training.fit import Learner, fit
+from backend.training.spec import TrainSpec
+
+LARGE = 300_000_000  # bytes of weights from which a CPU that computes in bfloat16 does so
+
+
+def learner(folder: Path, spec: TrainSpec) -> Learner:
+    """The base with a fresh adapter."""
+    dtype = dtype_for(folder)
+    quantised = spec.method == "qlora" and not _holds_4_bits(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        quantization_config=nf4(dtype) if quantised else None,
+        device_map={"": 0} if torch.cuda.is_available() else None,
+        local_files_only=True,
+    )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # after the first evaluation this path has no gradient
+            module.support_avx512bf16_for_cpu = False
+    model.config.use_cache = False
+    if spec.method == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=torch.cuda.is_available())
+    return Learner(get_peft_model(model, lora(spec)), "transformers", dtype)
+
+
+def lora(spec: TrainSpec) -> LoraConfig:
+    return LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.targets),
+        use_rslora=spec.rslora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def dtype_for(folder: Path) -> torch.dtype:
+    """float32 for small models on a CPU, and wherever bfloat16 would be imitated; else bfloat16."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    large = sum(file.stat().st_size for file in folder.glob("*.safetensors")) > LARGE
+    return torch.bfloat16 if large and machine.has_bfloat16() else torch.float32
+
+
+def _holds_4_bits(folder: Path) -> bool:
+    return '"quantization_config"' in (folder / "config.json").read_text(encoding="utf-8")
+
+
+def wants_unsloth(spec: TrainSpec) -> bool:
+    if spec.engine == "auto":
+        return torch.cuda.is_available() and importlib.util.find_spec("unsloth") is not None
+    return spec.engine == "unsloth"
+
+
+def train(asked: Asked, journal: Journal) -> None:
+    fit(asked, journal, learner)
+
+
+def main(arguments: list[str]) -> Any:
+    if wants_unsloth(asked_of(Path(arguments[0])).spec):
+        os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
+    sys.exit(work(Asked, train))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
