@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app import guard, show, show_models
-from app.part import Part, Sight
+from app.part import Part
+from app.sight import Sight
 from backend.errors import LabError
 from backend.lab import Lab
 from backend.library.ask import Listing

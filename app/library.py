@@ -5,72 +5,32 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show, show_models
+from app import guard, show_models
 from app.getting import getting
 from app.memory import in_memory
-from app.part import UNKNOWN, Part, Sight, choices, sight
+from app.part import Part, choices, follow
+from app.sight import Sight, sight
 from app.tending import tending
-from backend.errors import LabError
 from backend.lab import Lab
 from backend.machine import amount
 from models.catalogue import Entry, catalogue
 
 VISITING = "You are a visitor here: you may look at everything; only the owner downloads, measures and removes."
-BUSY, IDLE = 1.0, 4.0  # seconds between two looks at the disk, while something is on its way and while not
 STEADY = 100_000_000  # bytes to which free room is rounded on the page, so that not every look differs
 
 
 def library_tab(lab: Lab) -> None:
-    # components
     with gr.Tab("Library", id="library") as tab:
         trouble = gr.Markdown()
         visiting = gr.Markdown(VISITING, visible=False)
-        parts = [_shelf(lab), _transfers(lab), getting(lab), tending(lab), in_memory(lab)]
-        seen = gr.State([])
-        timer = gr.Timer(BUSY, active=False)
-    outputs = [trouble, *(output for part in parts for output in part.outputs)]
-    inputs = [given for part in parts for given in part.inputs]
+        troubled = Part([trouble], lambda now: [now.trouble])
+        parts = [troubled, _shelf(lab), _transfers(lab), getting(lab), tending(lab), in_memory(lab)]
 
-    # handlers
-    def now(chosen: Sequence[Any]) -> tuple[list[Any], gr.Timer]:
-        trouble, seen, given, values = _tended(lab), sight(lab), iter(chosen), []
-        for part in parts:
-            values += part.view(seen, *(next(given) for _ in part.inputs))
-        busy = any(one.live for one in seen.transfers)
-        return [trouble, *values], gr.Timer(BUSY if busy else IDLE, active=True)
+        def see(owner: bool) -> tuple[Sight, bool]:
+            now = sight(lab)
+            return now, any(one.live for one in now.transfers)
 
-    @guard.shown(lab.settings)
-    def look(request: gr.Request) -> list[Any]:
-        """Everything as it is now."""
-        values, pace = now([UNKNOWN] * len(inputs))
-        visitor = gr.update(visible=not guard.may_change(lab.settings, request))
-        return [list(map(repr, values)), pace, visitor, *values]
-
-    @guard.shown(lab.settings)
-    def follow(before: list[str], *chosen: Any) -> list[Any]:
-        """What has changed since this page looked last; the rest of the page stays as it is."""
-        values, pace = now(chosen)
-        told = list(map(repr, values))
-        old = before if len(before) == len(told) else [""] * len(told)
-        changed = [gr.skip() if was == said else value for was, said, value in zip(old, told, values, strict=True)]
-        return [told, pace, *changed]
-
-    # bindings
-    everything = [seen, timer, *outputs]
-    tab.select(look, None, [seen, timer, visiting, *outputs], api_name="library", show_progress="hidden")
-    timer.tick(follow, [seen, *inputs], everything, api_name="library_tick", show_progress="hidden")
-    for part in parts:
-        for acted in part.acted:
-            acted.then(follow, [seen, *inputs], everything, api_visibility="private", show_progress="hidden")
-
-
-def _tended(lab: Lab) -> str:
-    """What keeps the folders from being tidied, if anything does: whoever looks should not be kept from it."""
-    try:
-        lab.library.tend()
-    except LabError as error:
-        return f"⚠ {show.inert(str(error))}"
-    return ""
+        follow(lab, tab, "library", parts, see, visiting)
 
 
 def _shelf(lab: Lab) -> Part:

@@ -7,7 +7,8 @@ import gradio as gr
 import pandas
 
 from app import guard, show_models
-from app.part import Part, Sight, choices
+from app.part import Part, choices
+from app.sight import Sight
 from backend.errors import LabError
 from backend.lab import Lab
 from backend.library.speeds import Speed

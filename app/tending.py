@@ -5,7 +5,8 @@ from typing import Any
 import gradio as gr
 
 from app import guard, show_models
-from app.part import UNKNOWN, Part, Sight
+from app.part import UNKNOWN, Part
+from app.sight import Sight
 from backend.errors import LabError
 from backend.lab import Lab
 from backend.machine import amount

@@ -7,11 +7,13 @@ from app.chat import chat_tab
 from app.compare import compare_tab
 from app.guard import Doorman, fetch_nothing
 from app.library import library_tab
+from app.runs import runs_tab
+from app.train import train_tab
 from backend.lab import Lab
 from backend.settings import Settings
 
 TITLE = """# PEFT Lab
-Talk to small Llama models on this CPU, compare them side by side, and vote without knowing which is which.
+Talk to small Llama models on this CPU, compare them side by side, and fine-tune them: train, watch, export, talk.
 """
 
 
@@ -21,9 +23,11 @@ def create_ui(lab: Lab) -> gr.Blocks:
         gr.Markdown(TITLE)
         if lab.settings.space_id:
             gr.LoginButton()
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             chat_tab(lab)
             compare_tab(lab)
+            train_tab(lab, tabs)
+            runs_tab(lab)
             library_tab(lab)
     page.queue(max_size=64, api_open=False)
     return page

@@ -16,6 +16,7 @@ from backend.library.describe import Description, describe
 from backend.library.library import Library
 from backend.messages import Message
 from backend.settings import Settings
+from backend.training.training import Training
 from models.catalogue import Entry
 from models.template import templates
 
@@ -29,6 +30,7 @@ class Lab:
         self.settings = settings
         self._engines = Engines(settings, lambda file, how: self.library.crashed(file, how))
         self.library = Library(settings, self._engines)
+        self.training = Training(settings, self.library.memory_free)
         self._contexts: dict[str, int] = {}
         self._votes = settings.lab_runs / "judgements.jsonl"
 

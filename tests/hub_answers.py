@@ -145,6 +145,15 @@ class Answer(BaseHTTPRequestHandler):
             return None
         return repo, commit
 
+    def bars(self, repo: "Repo") -> bool:
+        """Whether the repository is gated for the one who asks, who has been told."""
+        token = self.headers.get("Authorization", "")
+        barred = repo.gated and token != f"Bearer {TOKEN}"
+        if barred:
+            code = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted."}
+            self.send_json({"error": "restricted"}, 403 if token else 401, code)
+        return barred
+
     def tell(self, name: str, rest: list[str], body: bytes) -> None:
         """The API."""
         revision = rest[1] if len(rest) > 1 else "main"
@@ -156,6 +165,8 @@ class Answer(BaseHTTPRequestHandler):
         if rest[:1] == ["refs"]:
             branches = [{"name": b, "ref": f"refs/heads/{b}", "targetCommit": c} for b, c in repo.branches.items()]
             return self.send_json({"branches": branches, "tags": [], "converts": []})
+        if rest[:1] == ["auth-check"]:
+            return None if self.bars(repo) else self.send_json({})
         if rest[:1] == ["tree"]:
             deep = asked.get("recursive", ["false"])[0].lower() in ("1", "true")
             return self.send_json(listing(files, "/".join(rest[2:]), deep))
@@ -164,7 +175,8 @@ class Answer(BaseHTTPRequestHandler):
             return self.send_json([row(path, files[path]) for path in paths if path in files])
         siblings = [sibling(path, blob, "blobs" in asked) for path, blob in sorted(files.items())]
         gguf = {"architecture": "llama", "context_length": 1024} if any(p.endswith(".gguf") for p in files) else None
-        facts: dict[str, Any] = {"id": name, "modelId": name, "sha": commit, "private": repo.private, "tags": []}
+        plain = name.removeprefix("datasets/")
+        facts: dict[str, Any] = {"id": plain, "modelId": plain, "sha": commit, "private": repo.private, "tags": []}
         facts |= {"gated": "manual" if repo.gated else False, "disabled": False, "siblings": siblings}
         return self.send_json(facts | ({"gguf": gguf} if gguf else {}) | repo.facts)
 
@@ -173,9 +185,8 @@ class Answer(BaseHTTPRequestHandler):
         if found is None:
             return
         repo, commit = found
-        if repo.gated and (token := self.headers.get("Authorization", "")) != f"Bearer {TOKEN}":
-            code = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted."}
-            return self.send_json({"error": "restricted"}, 403 if token else 401, code)
+        if self.bars(repo):
+            return None
         blob, commits = repo.commits[commit].get(path), {"X-Repo-Commit": commit}
         if blob is None:
             return self.refuse("no file", commits)

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,28 +96,38 @@ def table(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
     csv.field_size_limit(LONGEST_LINE)
     end = max(part.stop for part in wanted)
     with opened(path) as file:
-        given = (line if line is not None else "\0" for line in lines(file))  # NUL makes csv refuse the record
-        header = next(given, "")
+        given = _whole(path, lines(file))
+        above, header = next(((n, line) for n, line in enumerate(given, 1) if line.strip()), (0, ""))
         separator = max(",;\t", key=header.count)
         names = next(csv.reader([header], delimiter=separator), [])
-        check_columns(path, len(names))
+        check_columns(path.name, len(names))
         reader = csv.reader(given, delimiter=separator, strict=True)
-        index, line = 0, 2
+        index, line = 0, above + 1
         while index < end:
             fields = _next(reader)
             if fields is None:
                 return
-            if fields != []:
+            if fields != [] and "".join(fields).strip():
                 if inside(index, wanted):
                     yield _of_fields(index, line, names, fields)
                 index += 1
-            line = 2 + reader.line_num
+            line = above + 1 + reader.line_num
 
 
-def check_columns(path: Path, columns: int) -> None:
+def _whole(path: Path, given: Iterable[str | None]) -> Iterator[str]:
+    for number, line in enumerate(given, 1):
+        if line is None:
+            raise LabError(
+                f"Line {number:,} of {shown(path.name)} is longer than {LONGEST_LINE:,} characters, and a table cannot "
+                "be read past it. Take it out, then try again."
+            )
+        yield line
+
+
+def check_columns(name: str, columns: int) -> None:
     if columns > MOST_COLUMNS:
         raise LabError(
-            f"{shown(path.name)} has {columns:,} columns, and {MOST_COLUMNS:,} is the limit. Keep those that hold the "
+            f"{shown(name)} has {columns:,} columns, and {MOST_COLUMNS:,} is the limit. Keep those that hold the "
             "conversations."
         )
 

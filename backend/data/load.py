@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from backend.data import files, hub, parquet, source, toy
 from backend.data.clean import Unfit, conversation
@@ -41,10 +42,9 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
         case "file":
             records = _of_file(Path(spec.source), wanted)
         case "hub":
-            commit, records = hub.records(spec.source, spec.revision, spec.split, wanted)
+            commit, records = hub.records(spec, wanted)
             say(f"This is commit {commit[:12]} of the data.")
-    first = list(islice(records, FIRST_ROWS))
-    rows = [record.value for record in first if isinstance(record.value, Mapping)]
+    first, rows = _first_rows(records)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     if len(names) > MOST_COLUMNS:
         raise LabError(f"The rows have more than {MOST_COLUMNS:,} columns. Keep those that hold the conversations.")
@@ -52,6 +52,16 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
     data = _sorted(spec, chain(first, records), columns, names, commit)
     say(f"{len(data.train):,} rows to train on, {len(data.held):,} held out, {len(data.dropped):,} dropped.")
     return data
+
+
+def _first_rows(records: Iterator[Record]) -> tuple[list[Record], list[Mapping[str, Any]]]:
+    """The records to decide the shape from, and those of them that are objects: at least one, if there is one."""
+    first: list[Record] = []
+    rows: list[Mapping[str, Any]] = []
+    while not rows and (more := list(islice(records, FIRST_ROWS))):
+        first += more
+        rows += [record.value for record in more if isinstance(record.value, Mapping)]
+    return first, rows
 
 
 def slices(spec: DataSpec) -> tuple[range, range]:

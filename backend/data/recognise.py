@@ -47,7 +47,10 @@ def recognise(spec: DataSpec, names: Sequence[str], rows: Sequence[Mapping[str, 
 def _are_turns(spec: DataSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
     if spec.shape != "auto":
         return spec.shape in ("sharegpt", "messages")
-    return bool(spec.conversation) or not (spec.prompt or spec.answer) and bool(_first(TURNS, names, rows))
+    if spec.conversation or spec.prompt or spec.answer:
+        return bool(spec.conversation)
+    turns, is_pair = _first(TURNS, names, rows), bool(_first(PROMPTS, names) and _first(ANSWERS, names))
+    return bool(turns) and (not is_pair or 2 * sum(bool(as_list(row.get(turns))) for row in rows) >= len(rows))
 
 
 def _first(wanted: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]] | None = None) -> str:

@@ -28,13 +28,29 @@ class DataSpec(BaseModel):
     revision: str = Field(
         "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision", description="Of the Hub; empty is main."
     )
+    subset: str = Field(
+        "",
+        pattern=r"^[^<>:/\\|?*]{0,100}$",
+        title="Subset",
+        description="Of a data set of the Hub that has several; empty is its default one.",
+    )
     split: str = Field("train", pattern=r"^[A-Za-z0-9_.-]{1,100}$", title="Split", description="Of the data set.")
     shape: Asked = Field("auto", title="Shape", description="How a row says who said what; auto looks at the columns.")
-    conversation: str = Field("", title="Column of turns", description="Empty: conversations, messages or turns.")
-    prompt: str = Field("", title="Column of the prompt", description="Empty: instruction, prompt or question.")
-    context: str = Field("", title="Column of the input", description="Joined to the prompt. Empty: input or context.")
-    answer: str = Field("", title="Column of the answer", description="Empty: output, completion, response or answer.")
-    system: str = Field("", title="Column of the system message", description="Empty: system, if there is one.")
+    conversation: str = Field(
+        "", max_length=200, title="Column of turns", description="Empty: conversations, messages or turns."
+    )
+    prompt: str = Field(
+        "", max_length=200, title="Column of the prompt", description="Empty: instruction, prompt or question."
+    )
+    context: str = Field(
+        "", max_length=200, title="Column of the input", description="Joined to the prompt. Empty: input or context."
+    )
+    answer: str = Field(
+        "", max_length=200, title="Column of the answer", description="Empty: output, completion, response or answer."
+    )
+    system: str = Field(
+        "", max_length=200, title="Column of the system message", description="Empty: system, if there is one."
+    )
     first: int = Field(0, ge=0, le=10_000_000, title="First row", description="Rows count from 0.")
     rows: int = Field(1000, ge=1, le=1_000_000, title="Rows to train on", description="From the first row on.")
     held_first: int = Field(1000, ge=0, le=10_000_000, title="First row held out", description="Never trained on.")

@@ -95,6 +95,16 @@ def check_fit(pairs: dict[str, tuple[str, Tensor, Tensor]], shape: Shape) -> Non
             raise LabError(f"The adapter does not fit its base: {name} has another size. Choose the base it came from.")
 
 
+def check_numbers(pairs: dict[str, tuple[str, Tensor, Tensor]]) -> None:
+    """Refuse an adapter whose training broke down."""
+    for name, (_, *sides) in pairs.items():
+        if not all(np.isfinite(to_float(side.read())).all() for side in sides):
+            raise LabError(
+                f"The adapter holds what is no number ({name}): its training broke down. "
+                "Train again with a lower learning rate."
+            )
+
+
 def base_of(settings: dict[str, Any], base: Path | None) -> Path:
     """The folder of the base: the one named, or the one the adapter remembers if it is here."""
     found = base or Path(settings.get("base_model_name_or_path") or "")
@@ -123,6 +133,7 @@ def matrices(folder: Path, shape: Shape, instead: str) -> tuple[dict[str, Any], 
         raise LabError(f"{folder.name} has no adapter_model.safetensors. Save the adapter as safetensors first.")
     pairs = pairs_of(tensors_in(file), shape.blocks)
     check_fit(pairs, shape)
+    check_numbers(pairs)
     return settings, pairs
 
 
@@ -135,11 +146,6 @@ def updates_of(folder: Path, shape: Shape) -> dict[str, Update]:
         rank = a.shape[0]
         scale = alpha / (math.sqrt(rank) if stabilised else rank)
         found[name] = Update(to_float(a.read()), to_float(b.read()), scale)
-        if not (np.isfinite(found[name].a).all() and np.isfinite(found[name].b).all()):
-            raise LabError(
-                f"The adapter holds what is no number ({name}): its training broke down. "
-                "Train again with a lower learning rate."
-            )
     return found
 
 

@@ -129,7 +129,7 @@ def write_base(
     words = words or vocabulary_of(folder, shape.vocabulary)
     count = sum(math.prod(tensor.shape) for tensor, _ in tensors.values())
     with place.part_of(out) as part:
-        place.need_space(part, count * np.dtype(WRITTEN[kind]).itemsize)
+        place.need_space(out, count * np.dtype(WRITTEN[kind]).itemsize)
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(name)

@@ -16,6 +16,7 @@ import numpy as np
 
 from backend import machine
 from backend.errors import LabError
+from backend.gguf import place
 from backend.gguf.tensors import Array
 
 CHUNK = 128  # tokens computed at a time
@@ -98,6 +99,9 @@ def main() -> int:
         np.save(options.out, logits(model, context, tokens, options.first))
     except LabError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{options.out.name} could not be written: {error.strerror or place.PARTLY}.", file=sys.stderr)
         return 1
     return 0
 

@@ -28,6 +28,9 @@ def settle(path: Path) -> None:
         os.close(handle)
 
 
+PARTLY = "the disk took only part of it"  # what numpy raises then has a count, but no reason
+
+
 @contextmanager
 def part_of(out: Path) -> Iterator[Path]:
     """A `.part` path to write to; it becomes `out` when the block ends well and vanishes when it does not."""
@@ -40,7 +43,7 @@ def part_of(out: Path) -> Iterator[Path]:
         settle(out.parent)
     except OSError as error:
         raise LabError(
-            f"{out.name} could not be written: {error.strerror or error}. Check the folder and its free space."
+            f"{out.name} could not be written: {error.strerror or PARTLY}. Check the folder and its free space."
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ FILE is an .npz: the name of a weight in the GGUF -> the mean square of each of 
 import argparse
 import ctypes
 import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -27,7 +28,19 @@ TYPES = {
     "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
     "q3_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q3_K_M,
 }
+ERROR = 4  # ggml's level
 BUFFER = 256 << 20  # bytes of work space; llama.cpp would take up to 8 GiB
+
+
+_reasons: list[str] = []
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _listen(level: int, text: bytes, data: Any) -> None:
+    line = text.decode("utf-8", "replace")
+    print(line, end="", file=sys.stderr, flush=True)
+    if level == ERROR:
+        _reasons.append(line.strip().rpartition(": ")[2][:200])
 
 
 def check_source(source: Path) -> None:
@@ -64,13 +77,18 @@ def quantise(source: Path, out: Path, kind: str, threads: int, importance: Path 
     settings.ftype = TYPES[kind]
     settings.nthread = threads
     settings.max_buf_size = BUFFER
+    llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
     if importance:
         settings.imatrix = importance_in(importance)
     with place.part_of(out) as part:
-        place.need_space(part, source.stat().st_size // 2)
+        place.need_space(out, source.stat().st_size // 4)
         code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(part), ctypes.byref(settings))
         if code:
-            raise LabError(f"llama.cpp could not quantise {source.name}; its reason is above. Write the file again.")
+            free = shutil.disk_usage(part.parent).free
+            raise LabError(
+                f"llama.cpp could not quantise {source.name} ({'; '.join(_reasons) or 'it gave no reason'}); the disk "
+                f"has {free / 1e6:,.0f} MB left. Look after the disk, or write that file again."
+            )
 
 
 def main() -> int:

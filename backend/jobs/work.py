@@ -35,14 +35,16 @@ class Journal:
         self.folder = folder
         self._last = 0.0
 
-    def step(self, now: bool = False, **facts: Any) -> bool:
-        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`. Whether
-        this one was written down."""
-        if not now and time.monotonic() - self._last < INTERVAL:
-            return False
-        self._last = time.monotonic()
-        note(self.folder, "step", **facts)
-        return True
+    @property
+    def due(self) -> bool:
+        """Whether the last step is long enough ago for another."""
+        return time.monotonic() - self._last >= INTERVAL
+
+    def step(self, now: bool = False, **facts: Any) -> None:
+        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`."""
+        if now or self.due:
+            self._last = time.monotonic()
+            note(self.folder, "step", **facts)
 
     def result(self, **facts: Any) -> None:
         note(self.folder, "result", **facts)

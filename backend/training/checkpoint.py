@@ -64,7 +64,7 @@ def newest(run: Path) -> tuple[int, Path] | None:
 def newest_of_its_own(run: Path) -> tuple[int, Path | None, list[str]]:
     """The newest whole one to go on from (step 0 and None: from the beginning), with those before it that are not
     whole set aside; a sentence for each of them."""
-    said = []
+    said: list[str] = []
     for step, path in checkpoints(run):
         wrong = fault(step, path) or ("" if is_finite(path) else "its weights are not numbers")
         if not wrong:

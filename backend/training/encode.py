@@ -12,7 +12,7 @@ from gguf import TokenType
 from tokenizers import Tokenizer
 
 from backend.errors import LabError
-from backend.gguf.llama import shape_of
+from backend.gguf.tensors import load_json
 from backend.gguf.vocabulary import vocabulary_of
 from backend.inference.template import ChatTemplate, control_pattern, encode
 from backend.messages import Message, plain
@@ -39,9 +39,10 @@ class Encoder:
     """The tokenizer of a base's folder and one chat template."""
 
     def __init__(self, folder: Path, template: str) -> None:
-        words = vocabulary_of(folder, shape_of(folder).vocabulary)
+        words = vocabulary_of(folder, int(load_json(folder / "config.json")["vocab_size"]))
         texts = {text: i for i, text in enumerate(words.tokens) if words.types[i] == TokenType.CONTROL}
         self.source = self._source(folder, words.template, template)
+        self.has_own = bool(words.template)
         self.pad = words.pad if words.pad is not None else words.eos
         self._special, self._control = texts, control_pattern(list(texts))
         bos = words.tokens[words.bos] if words.bos is not None else ""

@@ -11,7 +11,9 @@ from backend.training.export_child import run
 from backend.training.made import FOLDER, REFERENCE
 
 Array = np.ndarray[Any, Any]
-LEAST_AGREEMENT, MOST_KL = 0.5, 2.0  # plainly another model; see bench/export.py for what good and bad ones have
+# Measured on the toy: faithful files have at most 0.02 nats and at least 94 % (Q4_K_M of an adapter trained over NF4),
+# rows of q and k in the wrong order 1.6 nats and 57 %. Small models suffer more from quantising than large ones.
+LEAST_AGREEMENT, MOST_KL = 0.6, 0.5
 TRIED = 64  # tokens where there is nothing to compare with
 
 

@@ -81,7 +81,7 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
 def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
     """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
     journal.step(now=True, state="reading the data")
-    data = load(spec.data, lambda state: journal.step(state=state))
+    data = load(spec.data, print)
     keep.same_data(journal.folder, data)
     base = base_at(spec.base, spec.revision, lambda state: journal.step(now=True, state=state))
     encoder = Encoder(base.folder, spec.template)

@@ -90,7 +90,8 @@ def keep(
     np.savez(part / made.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
     if spec.importance:
         journal.step(now=True, state="measuring importance")
-        np.savez(part / made.IMPORTANCE, **importance(model, [row.ids for row in ready.train.rows[:64]]))
+        found: dict[str, Any] = importance(model, [row.ids for row in ready.train.rows[:64]])
+        np.savez(part / made.IMPORTANCE, **found)
     for path in part.iterdir():
         settle(path)
     os.rename(part, journal.folder / made.FOLDER)

@@ -5,6 +5,7 @@ import signal
 import statistics
 import time
 from collections import deque
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,6 +30,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.stopping = False
         self.tokens = 0
         self.memory = 0
+        self._before = 0
         self.losses: list[tuple[int, float]] = []
         self.evaluations: list[tuple[int, float]] = []
         self._points: list[list[float]] = []
@@ -43,7 +45,12 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on a stop is polite: it waits for the step's end and saves."""
         signal.signal(signal.SIGTERM, self._stop)
+        self._before = before(state.log_history)
         self._began = time.monotonic()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._points:
+            self.write(state, now=True)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._began = time.monotonic()
@@ -69,9 +76,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def _learnt(self, state: TrainerState, logs: dict[str, Any]) -> None:
         step, loss, norm = state.global_step, float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
-        tokens = int(logs.get("num_tokens", self.tokens))
+        tokens = self._before + int(logs.get("num_tokens", 0))
         took = self._times[-1] if self._times else 0.0
-        if took and tokens > self.tokens:
+        if took and self.tokens:
             self._paces.append((tokens - self.tokens) / took)
         self.tokens = tokens
         self._judge(step, loss, norm, float(logs.get("learning_rate", 0.0)))
@@ -97,7 +104,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def write(self, state: TrainerState, now: bool = False) -> None:
         """One event for the steps since the last. `points` are [step, loss, learning rate, gradient norm]."""
-        if self.journal.step(now=now, **self._facts(state), points=self._points):
+        if now or self.journal.due:
+            self.journal.step(now=True, **self._facts(state), points=self._points)
             self._points = []
 
     def _facts(self, state: TrainerState) -> dict[str, Any]:
@@ -115,6 +123,14 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             "memory": self.memory,
             "grace": round(max(PATIENCE, 3 * max(self._times, default=0) + 2 * self._saved), 1),
         }
+
+
+def before(history: Sequence[dict[str, Any]]) -> int:
+    """Tokens seen before a run was resumed: TRL counts from nothing each time."""
+    total = highest = 0
+    for count in [int(entry["num_tokens"]) for entry in history if "num_tokens" in entry]:
+        total, highest = (total + highest, count) if count < highest else (total, count)
+    return total + highest
 
 
 def _memory() -> int:

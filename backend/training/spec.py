@@ -1,8 +1,8 @@
 """What a training run is asked: every setting once, with its bounds and a sentence."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from backend.data.spec import DataSpec
 from models.template import templates
@@ -89,6 +89,19 @@ class TrainSpec(BaseModel):
     track: Literal["none", "wandb"] = Field(
         "none", title="Track with", description="Weights & Biases: online with a key, else into the run's folder."
     )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        """Settings that need each other."""
+        if (self.keep_best or self.patience) and not self.evaluate_every:
+            raise ValueError("Keep the best and Patience need evaluations: set “Evaluate every, steps”")
+        if self.patience and not self.keep_best:
+            raise ValueError("Patience needs “Keep the best”, or it would end with a worse adapter than it had")
+        if self.keep_best and self.save_every % self.evaluate_every:
+            raise ValueError("“Save every” must be a multiple of “Evaluate every”, or the best could not be kept")
+        if self.evaluate_every and not self.data.held_rows:
+            raise ValueError("evaluations need rows held out: set “Rows held out”, or evaluate every 0 steps")
+        return self
 
     @property
     def targets(self) -> tuple[str, ...]:

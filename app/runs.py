@@ -1,0 +1,143 @@
+"""The Runs tab: every training as it stands, their curves over each other, and what can be done with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import figures, guard, show_training
+from app.part import UNKNOWN, Part, choices, follow
+from backend.errors import LabError
+from backend.lab import Lab
+from backend.training.standing import Standing
+
+VISITING = "You are a visitor here: you may look at every run; only the owner stops, resumes and exports."
+FORMS = [("merged into its base", "merged"), ("adapter alone, over its base", "adapter")]
+QUANTISATIONS = ["Q4_K_M", "Q5_K_M", "Q8_0", "F16"]
+OVERLAID = 6
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Runs, the newest first; logs are for the owner."""
+
+    runs: Sequence[Standing]
+    owner: bool
+
+    def named(self, chosen: Any) -> Standing | None:
+        """The chosen one, else the newest."""
+        return next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
+
+
+def runs_tab(lab: Lab) -> None:
+    with gr.Tab("Runs", id="runs") as tab:
+        visiting = gr.Markdown(VISITING, visible=False)
+        table, one = _table(lab), _one(lab)
+        parts = [table, one, _curves(one.inputs[0])]
+
+        def see(owner: bool) -> tuple[Sight, bool]:
+            lab.training.tend()
+            found = lab.training.standings()
+            return Sight(found, owner), any(one.live for one in found)
+
+        follow(lab, tab, "runs", parts, see, visiting)
+
+
+def _table(lab: Lab) -> Part:
+    nothing = gr.Markdown("Nothing has been trained yet. Choose a preset in the Train tab and press Start.")
+    table = gr.Dataframe(
+        value=[], headers=show_training.RUNS, label="Runs", interactive=False, wrap=True, max_height=320
+    )
+
+    def view(now: Sight) -> list[Any]:
+        return [gr.update(visible=not now.runs), show_training.runs(now.runs)]
+
+    return Part([nothing, table], view)
+
+
+def _one(lab: Lab) -> Part:
+    """One run: how it stands, and stop, resume, export."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    which = gr.Dropdown([], label="Run", interactive=True)
+    told = gr.Markdown()
+    with gr.Row():
+        stop = gr.Button("Stop and save", size="sm", visible=False, variant="stop")
+        resume = gr.Button("Resume", size="sm", visible=False, variant="primary")
+    with gr.Row(visible=False) as exporting:
+        form = gr.Dropdown(FORMS, value="merged", label="Make", interactive=True)
+        quantisation = gr.Dropdown(
+            QUANTISATIONS, value="Q4_K_M", label="Quantisation of a merged model", interactive=True
+        )
+        importance = gr.Checkbox(False, label="With its importance matrix", info="If the run has measured one.")
+        export = gr.Button("Export to GGUF", variant="primary")
+    with gr.Accordion("Log", open=False):
+        log = gr.Textbox(label="The newest lines of its log", lines=12, max_lines=12, interactive=False)
+    with gr.Accordion("Card", open=False):
+        card = gr.Markdown()
+
+    # handlers
+    def acting(what: str, act: Any) -> Any:
+        @shown
+        def handler(request: gr.Request, run: str | None, *more: Any) -> None:
+            guard.require_owner(lab.settings, request, what)
+            if not run:
+                raise LabError("No run is chosen. Choose one in “Run”.")
+            act(run, *more)
+
+        return handler
+
+    def make(run: str, form: str, quantisation: str, importance: bool) -> None:
+        made = lab.training.export(run, form, quantisation, bool(importance))
+        gr.Info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
+
+    def view(now: Sight, chosen: Any) -> list[Any]:
+        listed = choices([(show_training.label(one), one.id) for one in now.runs], chosen)
+        one = now.named(chosen)
+        if one is None:
+            return [listed, "", *[gr.update(visible=False)] * 3, "", ""]
+        return [
+            listed,
+            show_training.detail(one),
+            gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop and save"),
+            gr.update(visible=one.resumable is not None),
+            gr.update(visible=one.made is not None),
+            one.log if now.owner else "",
+            show_training.made(one),
+        ]
+
+    # bindings
+    acted = [
+        which.input(lambda: None, None, None, api_visibility="private"),
+        stop.click(acting("stop runs", lab.training.stop), which, None, api_name="stop_run"),
+        resume.click(acting("resume runs", lab.training.resume), which, None, api_name="resume_run"),
+        export.click(acting("export", make), [which, form, quantisation, importance], None, api_name="export_run"),
+    ]
+    return Part([which, told, stop, resume, exporting, log, card], view, acted, [which])
+
+
+def _curves(which: Any) -> Part:
+    """Curves over each other, and the settings behind them."""
+    # components
+    chosen = gr.Dropdown(
+        [], value=[], multiselect=True, max_choices=OVERLAID, label="Curves of", interactive=True,
+        info="None: the run above. Several lie over each other.",
+    )  # fmt: skip
+    plot = gr.Plot(label="Loss")
+    with gr.Accordion("Settings side by side", open=False):
+        table = gr.Dataframe(value=[], headers=["setting"], label="Settings", interactive=False, wrap=True)
+
+    def view(now: Sight, above: Any, several: Any) -> list[Any]:
+        trained = [one for one in now.runs if one.kind == "train"]
+        names = [(show_training.label(one), one.id) for one in trained]
+        wanted = [] if several is UNKNOWN or not several else list(several)
+        found = [one for one in trained if one.id in (wanted or [above])] or trained[:1]
+        headers, rows = show_training.settings(found)
+        kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
+        figure = figures.losses([(one.name, one) for one in found]) if found else None
+        return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
+
+    acted = [chosen.input(lambda: None, None, None, api_visibility="private")]
+    return Part([chosen, plot, table], view, acted, [which, chosen])

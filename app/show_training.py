@@ -1,0 +1,215 @@
+"""Pure formatting of trainings: values to text, rows and figures. Knows no gradio."""
+
+import html
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from app.show import inert
+from backend.machine import amount
+from backend.training import card
+from backend.training.estimate import Estimate
+from backend.training.inspected import Inspected, Sample
+from backend.training.spec import TrainSpec
+from backend.training.standing import Standing
+
+RUNS = ["run", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
+COSTS = (
+    "⚠ **Foreign template.** The base has a chat template of its own, and this trains it on another. It will answer "
+    "only as well as it relearns in these few rows what its makers taught it with many, and it must be asked with this "
+    "template for ever after: the lab's 1B models got worse this way. Choose “own” unless you repeat the lab."
+)
+FILES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
+TRAINED, MASKED = "background:#2e7d3240;border-radius:3px", "opacity:.55"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def differences(found: Sequence[tuple[str, Any, Any]], preset: str) -> str:
+    """What differs from the preset, as Markdown."""
+    if not found:
+        return f"As in the preset **{preset}**."
+    rows = "\n".join(f"| {title} | {_cell(here)} | {_cell(there)} |" for title, here, there in found)
+    return f"**Differs from the preset {preset}:**\n\n| setting | here | preset |\n|---|---|---|\n{rows}"
+
+
+def _cell(value: Any) -> str:
+    return inert(str(value)).replace("|", "\\|").replace("\n", " ")[:100]
+
+
+def estimate(found: Estimate | None) -> str:
+    """What a training will need, beside what there is."""
+    if found is None:
+        return "The shape of this base is not known here before it is fetched. A try of five steps measures it."
+    where = f"of {found.gpu}" if found.gpu else "of memory"
+    mark = "" if found.fits else "⚠ **It does not fit.** "
+    parts = f"{amount(found.weights)} base, {amount(found.adapter)} adapter and optimiser, "
+    parts += f"{amount(found.activations)} for rows of the full length, {amount(found.process)} the process itself"
+    told = f"at most about {duration(found.seconds)}" if found.seconds else "its time is not known before a try"
+    return (
+        f"{mark}Needs at most about **{amount(found.memory)}** {where} ({parts}); **{amount(found.free)}** are free. "
+        f"Takes {told}. Reckoned, not measured: a try of five steps measures it."
+    )
+
+
+def attempted(one: Standing) -> str:
+    """What a try has measured."""
+    if one.state != "done" or one.spec is None:
+        return f"The try {one.state}: {inert(one.why)}" if not one.live else f"Trying: {one.doing or one.state} …"
+    pace, memory = float(one.result.get("seconds_per_step", 0)), int(one.result.get("memory", 0))
+    return (
+        f"Measured over five steps: **{pace:.2f} s a step**, so {one.spec.steps:,} steps take about "
+        f"**{duration(pace * one.spec.steps)}**, and **{amount(memory)}** of memory at the most."
+    )
+
+
+def inspected(found: Inspected, spec: TrainSpec) -> str:
+    """What is in the data, as Markdown."""
+    lines = [
+        f"**{found.rows:,} rows** to train on and {found.held:,} held out, {found.shape} "
+        f"(columns {_cell(', '.join(found.columns))}); {found.tokens:,} tokens, {found.learnt:,} of them learnt.",
+        f"One pass takes {max(1, round(found.rows / spec.samples)):,} steps; {spec.steps:,} steps see "
+        f"{spec.steps * spec.samples:,} rows.",
+    ]
+    if found.foreign:
+        lines.append(COSTS)
+    if found.dropped:
+        rows = "".join(f"\n- line {line}: {inert(why)}" for line, why in found.why_dropped)
+        lines.append(f"⚠ **{found.dropped:,} rows were dropped.** The first:{rows}")
+    if found.cut:
+        lines.append(f"⚠ **{found.cut:,} rows are cut** at {found.limit:,} tokens; the longest has {found.longest:,}.")
+    if found.duplicates:
+        lines.append(f"⚠ {found.duplicates:,} rows are there more than once.")
+    if found.leaks:
+        rows = ", ".join(f"{line} and {other}" for line, other in found.in_both)
+        lines.append(f"⚠ **{found.leaks:,} held-out rows are trained on too** (lines {rows}): this loss will flatter.")
+    if found.commit:
+        lines.append(f"Revision {found.commit[:12]}.")
+    return "\n\n".join(lines)
+
+
+def samples(found: Sequence[Sample]) -> str:
+    """Rows as the model will see them, in HTML: what is learnt has a ground of its own."""
+    legend = f'<span style="{TRAINED}">learnt</span> <span style="{MASKED}">only read</span>'
+    rows = "".join(
+        f"<p><b>line {one.line}</b>: {one.tokens:,} tokens, {one.learnt:,} learnt</p>"
+        f'<pre style="white-space:pre-wrap">{"".join(_piece(text, learnt) for text, learnt in one.pieces)}</pre>'
+        for one in found
+    )
+    return f"<p>Rows as the model will see them: {legend}</p>{rows}"
+
+
+def _piece(text: str, learnt: bool) -> str:
+    return f'<span style="{TRAINED if learnt else MASKED}">{html.escape(text)}</span>'
+
+
+def runs(found: Sequence[Standing]) -> list[list[str]]:
+    """A row for each run, the newest first."""
+    return [
+        [one.name, one.kind, one.state, _steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"),
+         duration(one.curve.facts.get("left", 0)) if one.state == "running" and one.curve.steps else "",
+         amount(int(one.curve.facts.get("memory", 0))), says(one)]
+        for one in found
+    ]  # fmt: skip
+
+
+def says(one: Standing) -> str:
+    """The one thing to know about it now."""
+    if one.waiting:
+        return f"waits for {', '.join(one.waiting)}"
+    if one.why:
+        return one.why
+    if one.live:
+        return one.doing
+    if one.kind == "export" and one.result:
+        return f"{one.result.get('id', one.name)} is in the Library"
+    return ""
+
+
+def _steps(one: Standing) -> str:
+    step, steps = one.curve.facts.get("step"), one.curve.facts.get("steps")
+    return f"{step}/{steps}" if step and steps else ""
+
+
+def _loss(one: Standing) -> str:
+    return f"{one.curve.losses[-1]:.3f}" if one.curve.losses else ""
+
+
+def _evaluation(one: Standing) -> str:
+    return f"{one.curve.evaluations[-1]:.3f}" if one.curve.evaluations else ""
+
+
+def _fact(one: Standing, name: str) -> str:
+    value = one.curve.facts.get(name)
+    return f"{value:,.0f}" if isinstance(value, int | float) and value else ""
+
+
+def label(one: Standing) -> str:
+    """Tells runs of one name apart."""
+    return f"{one.name} · {time.strftime('%d %b %H:%M', time.localtime(one.asked))} · {one.kind} · {one.state}"
+
+
+def detail(one: Standing) -> str:
+    """A run at a glance, as Markdown."""
+    facts = one.curve.facts
+    told = [f"**{inert(one.name)}**: {one.state}. {inert(says(one))}".strip()]
+    if one.curve.steps:
+        told.append(
+            f"Step {_steps(one)}, epoch {facts.get('epoch', 0):.2f}, {facts.get('samples', 0):,} rows and "
+            f"{facts.get('tokens', 0):,} tokens seen; loss {one.curve.losses[-1]:.3f}, learning rate "
+            f"{one.curve.rates[-1]:.1e}, gradient norm {one.curve.norms[-1]:.2f}; "
+            f"{duration(one.curve.seconds)} of training."
+        )
+    if one.resumable is not None:
+        where = f"from step {one.resumable}" if one.resumable else "from its beginning"
+        told.append(f"It can be resumed {where}.")
+    told += [f"⚠ {inert(said)}" for said in facts.get("said", []) if isinstance(said, str)]
+    if tracked := facts.get("tracked"):
+        where = str(tracked)
+        told.append(
+            f"W&B: {where}"
+            if where.startswith("http")
+            else f"W&B, offline: `{where}`; send it with `wandb sync {where}`"
+        )
+    if one.kind == "export" and one.result:
+        told.append(exported(one.result))
+    return "\n\n".join(told)
+
+
+def exported(result: dict[str, Any]) -> str:
+    """What a finished export has made and how it was checked."""
+    agreement, divergence = result.get("agreement"), result.get("kl")
+    checked = (
+        f" Checked against the trained model: the same likeliest token at {agreement:.0%} of the positions, "
+        f"divergence {divergence:.4f}."
+        if isinstance(agreement, float) and isinstance(divergence, float)
+        else ""
+    )
+    return f"Made {result.get('id', '')}: {amount(int(result.get('size', 0)))}.{checked} It can be chosen in Chat now."
+
+
+def made(one: Standing) -> str:
+    """Its card."""
+    return inert(card.card(one.made)) if one.made else ""
+
+
+def settings(found: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: settings side by side, those that differ first."""
+    told = [_settings(one.spec) for one in found if one.spec]
+    names = list(dict.fromkeys(name for one in told for name in one))
+    rows = [[name, *(one.get(name, "") for one in told)] for name in names]
+    return ["setting", *(label(one) for one in found if one.spec)], sorted(rows, key=lambda row: len(set(row[1:])) < 2)
+
+
+def _settings(spec: TrainSpec) -> dict[str, str]:
+    found = {}
+    for value in (spec, spec.data):
+        for name, field in type(value).model_fields.items():
+            if name != "data" or value is not spec:
+                found[field.title or name] = str(getattr(value, name))
+    return found

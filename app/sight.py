@@ -1,0 +1,38 @@
+"""The library at one moment, read once for all parts of its tab."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import show
+from backend.errors import LabError
+from backend.inference.engine import Loaded
+from backend.lab import Lab
+from backend.library.speeds import Speed
+from backend.library.transfer import Transfer
+from models.catalogue import Entry
+
+
+@dataclass(frozen=True)
+class Sight:
+    """`trouble` is what keeps the folders from being tidied, if anything does."""
+
+    entries: Sequence[Entry]
+    transfers: Sequence[Transfer]
+    loaded: Sequence[Loaded]
+    speeds: Sequence[Speed]
+    trouble: str
+
+
+def sight(lab: Lab) -> Sight:
+    trouble = _tended(lab)
+    transfers = lab.library.transfers()
+    return Sight(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), trouble)
+
+
+def _tended(lab: Lab) -> str:
+    """Whoever looks should not be kept from it by folders that cannot be tidied."""
+    try:
+        lab.library.tend()
+    except LabError as error:
+        return f"⚠ {show.inert(str(error))}"
+    return ""

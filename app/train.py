@@ -1,0 +1,141 @@
+"""The Train tab: a preset, its form, a look at the data, and Start."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import figures, forms, guard, show_training
+from backend.data.spec import DataSpec
+from backend.lab import Lab
+from backend.training.presets import changes, presets
+from backend.training.spec import TrainSpec
+from models.template import templates
+
+FIRST = "tiny_lora"
+LOOK = 0.3  # seconds between two looks at a run that is waited for
+OWN = "**A file of your own**: JSON, JSONL, CSV or Parquet, as ShareGPT, messages, Alpaca or prompt and completion."
+
+
+def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
+    shown = guard.shown(lab.settings)
+    first = presets()[FIRST]
+
+    # components
+    with gr.Tab("Train", id="train") as tab:
+        visiting = gr.Markdown(
+            "You are a visitor here: only the owner trains. You may look at everything.", visible=False
+        )
+        with gr.Row():
+            preset = gr.Dropdown(list(presets()), value=FIRST, label="Preset", interactive=True, scale=1)
+            about = gr.Markdown(first.about)
+        with gr.Accordion("Data", open=False):
+            gr.Markdown(OWN)
+            drop = gr.UploadButton("Drop or choose a file", file_types=list(show_training.FILES), size="sm")
+            of_data = forms.draw(DataSpec)
+        with gr.Accordion("Every setting", open=False):
+            of_spec = forms.draw(TrainSpec, choices={"template": ["own", *templates()]})
+        different = gr.Markdown(show_training.differences([], FIRST))
+        needs = gr.Markdown(show_training.estimate(lab.training.estimate(first.spec)))
+        with gr.Row():
+            look = gr.Button("Look at the data")
+            attempt = gr.Button("Try five steps")
+            start = gr.Button("Start training", variant="primary")
+        said = gr.Markdown()
+        report = gr.Markdown()
+        lengths = gr.Plot(label="Lengths of rows", visible=False)
+        rows = gr.HTML()
+    controls = [*of_data, *of_spec]
+    for component, value in zip(controls, _values(first.spec), strict=True):
+        component.value = value
+
+    # handlers
+    def spec_of(values: tuple[Any, ...]) -> TrainSpec:
+        data = forms.parse(DataSpec, values[: len(of_data)])
+        return forms.parse(TrainSpec, values[len(of_data) :], data=data)
+
+    @shown
+    def choose(name: str) -> list[Any]:
+        chosen = presets()[name]
+        told = [chosen.about, show_training.differences([], name), _needs(lab, chosen.spec)]
+        return [*told, *_values(chosen.spec)]
+
+    @shown
+    def compare(name: str, *values: Any) -> list[Any]:
+        """Called while somebody types: what is not whole yet is said, not refused."""
+        try:
+            spec = spec_of(values)
+        except Exception as error:
+            return [f"⚠ {error}", ""]
+        return [show_training.differences(changes(spec, presets()[name].spec), name), _needs(lab, spec)]
+
+    @shown
+    def visit(request: gr.Request) -> Any:
+        return gr.update(visible=not guard.may_change(lab.settings, request))
+
+    @shown
+    def keep(path: str | None, request: gr.Request) -> list[Any]:
+        guard.require_owner(lab.settings, request, "bring data")
+        kept = lab.training.keep_file(Path(path or ""))
+        gr.Info(f"{kept.name} is kept. Set which of its rows are trained on and which are held out, then look at it.")
+        return [str(kept), ""]
+
+    @shown
+    def inspect(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        guard.require_owner(lab.settings, request, "look at data")
+        spec = spec_of(values)
+        run = lab.training.inspect(spec)
+        while run.live:
+            step = run.last("step")
+            yield [f"Looking: {step.facts.get('state', '') if step else run.state} …", gr.skip(), gr.skip(), gr.skip()]
+            time.sleep(LOOK)
+        found = lab.training.inspected(run.id)
+        assert found
+        yield [
+            "",
+            show_training.inspected(found, spec),
+            gr.update(value=figures.lengths(found), visible=True),
+            show_training.samples(found.samples),
+        ]
+
+    @shown
+    def measure(request: gr.Request, *values: Any) -> Iterator[str]:
+        guard.require_owner(lab.settings, request, "try trainings")
+        run = lab.training.attempt(spec_of(values))
+        while (one := lab.training.standing(run.id)).live:
+            yield show_training.attempted(one)
+            time.sleep(LOOK)
+        yield show_training.attempted(one)
+
+    @shown
+    def begin(request: gr.Request, *values: Any) -> list[Any]:
+        guard.require_owner(lab.settings, request, "train")
+        spec = spec_of(values)
+        run = lab.training.start(spec)
+        gr.Info(f"{spec.name} has begun. Its curve is in the Runs tab.")
+        return [f"{spec.name} has begun: run {run.id}. Its curve is in the Runs tab.", gr.Tabs(selected="runs")]
+
+    # bindings
+    tab.select(visit, None, visiting, api_visibility="private", show_progress="hidden")
+    preset.input(choose, preset, [about, different, needs, *controls], api_name="preset")
+    for component in controls:
+        component.input(
+            compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden",
+            trigger_mode="always_last",
+        )  # fmt: skip
+    drop.upload(keep, drop, [of_data[0], of_data[1]], api_name="bring_data")
+    told = {"show_progress": "minimal", "concurrency_limit": 4}
+    look.click(inspect, controls, [said, report, lengths, rows], api_name="inspect", **told)
+    attempt.click(measure, controls, said, api_name="try", **told)
+    start.click(begin, controls, [said, tabs], api_name="train")
+
+
+def _values(spec: TrainSpec) -> list[Any]:
+    """What the form holds for a spec."""
+    return [getattr(value, name) for value in (spec.data, spec) for name in forms.drawn(type(value))]
+
+
+def _needs(lab: Lab, spec: TrainSpec) -> str:
+    return show_training.estimate(lab.training.estimate(spec))

@@ -1,0 +1,75 @@
+"""python -m backend.training.inspect RUN: look at a data set as a training would, and write down what was seen."""
+
+import sys
+
+import numpy as np
+
+from backend.data.load import load
+from backend.data.look import duplicates, overlap
+from backend.data.rows import Row
+from backend.jobs.work import Journal, work
+from backend.training.base import base_at
+from backend.training.encode import Encoded, Encoder
+from backend.training.inspected import FILE, Inspected, Sample
+from backend.training.rows import Tokenised, tokenised
+from backend.training.spec import TrainSpec
+
+SHOWN, MOST = 4, 6000  # rows that are shown, and characters of each
+BINS = 30
+
+
+def inspect(spec: TrainSpec, journal: Journal) -> None:
+    """LabError as the training itself would have it."""
+    journal.step(now=True, state="reading the data")
+    data = load(spec.data, print)
+    base = base_at(spec.base, spec.revision, lambda state: journal.step(now=True, state=state))
+    encoder = Encoder(base.folder, spec.template)
+    total = len(data.train)
+    train = tokenised(data.train, encoder, spec, lambda done: journal.step(state="tokenising", done=done, total=total))
+    held = tokenised(data.held, encoder, spec)
+    dropped = sorted([*data.dropped, *train.dropped, *held.dropped], key=lambda one: one.line)
+    lengths = [row.length for row in train.rows]
+    counts, edges = np.histogram(lengths or [0], bins=BINS, range=(0, max(lengths, default=1)))
+    both = overlap(train.kept, held.kept)
+    report = Inspected(
+        rows=len(train.rows),
+        held=len(held.rows),
+        dropped=len(dropped),
+        why_dropped=[(one.line, one.why) for one in dropped[:5]],
+        columns=list(data.columns),
+        shape=data.shape,
+        sha256=data.sha256,
+        commit=data.commit,
+        limit=spec.max_length,
+        cut=train.cut,
+        longest=max(lengths, default=0),
+        edges=[int(edge) for edge in edges],
+        counts=[int(count) for count in counts] if lengths else [0] * BINS,
+        tokens=sum(len(row.ids) for row in train.rows),
+        learnt=sum(row.trained for row in train.rows),
+        duplicates=duplicates(train.kept),
+        in_both=[(one.line, other.line) for one, other in both[:5]],
+        leaks=len(both),
+        samples=samples(train, encoder, spec),
+        foreign=spec.template != "own" and encoder.has_own,
+    )
+    (journal.folder / FILE).write_text(report.model_dump_json(), encoding="utf-8")
+    journal.result(rows=report.rows, held=report.held, dropped=report.dropped)
+
+
+def samples(found: Tokenised, encoder: Encoder, spec: TrainSpec) -> list[Sample]:
+    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(found.kept[:SHOWN], found.rows, strict=False)]
+
+
+def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSpec) -> Sample:
+    pieces, left = [], MOST
+    for parts, learnt in encoder.segments(row.messages, spec.learn):
+        text = "".join(piece for piece, _ in parts)[:left]
+        left -= len(text)
+        if text:
+            pieces.append((text, learnt))
+    return Sample(line=row.line, tokens=encoded.length, learnt=encoded.trained, pieces=pieces)
+
+
+if __name__ == "__main__":
+    sys.exit(work(TrainSpec, inspect))

@@ -1,0 +1,44 @@
+"""python -m backend.training.train_unsloth RUN: the same training with the base loaded by Unsloth.
+
+Unsloth changes transformers, TRL and PEFT while it is imported, so it comes first, and in a process of its own.
+"""
+
+import sys
+from pathlib import Path
+
+import unsloth
+
+from backend.jobs.work import Journal, work
+from backend.training.asked import Asked
+from backend.training.fit import Learner, fit
+from backend.training.spec import TrainSpec
+
+
+def learner(folder: Path, spec: TrainSpec) -> Learner:
+    """The base with a fresh adapter."""
+    model, _ = unsloth.FastLanguageModel.from_pretrained(
+        model_name=str(folder),
+        max_seq_length=spec.max_length,
+        load_in_4bit=spec.method == "qlora",
+        local_files_only=True,
+    )
+    adapted = unsloth.FastLanguageModel.get_peft_model(
+        model,
+        r=spec.rank,
+        target_modules=list(spec.targets),
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        bias="none",
+        use_gradient_checkpointing="unsloth",
+        random_state=spec.seed,
+        use_rslora=spec.rslora,
+    )
+    return Learner(adapted, "unsloth", model.dtype)
+
+
+def train(asked: Asked, journal: Journal) -> None:
+    fit(asked, journal, learner)
+
+
+if __name__ == "__main__":
+    sys.exit(work(Asked, train))

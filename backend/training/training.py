@@ -1,0 +1,138 @@
+"""The training desk: what can be trained, what is being trained, and everything that can be asked for."""
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from backend.data.source import ENDINGS
+from backend.errors import LabError
+from backend.jobs import launch
+from backend.jobs.run import RECENT, Run, runs_in, tend
+from backend.settings import Settings
+from backend.training import estimate
+from backend.training.asked import Asked
+from backend.training.estimate import Estimate
+from backend.training.inspected import Inspected, inspected
+from backend.training.made import ExportSpec, made_in
+from backend.training.spec import TrainSpec
+from backend.training.standing import Standing, standing
+from models.catalogue import look
+
+KINDS = ("train", "try", "export")
+UPLOADS = "data"  # the folder of files that were dropped on the page, below the runs
+
+
+class Training:
+    """Holds nothing but where things are: every answer is read from disk. `memory_free`: bytes that can be had."""
+
+    def __init__(self, settings: Settings, memory_free: Callable[[], int]) -> None:
+        self.settings, self.runs, self._memory_free = settings, settings.lab_runs, memory_free
+
+    # asking
+
+    def inspect(self, spec: TrainSpec) -> Run:
+        """Look at the data as a training would."""
+        key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
+        return launch.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
+
+    def inspected(self, run: str) -> Inspected | None:
+        """What an inspect run saw, once it is done. LabError if it failed."""
+        found = self._run(run, "inspect")
+        if found.state in ("failed", "lost", "stopped"):
+            raise LabError(found.why)
+        return inspected(found.folder)
+
+    def estimate(self, spec: TrainSpec) -> Estimate | None:
+        """What it will need; None if the base's shape is not known here."""
+        return estimate.estimate(spec, self._memory_free())
+
+    def attempt(self, spec: TrainSpec) -> Run:
+        """A few steps, to measure memory and time. LabError if it cannot fit."""
+        return self._begin("try", spec)
+
+    def start(self, spec: TrainSpec) -> Run:
+        """Train. The live run that does just this already, if there is one. LabError if it cannot fit."""
+        return self._begin("train", spec)
+
+    def _begin(self, kind: str, spec: TrainSpec) -> Run:
+        estimate.refuse(spec, self.estimate(spec))
+        asked = Asked(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
+        return launch.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
+
+    def resume(self, run: str) -> Run:
+        """Go on with a training that was stopped, failed or was cut off. LabError if it cannot."""
+        return launch.again(self._run(run, "train"), self._secrets())
+
+    def stop(self, run: str) -> None:
+        """Wish it to stop, which saves; wished twice, it is killed. LabError if there is no such run."""
+        try:
+            self._run(run, *KINDS, "inspect").stop()
+        except OSError as error:
+            raise LabError(f"The wish to stop could not be written ({error.strerror}). Look after the disk.") from error
+
+    def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
+        """Make a variant of what a training made. LabError if it has made nothing."""
+        found = self._run(run, "train")
+        made = made_in(found.folder)
+        name = self._free(made.spec.name + ("_adapter" if form == "adapter" else ""))
+        spec = ExportSpec.model_validate(
+            {
+                "run": str(found.folder.resolve()),
+                "id": name,
+                "weights": str(self.settings.lab_weights.resolve()),
+                "form": form,
+                "quantisation": "F16" if form == "adapter" else quantisation,
+                "importance": importance and form == "merged",
+            }
+        )
+        key = _digest(spec.model_dump_json(exclude={"id"}))
+        return launch.launch(self.runs, "export", name, spec, key, self._secrets())
+
+    def keep_file(self, path: Path) -> Path:
+        """A dropped file, moved to where runs may find it again later. LabError if it is of no known kind."""
+        if path.suffix.lower() not in ENDINGS:
+            raise LabError(f"{path.name[:100]} is of no known kind. Drop one of {', '.join(ENDINGS)}.")
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            target = self.runs / UPLOADS / digest / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
+        except OSError as error:
+            raise LabError(f"{path.name[:100]} could not be kept ({error.strerror}). Look after the disk.") from error
+        return target.resolve()
+
+    # looking
+
+    def standings(self) -> list[Standing]:
+        """Every training, try and export, the newest first."""
+        return [standing(run) for run in reversed(runs_in(self.runs, *KINDS, newest=RECENT))]
+
+    def standing(self, run: str) -> Standing:
+        """LabError if there is no such run."""
+        return standing(self._run(run, *KINDS))
+
+    def tend(self) -> None:
+        """End workers whose runner was killed."""
+        tend(self.runs)
+
+    def _run(self, name: str, *kinds: str) -> Run:
+        """Runs are chosen from a list, never by a path."""
+        for run in runs_in(self.runs, *kinds):
+            if run.id == name:
+                return run
+        raise LabError("There is no such run any more. Look at the list again, and choose one.")
+
+    def _free(self, name: str) -> str:
+        taken = {entry.variant.id for entry in look(self.settings.lab_weights)}
+        return next(one for one in (name, *(f"{name}_{n}" for n in itertools.count(2))) if one not in taken)
+
+    def _secrets(self) -> dict[str, str]:
+        found = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
+        return {name: value.get_secret_value() for name, value in found.items()}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
