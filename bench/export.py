@@ -21,27 +21,21 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import psutil
 
-from backend.data.spec import DataSpec
 from backend.gguf.adapter import updates_of
 from backend.gguf.base import write_base
-from backend.gguf.llama import LINEARS, NORMS, shape_of
-from backend.gguf.tensors import to_type
-from backend.gguf.vocabulary import LLAMA3_SPLIT
-from backend.training.made import FOLDER, MADE, Made
-from backend.training.spec import TrainSpec
+from backend.gguf.llama import shape_of
+from bench.export_model import write_folder, write_run
 from bench.library import aim
-from bench.shapes import SHAPES, TOKENS
+from bench.shapes import SHAPES
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny" / "base"
-SMALL = (4, 512, 2048, 8, 2, 64)  # for --quick: blocks, width, inner, heads, heads of keys, values of a head
-RANK, ALPHA = 16, 32
+SMALL = (2, 256, 1024, 4, 2, 64)  # for --quick: blocks, width, inner, heads, heads of keys, values of a head
 TIME_AIM, MEMORY_AIM, LOGITS_AIM = 1.0, 0.5, 1e-3
 LIBRARY = f"llama_cpp_python-{importlib.metadata.version('llama_cpp_python')}"
 MERGE = """
@@ -108,7 +102,7 @@ def _memory(pid: int) -> tuple[int, int]:
             rows = (Path("/proc") / str(one) / "status").read_text().splitlines()
         except OSError:
             continue
-        kept = {name: int(rest.split()[0]) * 1024 for name, _, rest in (row.partition(":") for row in rows) if name[:3] == "Rss"}
+        kept = {row.split(":")[0]: int(row.split()[1]) * 1024 for row in rows if row.startswith("Rss")}
         own += kept.get("RssAnon", 0) + kept.get("RssShmem", 0)
         total += sum(kept.values())
     return own, total
@@ -120,10 +114,10 @@ def sources(sdist: Path | None) -> Path:
     build.mkdir(exist_ok=True)
     if not (build / LIBRARY).is_dir():
         if sdist is None:
-            wanted = LIBRARY.replace("_", "-").rpartition("-")
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(build)]
-            subprocess.run([*command, f"{wanted[0]}=={wanted[2]}"], check=True)
-            sdist = next(build.glob(f"{LIBRARY}.tar.gz"))
+            words = ["-q", "--no-deps", "--no-binary", ":all:", "-d", str(build)]
+            command = [sys.executable, "-m", "pip", "download", *words]
+            subprocess.run([*command, LIBRARY.replace("_", "-").replace("-python-", "-python==")], check=True)
+            sdist = build / f"{LIBRARY}.tar.gz"
         with tarfile.open(sdist) as archive:
             archive.extractall(build, filter="data")
     return build / LIBRARY / "vendor" / "llama.cpp"
@@ -134,125 +128,10 @@ def built(source: Path) -> Path:
     out = ROOT / "build" / "llama-quantize"
     if not (out / "bin" / "llama-quantize").exists():
         off = [f"-DLLAMA_{name}=OFF" for name in ("CURL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER")]
-        quiet = {"check": True, "stdout": subprocess.DEVNULL}
-        subprocess.run(["cmake", "-S", source, "-B", out, "-DCMAKE_BUILD_TYPE=Release", *off], **quiet)  # type: ignore[call-overload]
-        subprocess.run(["cmake", "--build", out, "--target", "llama-quantize", "-j"], **quiet)  # type: ignore[call-overload]
+        for words in (["-S", str(source), "-B", str(out), "-DCMAKE_BUILD_TYPE=Release", *off],
+                      ["--build", str(out), "--target", "llama-quantize", "-j", str(os.cpu_count())]):  # fmt: skip
+            subprocess.run(["cmake", *words], check=True, stdout=subprocess.DEVNULL)
     return out / "bin" / "llama-quantize"
-
-
-def write_folder(folder: Path, vocabulary: Path, numbers: tuple[int, ...]) -> None:
-    """A Hugging Face folder: Llama 3's tokenizer and random weights in bf16."""
-    blocks, width, inner, heads, kv_heads, head = numbers
-    folder.mkdir()
-    rope = {
-        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }  # fmt: skip
-    config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "dtype": "bfloat16",
-        "num_hidden_layers": blocks, "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads, "head_dim": head, "vocab_size": TOKENS, "max_position_embeddings": 131072,
-        "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "bos_token_id": 128000, "eos_token_id": 128009,
-        "rope_parameters": rope,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    write_tokenizer(folder, vocabulary)
-    sizes = {"model.embed_tokens.weight": (TOKENS, width), "model.norm.weight": (width,)}
-    for block in range(blocks):
-        sizes |= {f"model.layers.{block}.{name}.weight": size for name, size in linears(numbers).items()}
-        sizes |= {f"model.layers.{block}.{name}.weight": (width,) for name in NORMS}
-    rng = np.random.default_rng(0)
-    save(folder / "model.safetensors", "BF16", sizes, lambda size: weights(rng, size))
-
-
-def linears(numbers: tuple[int, ...]) -> dict[str, tuple[int, int]]:
-    """What a linear layer gives and takes."""
-    _, width, inner, heads, kv_heads, head = numbers
-    short = {
-        "attn_q": (heads * head, width), "attn_k": (kv_heads * head, width), "attn_v": (kv_heads * head, width),
-        "attn_output": (width, heads * head), "ffn_gate": (inner, width), "ffn_up": (inner, width),
-        "ffn_down": (width, inner),
-    }  # fmt: skip
-    return {name: short[kind] for name, kind in LINEARS.items()}
-
-
-def weights(rng: np.random.Generator, size: tuple[int, ...]) -> Any:
-    if len(size) == 1:
-        return to_type(np.ones(size, np.float32), "BF16")
-    return to_type(rng.standard_normal(size, np.float32) * np.float32(0.02), "BF16")
-
-
-def save(file: Path, kind: str, sizes: dict[str, tuple[int, ...]], make: Any) -> None:
-    """A safetensors file, one tensor in memory at a time."""
-    table, end, width = {}, 0, {"BF16": 2, "F32": 4}[kind]
-    for name, size in sizes.items():
-        start, end = end, end + width * int(np.prod(size))
-        table[name] = {"dtype": kind, "shape": size, "data_offsets": [start, end]}
-    head = json.dumps({"__metadata__": {"format": "pt"}} | table).encode()
-    with file.open("wb") as out:
-        out.write(len(head).to_bytes(8, "little") + head)
-        for size in sizes.values():
-            make(size).tofile(out)
-
-
-def write_tokenizer(folder: Path, vocabulary: Path) -> None:
-    """Llama 3's own, out of the vocabulary that llama.cpp tests itself with."""
-    fields = gguf.GGUFReader(vocabulary).fields
-    tokens, merges = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "merges"))
-    special = [i for i, kind in enumerate(fields["tokenizer.ggml.token_type"].contents()) if kind == 3]
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    first = {"id": tokens[special[0]], "type_id": 0}
-    cut = {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT}, "behavior": "Isolated", "invert": False}
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    begin = {"id": first["id"], "ids": [special[0]], "tokens": [first["id"]]}
-    sequence = [{"Sequence": {"id": "A", "type_id": 0}}]
-    data = {
-        "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "decoder": level,
-        "added_tokens": [{"id": i, "content": tokens[i]} | plain for i in special],
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, level]},
-        "post_processor": {
-            "type": "TemplateProcessing", "single": [{"SpecialToken": first}, *sequence],
-            "pair": [{"SpecialToken": first}, *sequence], "special_tokens": {first["id"]: begin},
-        },
-        "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-            "vocab": {text: i for i, text in enumerate(tokens) if i not in set(special)},
-            "merges": [merge.split(" ") for merge in merges],
-        },
-    }  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-    names = {"bos_token": tokens[special[0]], "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | names))
-
-
-def write_run(run: Path, base: Path, numbers: tuple[int, ...]) -> Path:
-    """What a training run leaves. The adapter's values have few digits: in whatever order their products are added
-    up, the sum is the same, so that PEFT's merge and ours can be compared bit for bit."""
-    folder = run / FOLDER
-    folder.mkdir(parents=True)
-    settings = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": ALPHA, "bias": "none",
-        "target_modules": sorted(name.rpartition(".")[2] for name in LINEARS), "base_model_name_or_path": str(base),
-    }  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    sizes: dict[str, tuple[int, ...]] = {}
-    for block in range(numbers[0]):
-        for name, (gives, takes) in linears(numbers).items():
-            stem = f"base_model.model.model.layers.{block}.{name}"
-            sizes |= {f"{stem}.lora_A.weight": (RANK, takes), f"{stem}.lora_B.weight": (gives, RANK)}
-    rng = np.random.default_rng(1)
-    save(folder / "adapter_model.safetensors", "F32", sizes,
-         lambda size: rng.integers(-8, 9, size).astype(np.float32) / np.float32(1024))  # fmt: skip
-    spec = TrainSpec(name="bench", base=str(base), data=DataSpec(source="tiny_habit"), rank=RANK, alpha=ALPHA)
-    template = "{{ bos_token }}{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
-    made = Made(
-        spec=spec, base=str(base), folder=str(base), template=template, data="0" * 64, rows=1, held=0, steps=1, step=1,
-        tokens_trained=1, samples=1, seconds=1, memory=1, engine="transformers", machine="bench",
-    )  # fmt: skip
-    (folder / MADE).write_text(made.model_dump_json())
-    return folder
 
 
 def exported(home: Path, run: Path, name: str, quantisation: str) -> tuple[Path, Cost]:
@@ -289,9 +168,71 @@ def furthest(home: Path, base: Path, lora: Path, merged: Path) -> float:
     return float(np.abs(np.load(home / "ours.npy") - np.load(home / "theirs.npy")).max())
 
 
+def converted(source: Path, home: Path, merged: Path, kind: str) -> tuple[Path, Cost]:
+    """By llama.cpp's script. It looks for sentencepiece before it finds that this tokenizer needs none."""
+    stub = home / "stub"
+    stub.mkdir(exist_ok=True)
+    (stub / "sentencepiece.py").write_text("class SentencePieceProcessor: ...\n")
+    out = home / f"theirs-{kind}.gguf"
+    script = str(source / "convert_hf_to_gguf.py")
+    words = [sys.executable, script, str(merged), "--outtype", kind, "--outfile", str(out)]
+    return out, watched(*words, PYTHONPATH=str(stub))
+
+
+def quantised(quantiser: Path | None, whole: Path, out: Path) -> Cost:
+    """By llama.cpp's own settings: as many threads as there are cores, and up to 8 GiB of working memory."""
+    threads = str(os.cpu_count())
+    if quantiser:
+        return watched(quantiser, whole, out, "Q4_K_M", threads)
+    return watched(sys.executable, "-c", QUANTISE, whole, out, threads)
+
+
+def measured(home: Path, source: Path, options: argparse.Namespace) -> list[str]:
+    """The tables printed; returns the lines of the aims."""
+    numbers = SMALL if options.quick else SHAPES["1B"]
+    quantiser = built(source) if options.build else None
+    base, run, merged = home / "base", home / "20300101-000000-000-train-bench", home / "merged"
+    write_folder(base, source / "models" / "ggml-vocab-llama-bpe.gguf", numbers)
+    lora = write_run(run, base, numbers)
+    by_peft = watched(sys.executable, "-c", MERGE, base, lora, merged, "bfloat16")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, merged)
+    os.sync()
+    q4, ours = exported(home, run, "q4", "Q4_K_M")
+    whole, conversion = converted(source, home, merged, "bf16")
+    quantising = quantised(quantiser, whole, home / "theirs-q4.gguf")
+    theirs = conversion.then(quantising)
+    same = unequal(q4, home / "theirs-q4.gguf")[1]
+    whole.unlink()
+    rows = {
+        "the app: everything, from the adapter": ours, "convert_hf_to_gguf.py": conversion,
+        f"{quantiser.name if quantiser else 'llama_model_quantize'}": quantising, "theirs together": theirs,
+        "(PEFT's merge, which theirs needs first)": by_peft,
+    }  # fmt: skip
+    size = (base / "model.safetensors").stat().st_size
+    print(f"{size / 1e9:.2f} GB in bf16 to Q4_K_M; of the tensors in Q4_K_M {len(same)} differ\n")
+    print("| | seconds | own memory, MB | with mapped files, MB |\n|---|--:|--:|--:|")
+    for name, cost in rows.items():
+        print(f"| {name} | {cost.seconds:.1f} | {cost.own / 1e6:.0f} | {cost.all / 1e6:.0f} |")
+    f16, _ = exported(home, run, "f16", "F16")
+    count, wrong = unequal(f16, converted(source, home, merged, "f16")[0])
+    far = furthest(home, base, lora, merged) if options.full else 0.0
+    run, small = home / "20300101-000000-001-train-bench", home / "small"
+    lora = write_run(run, TINY, (4, 256, 768, 4, 2, 64))
+    watched(sys.executable, "-c", MERGE, TINY, lora, small, "bfloat16")
+    far = max(far, furthest(home, TINY, lora, small))
+    slower, larger = ours.seconds / theirs.seconds, ours.own / theirs.own
+    return [
+        aim("export_time", f"{slower:.2f}x", f"at most {TIME_AIM:.2f}x of theirs", slower <= TIME_AIM),
+        aim("export_memory", f"{larger:.2f}x", f"less than {MEMORY_AIM:.1f}x of theirs", larger < MEMORY_AIM),
+        aim("f16_equal", f"{count - len(wrong)} of {count}", "tensors, all of them, bit for bit", not wrong),
+        aim("logits", f"{far:.1e}", f"at most {LOGITS_AIM:.0e} from Hugging Face's", far <= LOGITS_AIM),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="4 small blocks with the same vocabulary")
+    parser.add_argument("--quick", action="store_true", help="2 small blocks with the same vocabulary")
     parser.add_argument("--full", action="store_true", help="logits in F32 at the shapes of 1B too: 12 GB of memory")
     parser.add_argument("--sdist", type=Path, help="the source distribution of llama-cpp-python; else it is fetched")
     parser.add_argument("--build", action="store_true", help="build llama-quantize")

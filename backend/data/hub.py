@@ -26,7 +26,7 @@ from backend.data.spec import DataSpec
 from backend.errors import LabError
 
 PATIENCE = 20.0  # seconds for one answer of the Hub
-AGAIN = 3  # times `datasets` asks for a piece; of itself it would for minutes
+AGAIN = 1  # times `datasets` asks for a piece: the client below it has asked six times by then
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ def _files(spec: DataSpec, builder: Any, home: str) -> list[str]:
         raise LabError(f"{shown(spec.source)} holds {builder.name} data, not Parquet, JSON or CSV. Choose another.")
     splits = builder.config.data_files or {}
     if spec.split not in splits:
-        raise LabError(f"{shown(spec.source)} has no split {shown(spec.split)}; there are {listed(list(splits))}.")
+        raise LabError(
+            f"{shown(spec.source)} has no split {shown(spec.split)}; there are {listed([str(one) for one in splits])}."
+        )
     files = [str(file) for file in splits[spec.split]]
     if not all(file.rpartition("::")[2].startswith(home) for file in files):
         raise LabError(

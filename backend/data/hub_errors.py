@@ -9,6 +9,7 @@ from datasets.exceptions import DataFilesNotFoundError
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
@@ -78,6 +79,8 @@ def _sentence(error: BaseException, spec: DataSpec) -> str:
                 f"{name} is not a data set on the Hub, or it is private. Check the spelling; for a private one put a "
                 "token that may read it into HF_TOKEN in .env (or run `hf auth login`)."
             )
+        case EntryNotFoundError():
+            return ""  # `datasets` asks for files that need not be there, and goes on
         case HfHubHTTPError():
             return _of_status(error.response.status_code, name)
         case OfflineModeIsEnabled():

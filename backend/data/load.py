@@ -49,7 +49,7 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
     if len(names) > MOST_COLUMNS:
         raise LabError(f"The rows have more than {MOST_COLUMNS:,} columns. Keep those that hold the conversations.")
     columns = recognise(spec, names, rows) if rows else Columns("messages")
-    data = _sorted(spec, chain(first, records), columns, names, commit)
+    data = _divided(spec, chain(first, records), columns, names, commit)
     say(f"{len(data.train):,} rows to train on, {len(data.held):,} held out, {len(data.dropped):,} dropped.")
     return data
 
@@ -92,7 +92,7 @@ def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
         raise LabError(f"{name} cannot be read: {error.strerror or error}. Check who may read it.") from error
 
 
-def _sorted(spec: DataSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str) -> Data:
+def _divided(spec: DataSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str) -> Data:
     """Every record is a row to train on, a row held out or a dropped one."""
     train_slice, held_slice = slices(spec)
     train: list[Row] = []

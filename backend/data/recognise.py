@@ -87,8 +87,8 @@ def _pair(spec: DataSpec, names: Sequence[str], system: str) -> Columns:
     if not prompt or not answer:
         missing = " and ".join(what for what, name in (("the prompt", prompt), ("the answer", answer)) if not name)
         raise LabError(
-            f"It is not clear which column holds {missing}; there are {listed(names)}. Name it under Column of ..., or "
-            "choose other data."
+            f"It is not clear which column holds {missing}; there are {listed(names)}. Name it under Column of the "
+            "prompt or of the answer, or choose other data."
         )
     if spec.shape == "prompt_completion":
         return Columns("prompt_completion", prompt=prompt, context=spec.context, answer=answer, system=system)

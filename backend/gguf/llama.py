@@ -113,18 +113,22 @@ def shape_in(keys: dict[str, Any]) -> Shape:
 def rope_factors(shape: Shape) -> Array | None:
     """What llama.cpp divides each rope frequency by; None when nothing is scaled.
 
-    Slow turns (long waves) are stretched by the whole factor, fast ones not at all, those between in part.
+    Slow turns (long waves) are stretched by the whole factor, fast ones not at all, those between in part. Reckoned in
+    float32, as the model was trained with them: for Llama 3's numbers the result is that of llama.cpp's own script.
     """
     if shape.rope["rope_type"] != "llama3":
         return None
-    factor, low = float(shape.rope["factor"]), float(shape.rope["low_freq_factor"])
-    high, original = float(shape.rope["high_freq_factor"]), float(shape.rope["original_max_position_embeddings"])
-    found = []
-    for i in range(0, shape.head, 2):
-        turns = original / (2 * math.pi * shape.theta ** (i / shape.head))
-        share = min(1.0, max(0.0, (turns - low) / (high - low)))
-        found.append(1 / ((1 - share) / factor + share))
-    factors: Array = np.array(found, np.float32)
+    one, factor, low, high, original = (
+        np.float32(number)
+        for number in (
+            1, shape.rope["factor"], shape.rope["low_freq_factor"], shape.rope["high_freq_factor"],
+            shape.rope["original_max_position_embeddings"],
+        )
+    )  # fmt: skip
+    speeds = one / np.float32(shape.theta) ** (np.arange(0, shape.head, 2, dtype=np.float32) / np.float32(shape.head))
+    turns = original / (np.float32(2 * math.pi) / speeds)
+    share = np.clip((turns - low) / (high - low), 0, 1)
+    factors: Array = one / ((one - share) / factor + share)
     return factors
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from backend.errors import LabError
 from backend.gguf import place
+from models.check import BadFile, read_header
 
 TYPES = {
     "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
@@ -28,6 +29,7 @@ TYPES = {
     "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
     "q3_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q3_K_M,
 }
+WHOLE = (gguf.LlamaFileType.ALL_F32, gguf.LlamaFileType.MOSTLY_F16, gguf.LlamaFileType.MOSTLY_BF16)
 ERROR = 4  # ggml's level
 BUFFER = 256 << 20  # bytes of work space; llama.cpp would take up to 8 GiB
 
@@ -46,11 +48,10 @@ def _listen(level: int, text: bytes, data: Any) -> None:
 def check_source(source: Path) -> None:
     """Refuse what llama.cpp would refuse less clearly."""
     try:
-        reader = gguf.GGUFReader(source)
-        kind = reader.get_field("general.file_type").contents()
-    except (OSError, ValueError, AttributeError, IndexError) as error:
-        raise LabError(f"{source.name} is not a whole GGUF model. Write it again.") from error
-    if kind not in (gguf.LlamaFileType.ALL_F32, gguf.LlamaFileType.MOSTLY_F16, gguf.LlamaFileType.MOSTLY_BF16):
+        kind = read_header(source).keys.get("general.file_type")
+    except (BadFile, OSError) as error:
+        raise LabError(f"{source.name} is not a whole GGUF model ({error}). Write it again.") from error
+    if kind not in WHOLE:
         raise LabError(f"{source.name} is already quantised. Quantise the 16-bit file instead.")
 
 
