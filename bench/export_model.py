@@ -1,10 +1,11 @@
 """What bench.export exports: a base in the shapes of Llama 3.2 with random weights, and what a training run leaves."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import gguf
 import numpy as np
 
 from backend.data.spec import DataSpec
@@ -16,6 +17,9 @@ from backend.training.spec import TrainSpec
 from bench.shapes import TOKENS
 
 RANK, ALPHA = 16, 32
+CONTROL = 3  # a token's type in a GGUF
+FORMS = dict(zip([0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12], "BbHhIif?Qqd", strict=True))  # GGUF's types, as struct's
+NUMBER, TEXT, LIST, LONG = 4, 8, 9, 10
 
 
 def write_folder(folder: Path, vocabulary: Path, numbers: tuple[int, ...]) -> None:
@@ -73,11 +77,39 @@ def save(file: Path, kind: str, sizes: dict[str, tuple[int, ...]], make: Callabl
             make(size).tofile(out)
 
 
+def lists_in(data: bytes) -> dict[str, list[Any]]:
+    """The lists of a GGUF's header. The gguf package would need 10 seconds for them."""
+    at, found = 24, {}
+
+    def text() -> str:
+        nonlocal at
+        (size,) = struct.unpack_from("<Q", data, at)
+        at += 8 + size
+        return data[at - size : at].decode()
+
+    def value(kind: int) -> Any:
+        nonlocal at
+        if kind == TEXT:
+            return text()
+        (one,) = struct.unpack_from(f"<{FORMS[kind]}", data, at)
+        at += struct.calcsize(FORMS[kind])
+        return one
+
+    for _ in range(struct.unpack_from("<Q", data, 16)[0]):
+        name, kind = text(), value(NUMBER)
+        if kind == LIST:
+            kind, count = value(NUMBER), value(LONG)
+            found[name] = [value(kind) for _ in range(count)]
+        else:
+            value(kind)
+    return found
+
+
 def write_tokenizer(folder: Path, vocabulary: Path) -> None:
     """Llama 3's own, out of the vocabulary that llama.cpp tests itself with."""
-    fields = gguf.GGUFReader(vocabulary).fields
-    tokens, merges = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "merges"))
-    special = [i for i, kind in enumerate(fields["tokenizer.ggml.token_type"].contents()) if kind == 3]
+    lists = lists_in(vocabulary.read_bytes())
+    tokens, merges = lists["tokenizer.ggml.tokens"], lists["tokenizer.ggml.merges"]
+    special = [i for i, kind in enumerate(lists["tokenizer.ggml.token_type"]) if kind == CONTROL]
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     first = {"id": tokens[special[0]], "type_id": 0}
     cut = {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT}, "behavior": "Isolated", "invert": False}

@@ -13,11 +13,15 @@ import pytest
 import torch
 from conftest import TINY
 from peft import PeftModel
+from pydantic import SecretStr
 from safetensors.torch import load_file, save_file
 from training import ended, reached, small, step_of, trained, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
+from wandb_server import serving
 
 from backend.errors import LabError
+from backend.jobs.launch import launch
+from backend.jobs.rehearsal import Rehearsal
 from backend.jobs.run import Run
 from backend.jobs.work import Journal
 from backend.lab import Lab
@@ -27,6 +31,8 @@ from backend.training.curve import curve
 from backend.training.fit import plainly
 from backend.training.made import made_in
 from backend.training.progress import Progress, before
+
+KEY = "0123456789abcdef" * 2 + "01234567"  # as long as W&B wants one
 
 
 @pytest.fixture(scope="module")
@@ -232,19 +238,40 @@ def test_a_try_measures_and_keeps_nothing(desk: Lab) -> None:
     standing = desk.training.standing(run.id)
     assert standing.state == "done" and standing.made is None and standing.resumable is None
     assert standing.result["seconds_per_step"] > 0 and standing.result["memory"] > 10**8
-    assert not (run.folder / "checkpoints").exists() and not (run.folder / "adapter").exists()
+    assert checkpoint.checkpoints(run.folder) == [] and not (run.folder / "adapter").exists()
 
 
-def test_the_keys_reach_the_trainer_and_stand_nowhere(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    keyed = settings.model_copy(
-        update={"wandb_api_key": Settings(_env_file=None, wandb_api_key="k" * 40).wandb_api_key}
-    )
-    with Lab(keyed) as lab:
-        run = trained(lab, small("keyed", track="wandb"))
-    assert run.state == "failed" and "Weights & Biases refused" in run.why
-    written = b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
-    assert b"k" * 40 not in written
+def keyed(settings: Settings, key: str) -> Settings:
+    return settings.model_copy(update={"wandb_api_key": SecretStr(key)})
+
+
+def test_with_a_key_the_run_is_online_and_its_link_is_shown(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server, Lab(keyed(settings, KEY)) as lab:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        run = trained(lab, small("online", track="wandb"))
+    assert run.state == "done", (run.why, run.log(20))
+    assert curve(run.folder).facts["tracked"] == f"{server.url}/me/peft-lab/runs/{run.id}"
+    assert [line["train/loss"] for line in server.history if "train/loss" in line] == curve(run.folder).losses
+    assert KEY in server.keys
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
+
+
+def test_a_key_that_is_refused_is_said_and_stands_nowhere(settings: Settings) -> None:
+    with Lab(keyed(settings, "not-a-key-xyz")) as lab:
+        run = trained(lab, small("refused", track="wandb"))
+    assert run.state == "failed" and "Weights & Biases refused" in run.why, (run.why, run.log(20))
+    assert b"not-a-key-xyz" not in b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
+
+
+def test_keys_reach_no_other_worker(settings: Settings) -> None:
+    with Lab(keyed(settings, KEY)) as lab:
+        run = launch(
+            lab.training.runs, "rehearse", "tells", Rehearsal(steps=1, manner="tells"), secrets={"WANDB_API_KEY": KEY}
+        )
+        ended(run)
+    assert KEY not in run.log(400) and "[secret]" not in run.log(400)
 
 
 def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Path) -> None:
@@ -263,7 +290,7 @@ def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Pat
     assert found
     assert (found.rows, found.held, found.dropped) == (18, 8, 2)
     assert [line for line, _ in found.why_dropped] == [4, 6]
-    assert (found.cut, found.duplicates, found.leaks) == (1, 2, 3)
+    assert (found.cut, found.duplicates, found.leaks) == (1, 2, 1)
     assert sum(found.counts) == 18 and found.longest > 100
     assert 0 < found.learnt < found.tokens
     assert found.foreign and found.shape == "messages"

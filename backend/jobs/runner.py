@@ -25,6 +25,7 @@ from backend.jobs.run import Exit, Run, Workers
 LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
 LINE_MOST = 1 << 14
 LOOK = 0.1  # seconds between two looks at the wish to stop
+GRACE_MOST = 86_400.0  # seconds, whatever a worker says
 RESERVED = 4096  # bytes kept for exit.json from the start, so that a full disk cannot hide how a run ended
 
 
@@ -95,7 +96,7 @@ class Runner:
         """Seconds to end politely. A worker whose steps are long says how many it needs."""
         last = self.run.last("step")
         wanted = last.facts.get("grace", 0) if last else 0
-        return max(self.job.grace, float(wanted) if isinstance(wanted, int | float) else 0)
+        return max(self.job.grace, min(wanted, GRACE_MOST) if isinstance(wanted, int | float) else 0)
 
     def _keep_log(self, printed: BinaryIO) -> None:
         """Whatever is printed is read, so that the worker never waits for us; what is kept has a limit."""
@@ -110,11 +111,10 @@ class Runner:
                     path.replace(path.with_name("log.1.txt"))
 
     def _account(self, code: int, killed: bool, out_of_memory: bool) -> Exit:
-        """What its end was. A code of 0 is no success: only its own word at the end is."""
-        last, failed = self.run.last("ended"), self.run.last("failed")
-        if last and code == 0:
+        """What its end was. A code of 0 is no success: only its own word at the end is, whatever came after it."""
+        if self.run.last("ended"):
             return Exit(state="done", code=code)
-        if failed:
+        if failed := self.run.last("failed"):
             return Exit(state="failed", why=failed.facts.get("why", ""), code=code)
         if self.run.wishes:
             how = " It did not end by itself in time, so it was ended." if killed else ""

@@ -59,7 +59,7 @@ def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_leave_with_the_runner, daemon=True).start()
     try:
-        asked = spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+        asked = _asked(spec, folder)
         note(folder, "started", pid=os.getpid())
         do(asked, Journal(folder))
         note(folder, "ended")
@@ -73,6 +73,15 @@ def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
         note(folder, "failed", why=_unexpected(error))
         return 1
     return 0
+
+
+def _asked(spec: type[Spec], folder: Path) -> Spec:
+    try:
+        return spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise LabError(
+            "What this run was asked cannot be read: another version of the app wrote it. Start a new one."
+        ) from error
 
 
 def _unexpected(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from backend.jobs.event import FILE, Event, events
 
+MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
 WIDTH = 0.02  # of all steps: the standard deviation of the smoothing
 
 
@@ -71,7 +72,7 @@ def _rows(event: Event, name: str, width: int) -> list[Sequence[float]]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _seconds(told: Sequence[Event]) -> float:

@@ -69,20 +69,29 @@ class Export:
 
 def merge(export: Export) -> None:
     """Write the merged model, quantised if so asked."""
-    spec, base = export.spec, export.base().folder
-    shape = llama.shape_of(base)
+    base, quantisation = export.base().folder, export.spec.quantisation
     size = sum(file.stat().st_size for file in model_files(base))
-    shelf.room(Path(spec.weights), size + int(size * SHARES[spec.quantisation]))
-    updates, words = updates_of(export.adapter, shape), export.words(base, shape.vocabulary)
+    shelf.room(Path(export.spec.weights), size + int(size * SHARES[quantisation]))
+    if export.spec.importance and not (export.adapter / IMPORTANCE).is_file():
+        raise LabError(
+            "The training run measured no importance matrix. Export without it, or train again with that setting on."
+        )
     export.say("merging")
-    if spec.quantisation == "F16":
-        write_base(base, export.file, "F16", spec.id, words, updates)
+    if quantisation == "F16":
+        write(export, base, export.file, "F16")
         return
     whole = export.folder / "whole.gguf"
-    write_base(base, whole, type_of(base), spec.id, words, updates)
+    write(export, base, whole, type_of(base))
     export.say("quantising")
     quantise(export, whole)
     whole.unlink()
+
+
+def write(export: Export, base: Path, out: Path, kind: str) -> None:
+    """The merged model, with the trained template in it."""
+    shape = llama.shape_of(base)
+    words = export.words(base, shape.vocabulary)
+    write_base(base, out, kind, export.spec.id, words, updates_of(export.adapter, shape))
 
 
 def quantise(export: Export, whole: Path) -> None:
@@ -92,14 +101,9 @@ def quantise(export: Export, whole: Path) -> None:
         if found := STEP.search(line):
             export.journal.step(state="quantising", done=int(found[1]), total=int(found[2]))
 
-    matrix = export.adapter / IMPORTANCE
-    if export.spec.importance and not matrix.is_file():
-        raise LabError(
-            "The training run measured no importance matrix. Export without it, or train again with that setting on."
-        )
     words = [str(whole), str(export.file), "--type", export.spec.quantisation]
     if export.spec.importance:
-        words += ["--importance", str(matrix)]
+        words += ["--importance", str(export.adapter / IMPORTANCE)]
     run("backend.gguf.quantise", *words, seen=seen)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset
-from transformers import EarlyStoppingCallback
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from backend import machine
@@ -25,10 +27,12 @@ from backend.training import checkpoint, keep, track
 from backend.training.asked import Asked
 from backend.training.base import Base, base_at
 from backend.training.encode import Encoded, Encoder
-from backend.training.progress import Progress
+from backend.training.progress import Progress, before
 from backend.training.rows import Tokenised, checked, tokenised
 from backend.training.spec import TrainSpec
 
+NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
+NO_SPACE = ("no space left", "quota exceeded", "file too large")
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
 
 
@@ -64,9 +68,12 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
         loaded = learner(ready.base.folder, spec)
         progress = Progress(journal, spec.samples)
         with track.tracked(asked, journal) as reporting:
-            trainer = trainer_for(asked, ready, loaded, run, reporting, progress)
+            trainer = trainer_for(asked, ready, loaded, run, reporting, progress, begins)
             began = time.monotonic()
-            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+            if newest and begins >= asked.steps:
+                take_up(trainer, newest, progress)
+            else:
+                trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             seconds = time.monotonic() - began
     done = int(trainer.state.global_step)
     if progress.stopping and done < asked.steps:
@@ -93,8 +100,17 @@ def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
     return Prepared(base, data, encoder, train, held)
 
 
+def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
+    """What a run that had learnt everything goes on with: transformers would do one step more."""
+    trainer.state = TrainerState.load_from_json(str(newest / checkpoint.STATE))
+    best = Path(trainer.state.best_model_checkpoint or "")
+    best = best if trainer.args.load_best_model_at_end and best.name else newest
+    set_peft_model_state_dict(trainer.model, load_file(best / checkpoint.WEIGHTS))
+    progress.tokens = before(trainer.state.log_history)
+
+
 def trainer_for(
-    asked: Asked, ready: Prepared, loaded: Learner, run: Path, reporting: list[str], progress: Progress
+    asked: Asked, ready: Prepared, loaded: Learner, run: Path, reporting: list[str], progress: Progress, begins: int
 ) -> Any:
     spec = asked.spec
     evaluates = bool(spec.evaluate_every) and not asked.trial
@@ -121,7 +137,8 @@ def trainer_for(
         save_total_limit=3,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=spec.evaluate_every or None,
-        eval_on_start=evaluates,
+        eval_on_start=evaluates and not begins,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=evaluates and spec.keep_best,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -168,12 +185,12 @@ def plainly(run: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = str(error).lower()
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in NO_MEMORY):
             raise LabError(
                 "Memory ran out. Take fewer rows at a time (and accumulate more), shorter rows, a smaller base, or "
                 "qlora; the newest checkpoint is kept."
             ) from error
-        if "no space left" in said or shutil.disk_usage(run).free < 1_000_000:
+        if any(words in said for words in NO_SPACE) or shutil.disk_usage(run).free < 1_000_000:
             raise LabError(
                 "The disk is full, so the training ended; the last whole checkpoint is kept. Free some space, then "
                 "resume."

@@ -41,7 +41,9 @@ def same_data(run: Path, data: Data) -> None:
                 "start a new run."
             )
         return
-    path.write_text(json.dumps({"sha256": data.sha256, "commit": data.commit}))
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"sha256": data.sha256, "commit": data.commit}))
+    part.replace(path)
 
 
 def tokenizer(folder: Path, encoder: Encoder) -> Any:
@@ -94,6 +96,7 @@ def keep(
         np.savez(part / made.IMPORTANCE, **found)
     for path in part.iterdir():
         settle(path)
+    shutil.rmtree(journal.folder / made.FOLDER, ignore_errors=True)  # of a time that was cut off after this
     os.rename(part, journal.folder / made.FOLDER)
     settle(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 from backend.errors import LabError
 from backend.jobs.work import Journal
@@ -36,7 +37,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._points: list[list[float]] = []
         self._times: deque[float] = deque(maxlen=RECENT)
         self._paces: deque[float] = deque(maxlen=RECENT)
-        self._began = self._saving = self._saved = 0.0
+        self._began = self._saving = self._saved = self._evaluated = 0.0
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -44,9 +45,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on a stop is polite: it waits for the step's end and saves."""
-        signal.signal(signal.SIGTERM, self._stop)
-        self._before = before(state.log_history)
-        self._began = time.monotonic()
+        if signal.signal(signal.SIGTERM, self._stop) == signal.SIG_IGN:
+            self.stopping = True  # it was told to stop while it loaded, and a library swallowed that
+        self.tokens = self._before = before(state.log_history)
+        self._began = self._saving = time.monotonic()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._points:
@@ -57,9 +59,17 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._times.append(time.monotonic() - self._began)
-        if self.stopping:
-            control.should_save = control.should_training_stop = True
         self._saving = time.monotonic()
+        self._end(args, control)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._evaluated = time.monotonic() - self._saving
+        self._end(args, control)
+
+    def _end(self, args: TrainingArguments, control: TrainerControl) -> None:
+        if self.stopping:
+            control.should_save = args.save_strategy != SaveStrategy.NO
+            control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._saved = time.monotonic() - self._saving
@@ -68,13 +78,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs:
-            self._learnt(state, logs)
+            self._learnt(state, logs, control.should_save)
         if "eval_loss" in logs:
             loss = float(logs["eval_loss"])
             self.evaluations.append((state.global_step, loss))
-            self.journal.step(now=True, **self._facts(state), evaluations=[[state.global_step, loss]])
+            self.write(state, now=True, evaluations=[[state.global_step, loss]])
 
-    def _learnt(self, state: TrainerState, logs: dict[str, Any]) -> None:
+    def _learnt(self, state: TrainerState, logs: dict[str, Any], saved: bool) -> None:
         step, loss, norm = state.global_step, float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
         tokens = self._before + int(logs.get("num_tokens", 0))
         took = self._times[-1] if self._times else 0.0
@@ -84,7 +94,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._judge(step, loss, norm, float(logs.get("learning_rate", 0.0)))
         self.losses.append((step, loss))
         self._points.append([step, loss, float(logs.get("learning_rate", 0.0)), norm])
-        self.write(state, now=step == state.max_steps or len(self.losses) == 1)
+        # what a checkpoint holds is on the curve before it: a resumed run does not tell it again
+        self.write(state, now=saved or step == state.max_steps or len(self.losses) == 1)
 
     def _judge(self, step: int, loss: float, norm: float, rate: float) -> None:
         """LabError when going on would only cost time."""
@@ -102,10 +113,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
                 "there, so the training ended. Lower the learning rate, and start again."
             )
 
-    def write(self, state: TrainerState, now: bool = False) -> None:
+    def write(self, state: TrainerState, now: bool = False, **more: Any) -> None:
         """One event for the steps since the last. `points` are [step, loss, learning rate, gradient norm]."""
         if now or self.journal.due:
-            self.journal.step(now=True, **self._facts(state), points=self._points)
+            self.journal.step(now=True, **self._facts(state), points=self._points, **more)
             self._points = []
 
     def _facts(self, state: TrainerState) -> dict[str, Any]:
@@ -121,7 +132,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             "tokens_per_second": round(statistics.median(self._paces), 1) if self._paces else 0.0,
             "left": round((state.max_steps - state.global_step) * pace, 1),
             "memory": self.memory,
-            "grace": round(max(PATIENCE, 3 * max(self._times, default=0) + 2 * self._saved), 1),
+            "grace": round(max(PATIENCE, 3 * max(self._times, default=0) + 2 * self._saved + self._evaluated), 1),
         }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.errors import LabError
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoint
@@ -57,7 +58,7 @@ def standing(run: Run) -> Standing:
         asked=asked.created,
         spec=trained.spec if trained else None,
         export=_export(run) if asked.kind == "export" else None,
-        made=made_in(run.folder) if state == "done" and asked.kind == "train" else None,
+        made=_made(run) if state == "done" and asked.kind == "train" else None,
         curve=curve(run.folder),
         result=result.facts if result else {},
         waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
@@ -70,6 +71,13 @@ def _trained(run: Run) -> Asked | None:
     try:
         return Asked.model_validate(run.spec.asked)
     except ValueError:  # of an older or a newer app
+        return None
+
+
+def _made(run: Run) -> Made | None:
+    try:
+        return made_in(run.folder)
+    except LabError:  # somebody took it away
         return None
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import wandb
 from wandb.errors import Error
@@ -41,4 +42,12 @@ def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
         yield ["wandb"]
         failed = False
     finally:
-        run.finish(exit_code=int(failed))
+        _finish(run, int(failed))
+
+
+def _finish(run: Any, code: int) -> None:
+    """What was learnt must not be lost because a server does not answer at the end."""
+    try:
+        run.finish(exit_code=code)
+    except Exception as error:
+        print(f"Weights & Biases did not finish ({type(error).__name__}); what it has is in {run.dir}.", flush=True)

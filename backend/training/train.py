@@ -4,6 +4,7 @@ Where the spec wants Unsloth, or leaves the choice and Unsloth can be had on a C
 backend.training.train_unsloth instead, which must import Unsloth before anything else.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -79,12 +80,18 @@ def wants_unsloth(spec: TrainSpec) -> bool:
     return spec.engine == "unsloth"
 
 
+def _asks_for_unsloth(run: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # `work` says that it cannot be read
+        return wants_unsloth(asked_of(run).spec)
+    return False
+
+
 def train(asked: Asked, journal: Journal) -> None:
     fit(asked, journal, learner)
 
 
 def main(arguments: list[str]) -> Any:
-    if wants_unsloth(asked_of(Path(arguments[0])).spec):
+    if _asks_for_unsloth(Path(arguments[0])):
         os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
     sys.exit(work(Asked, train))
 
