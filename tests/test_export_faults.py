@@ -1,9 +1,11 @@
 """Whatever happens to an export, there is a whole variant or none, and the adapter stays what it was."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -146,48 +148,56 @@ def test_a_run_that_has_not_finished_has_nothing_to_export(trained: Path, tmp_pa
 
 
 FILL = """
-import sys, time
+import contextlib, os, sys, time
 from pathlib import Path
-weights = Path(sys.argv[1])
-while not list(weights.glob(sys.argv[2])):
-    time.sleep(0.001)
-with (weights / "greedy").open("wb", buffering=0) as file:
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        try:
-            file.write(bytes(65536))
-        except OSError:
-            time.sleep(0.001)
+weights, ready = map(Path, sys.argv[1:3])
+greedy, end = os.open(weights / "greedy", os.O_RDWR | os.O_CREAT), time.monotonic() + 30
+ready.touch()
+while not list(weights.glob(sys.argv[3])):
+    time.sleep(0.0005)
+while time.monotonic() < end:
+    disk = os.statvfs(weights)
+    with contextlib.suppress(OSError):
+        os.posix_fallocate(greedy, os.fstat(greedy).st_size, max(1, disk.f_bavail) * disk.f_frsize)
+    time.sleep(0.0005)
 """
 
 
 @pytest.mark.parametrize(
-    ("size", "quantisation", "full_at", "words"),
+    ("size", "quantisation", "full_at"),
     [
-        ("20m", "Q4_K_M", "", "21 MB free, and 74 MB are needed"),
-        ("76m", "Q4_K_M", ".arriving/*/model", "whole.gguf could not be written"),
-        ("76m", "F16", ".arriving/*/model", "mine.gguf could not be written"),
-        ("76m", "Q4_K_M", ".arriving/*/whole.gguf", "0 MB left"),
-        ("76m", "Q4_K_M", ".arriving/*/model/mine.gguf", "logits.npy could not be written"),
+        ("20m", "Q4_K_M", ""),
+        ("76m", "Q4_K_M", ".arriving/*/model"),
+        ("76m", "Q4_K_M", ".arriving/*/whole.gguf.part"),
+        ("76m", "F16", ".arriving/*/model/mine.gguf.part"),
+        ("76m", "Q4_K_M", ".arriving/*/whole.gguf"),
+        ("76m", "Q4_K_M", ".arriving/*/model/mine.gguf"),
     ],
 )
 def test_a_disk_that_is_or_becomes_full_is_told_and_the_adapter_kept(
-    size: str, quantisation: str, full_at: str, words: str, trained: Path, tmp_path: Path
+    size: str, quantisation: str, full_at: str, trained: Path, tmp_path: Path
 ) -> None:
-    """The larger disk fills while the export is under way: somebody else takes what was free."""
-    before, weights = digests(trained), tmp_path / "weights"
+    """The larger disk fills while the export is under way: somebody else takes what is free, at once and again."""
+    before, weights, ready = digests(trained), tmp_path / "weights", tmp_path / "ready"
     weights.mkdir()
     folder = tmp_path / "20300101-000001-000-export-mine"
     folder.mkdir()
     asked: dict[str, Any] = {"run": str(trained), "id": "mine", "weights": str(weights), "quantisation": quantisation}
     (folder / "spec.json").write_text(json.dumps({"asked": asked}))
-    mounts = f"mount -t tmpfs -o size={size} none '{weights}'"
-    fill = f"\"$1\" -c '{FILL}' '{weights}' '{full_at}' &" if full_at else ""
+    steps = [f"mount -t tmpfs -o size={size} none '{weights}'"]
+    if full_at:
+        steps += [f"\"$1\" -c '{FILL}' '{weights}' '{ready}' '{full_at}' & until [ -e '{ready}' ]"]
+        steps += ["do sleep 0.01", "done"]
+    steps += ['"$@" || code=$?', f"ls -A '{weights}' '{weights}/.arriving' > '{tmp_path}/left'", "exit ${code:-0}"]
+    command = [sys.executable, "-m", "backend.training.export", str(folder)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "-Urm", "sh", "-ec", f"{mounts}; {fill} exec \"$@\"", "sh", sys.executable, "-m",
-             "backend.training.export", str(folder)],
+            ["unshare", "-Urm", "sh", "-ec", "; ".join(steps), "sh", *command],
             cwd=ROOT, env=environment(tmp_path), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     run = Run(folder, process).wait()
-    assert words in run.why and sentence(run.why) and digests(trained) == before
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # whoever fills the disk
+    assert re.search("could not be written|MB left|MB are needed|No space left", run.why) and sentence(run.why)
+    left = (tmp_path / "left").read_text()
+    assert "mine" not in left.replace(str(tmp_path), "") and digests(trained) == before

@@ -1,9 +1,11 @@
 """Starting a run: a folder with what is asked, and a runner that outlives the screen."""
 
+import errno
 import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
@@ -21,6 +24,7 @@ from backend.jobs.event import note
 from backend.jobs.run import RECENT, STAMP, Asked, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
+ROOM = 1 << 16  # bytes of the disk for what a runner writes at its start
 PATIENCE = 15.0  # seconds for what another screen does in a moment
 
 
@@ -66,6 +70,7 @@ def launch(
         with _one_at_a_time(runs):
             if key and (same := _doing(runs, kind, key)):
                 return same
+            _need_room(runs)
             spec = Asked(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
             return _start(_folder(runs, spec), spec, secrets or {})
     except OSError as error:
@@ -82,6 +87,7 @@ def again(run: Run, secrets: dict[str, str] | None = None) -> Run:
         with _one_at_a_time(runs):
             if run.live or run.state == "done":
                 raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
+            _need_room(runs)
             note(run.folder, "again")
             return _start(run.folder, run.spec, secrets or {})
     except OSError as error:
@@ -102,18 +108,28 @@ def waits_for(run: Run) -> list[Run]:
 @contextmanager
 def _one_at_a_time(runs: Path) -> Iterator[None]:
     with (runs / ".launching").open("ab") as lock:
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise LabError(
-                        f"Another process holds {lock.name}. End it, or remove that file, then try again."
-                    ) from None
-                time.sleep(0.02)
+        _take(lock)
         yield
+
+
+def _take(lock: BinaryIO) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise LabError(
+                    f"Another process holds {lock.name}. End it, or remove that file, then try again."
+                ) from None
+            time.sleep(0.02)
+
+
+def _need_room(runs: Path) -> None:
+    """A runner that cannot write who it is would end unseen, and take the word of how its run ended before with it."""
+    if shutil.disk_usage(runs).free < ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _doing(runs: Path, kind: str, key: str) -> Run | None:
@@ -154,7 +170,7 @@ def _write(folder: Path, spec: Asked) -> None:
 def _start(folder: Path, spec: Asked, secrets: dict[str, str]) -> Run:
     """The lock is taken here and handed on, so that there is no moment in which a live run looks dead."""
     with (folder / "lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock)
         if not (folder / "spec.json").exists():
             _write(folder, spec)
         for name in ENDS:

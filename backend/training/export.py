@@ -17,11 +17,12 @@ from backend.errors import LabError
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.base import type_of, write_base
+from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 from backend.jobs.work import Journal, work
-from backend.training import export_check
 from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
+from backend.training.export_check import Closeness, check
 from backend.training.export_child import run
 from backend.training.made import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
 from models.catalogue import Entry, catalogue, look
@@ -154,27 +155,41 @@ def variant_of(export: Export, over: str) -> Variant:
     )
 
 
+def finish(export: Export) -> tuple[Variant, Closeness | None]:
+    """Make it, check it and, last, place it."""
+    spec, weights = export.spec, Path(export.spec.weights)
+    export.file.parent.mkdir()
+    base = base_here(export.made, weights) if spec.form == "adapter" else None
+    if base:
+        adapt(export, base)
+    else:
+        merge(export)
+    export.say("checking")
+    if base and base.model:
+        close = check(export.folder, Path(spec.run), base.model, export.file)
+    else:
+        close = check(export.folder, Path(spec.run), export.file)
+    variant = variant_of(export, base.variant.id if base else "")
+    if (export.adapter / CARD).is_file():
+        shutil.copyfile(export.adapter / CARD, export.file.parent / CARD)
+    export.say("placing")
+    shelf.place(export.file.parent, weights, variant)
+    return variant, close
+
+
 def export(spec: ExportSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing; the adapter stays what it is."""
     begun, weights, made = time.monotonic(), Path(spec.weights), made_in(Path(spec.run))
     shelf.sweep(weights)
     shelf.refuse_if_here(weights, spec.id)
     with shelf.arriving(weights, journal.folder.name) as folder:
-        job = Export(spec, made, folder, journal)
-        job.file.parent.mkdir()
-        base = base_here(made, weights) if spec.form == "adapter" else None
-        if base:
-            adapt(job, base)
-        else:
-            merge(job)
-        job.say("checking")
-        lora = job.file if base else None
-        close = export_check.check(folder, Path(spec.run), base.model if base and base.model else job.file, lora)
-        variant = variant_of(job, base.variant.id if base else "")
-        if (job.adapter / CARD).is_file():
-            shutil.copyfile(job.adapter / CARD, job.file.parent / CARD)
-        job.say("placing")
-        shelf.place(job.file.parent, weights, variant)
+        try:
+            variant, close = finish(Export(spec, made, folder, journal))
+        except OSError as error:
+            raise LabError(
+                f"The export could not go on: {error.strerror or PARTLY}. Look after the disk and the folder "
+                f"{weights}, then export again; the adapter is kept."
+            ) from error
     journal.result(
         **variant.model_dump(include={"id", "file", "size", "quantisation", "over", "sha256"}),
         **(close.__dict__ if close else {}),

@@ -75,14 +75,13 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
             else:
                 trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             seconds = time.monotonic() - began
-    done = int(trainer.state.global_step)
-    if progress.stopping and done < asked.steps:
-        raise Stopped
-    if asked.trial:
-        journal.result(seconds_per_step=round(seconds / asked.steps, 4), memory=peak(), tokens=progress.tokens)
-        return
-    with plainly(run):
-        keep.keep(spec, ready, loaded, trainer, progress, journal, seconds, peak())
+            if progress.stopping and int(trainer.state.global_step) < asked.steps:
+                raise Stopped
+            if asked.trial:
+                pace = round(seconds / asked.steps, 4)
+                journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
+                return
+            keep.keep(spec, ready, loaded, trainer, progress, journal, seconds, peak())
 
 
 def prepare(spec: TrainSpec, journal: Journal) -> Prepared:

@@ -12,6 +12,8 @@ from backend.errors import LabError
 from backend.jobs.work import Journal
 from backend.training.asked import Asked
 
+PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the end
+
 
 @contextmanager
 def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
@@ -29,6 +31,7 @@ def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
             dir=journal.folder,
             mode="online" if online else "offline",
             config=asked.spec.model_dump(mode="json"),
+            settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE),
         )
     except Error as error:
         raise LabError(
