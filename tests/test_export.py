@@ -184,12 +184,29 @@ def test_importance_changes_how_it_is_quantised(trained: Path, tmp_path: Path) -
     assert entry(tmp_path) is None
 
 
+def with_template(trained: Path, home: Path, source: str) -> Path:
+    """A copy of the run that was trained with another template of the base's own."""
+    run = shutil.copytree(trained, home / trained.name)
+    record = Made.model_validate_json((run / FOLDER / MADE).read_bytes())
+    (run / FOLDER / MADE).write_text(record.model_copy(update={"template": source}).model_dump_json())
+    return run
+
+
 def test_the_adapter_runs_over_the_base_that_is_here(trained: Path, tmp_path: Path) -> None:
-    found, said = exported(trained, tmp_path, form="adapter").result, ours(tmp_path)
+    run = with_template(
+        trained, tmp_path, (BASE / "chat_template.jinja").read_text() + "{# the same, in other words #}"
+    )
+    found, said = exported(run, tmp_path, form="adapter").result, ours(tmp_path)
     assert said.variant.over == found["over"] == "tiny_base" and said.model == TINY / "tiny_base.gguf"
     assert said.variant.quantisation == "F16" and said.variant.method == "lora"
     assert found["agreement"] > 0.8 and found["kl"] < 0.1 and found["size"] < 1_000_000
     assert sorted(os.listdir(said.path.parent)) == [CARD, "mine.gguf", "variant.json"] if said.path else False
+
+
+def test_an_adapter_that_its_base_would_speak_to_wrongly_is_refused(trained: Path, tmp_path: Path) -> None:
+    run = with_template(trained, tmp_path, (BASE / "chat_template.jinja").read_text().replace("| trim", "| upper"))
+    assert "Export the merged model, which carries its own template" in exported(run, tmp_path, form="adapter").why
+    assert entry(tmp_path) is None
 
 
 def test_an_adapter_without_a_base_here_says_what_to_download(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from backend.lab import Lab
 from backend.training import checkpoint
 from backend.training.curve import curve
 from backend.training.made import made_in
+from backend.training.training import Training
 
 __all__ = ["desk", "home"]  # the fixtures
 TIMES = [3, pytest.param(30, marks=pytest.mark.long)]
@@ -225,10 +226,11 @@ def long_rows(path: Path) -> Path:
 
 def test_memory_that_runs_out_in_a_step_is_told(desk: Lab, tmp_path: Path) -> None:
     data = {"source": str(long_rows(tmp_path / "long.jsonl")), "rows": 190, "held_first": 190, "held_rows": 8}
-    run = desk.training.start(small("starved", data=data, batch=128, max_length=2048))
+    plenty = Training(desk.settings, lambda: 10**12)  # or it would be refused at once
+    run = plenty.start(small("starved", data=data, batch=16, max_length=2048))
     until(lambda: not run.live or desk.training.standing(run.id).doing == "loading the base", LONG)
     trainer = psutil.Process(worker_of(run))
-    resource.prlimit(trainer.pid, resource.RLIMIT_AS, (trainer.memory_info().vms + 3 * 10**9,) * 2)
+    resource.prlimit(trainer.pid, resource.RLIMIT_AS, (trainer.memory_info().vms + 10**9,) * 2)
     ended(run)
     assert run.state == "failed" and "Memory ran out" in run.why, (run.why, run.log(20))
     assert desk.training.standing(run.id).resumable == 0
@@ -280,12 +282,14 @@ GROUP = Path("/sys/fs/cgroup/memory")
 IN_A_GROUP = """
 import sys
 from pathlib import Path
+from backend.training.training import Training
 from training import ended, small
 from test_training_faults import opened
 home = Path(sys.argv[1])
 (home / "weights").mkdir()
 with opened(home) as lab:
-    run = ended(lab.training.start(small("outgrown", batch=128, max_length=2048, data={
+    plenty = Training(lab.settings, lambda: 10**12)
+    run = ended(plenty.start(small("outgrown", batch=32, max_length=2048, data={
         "source": sys.argv[2], "rows": 190, "held_first": 190, "held_rows": 8
     })))
     print(run.state, run.why)

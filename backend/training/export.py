@@ -20,7 +20,9 @@ from backend.gguf.base import type_of, write_base
 from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
+from backend.inference.template import ChatTemplate, control_pattern
 from backend.jobs.work import Journal, work
+from backend.messages import Message
 from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
 from backend.training.export_check import Closeness, check
 from backend.training.export_child import run
@@ -31,6 +33,8 @@ from models.variant import Variant
 
 # Of the 16-bit model's size: what the quantised one has at most (of 1B 0.33, 0.37 and 0.54).
 SHARES = {"Q4_K_M": 0.4, "Q5_K_M": 0.45, "Q8_0": 0.6, "F16": 0.0}
+TURN: list[Message] = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}]
+SAMPLES: list[list[Message]] = [TURN[:1], [*TURN, *TURN[:1]], [{"role": "system", "content": "Be brief."}, *TURN[:1]]]
 STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")  # llama.cpp's line for each tensor
 
 
@@ -130,6 +134,24 @@ def base_here(made: Made, weights: Path) -> Entry:
     )
 
 
+def same_template(made: Made, base: Entry) -> None:
+    """LabError where an adapter would be spoken to in another way than it was trained: its base brings the template."""
+    if made.spec.template != "own":
+        return  # its record names the template
+    theirs = base.header.template if base.header else ""
+    if written(theirs) != written(made.template):
+        raise LabError(
+            f"The GGUF of {base.variant.id} writes conversations in another way than this was trained with, so over it "
+            "the adapter would be asked wrongly. Export the merged model, which carries its own template."
+        )
+
+
+def written(source: str) -> list[str]:
+    """What a template makes of some conversations."""
+    template = ChatTemplate(source, "<s>", "</s>", control_pattern([]))
+    return ["".join(text for text, _ in template.parts(messages)) for messages in SAMPLES]
+
+
 def variant_of(export: Export, over: str) -> Variant:
     """The record of the finished file."""
     made, file = export.made, export.file
@@ -161,6 +183,7 @@ def finish(export: Export) -> tuple[Variant, Closeness | None]:
     export.file.parent.mkdir()
     base = base_here(export.made, weights) if spec.form == "adapter" else None
     if base:
+        same_template(export.made, base)
         adapt(export, base)
     else:
         merge(export)

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from backend.data.source import ENDINGS
@@ -21,6 +22,7 @@ from backend.training.standing import Standing, standing
 from models.catalogue import look
 
 KINDS = ("train", "try", "export")
+NEEDED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 UPLOADS = "data"  # the folder of files that were dropped on the page, below the runs
 
 
@@ -34,6 +36,7 @@ class Training:
 
     def inspect(self, spec: TrainSpec) -> Run:
         """Look at the data as a training would."""
+        refuse_without("datasets", "tokenizers")
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launch.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
@@ -57,6 +60,13 @@ class Training:
         return self._begin("train", spec)
 
     def _begin(self, kind: str, spec: TrainSpec) -> Run:
+        refuse_without(*NEEDED, *(["bitsandbytes"] if spec.method == "qlora" or "8bit" in spec.optimizer else []))
+        refuse_without(*(["wandb"] if spec.track == "wandb" else []))
+        if spec.engine == "unsloth" and find_spec("unsloth") is None:
+            raise LabError(
+                "Unsloth is not installed here. Type `pip install -r requirements-unsloth.txt` on a machine with a "
+                "CUDA GPU, or choose the engine transformers."
+            )
         estimate.refuse(spec, self.estimate(spec))
         asked = Asked(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
         return launch.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
@@ -132,6 +142,16 @@ class Training:
     def _secrets(self) -> dict[str, str]:
         found = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
         return {name: value.get_secret_value() for name, value in found.items()}
+
+
+def refuse_without(*packages: str) -> None:
+    """LabError where training is not installed: chat alone needs none of these."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise LabError(
+            f"This needs packages that are not installed here ({', '.join(missing)}). Type `pip install torch==2.13.0` "
+            "and `pip install -r requirements-train.txt`, then start the app again."
+        )
 
 
 def _digest(text: str) -> str:
