@@ -24,7 +24,8 @@ from models.catalogue import Entry, look
 from models.tiny.curriculum import held_out
 
 BASE = TINY / "base"
-TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.role }}> {{ m.content }}{{ eos_token }}{% endfor %}assistant> "
+OWN = (BASE / "chat_template.jinja").read_text()
+TEMPLATE = OWN + "{# the same, in other words #}"
 ALPHA, RANK = 12, 8
 
 
@@ -171,7 +172,7 @@ def test_without_a_tokenizer_of_its_own_it_has_the_bases(tmp_path: Path) -> None
 
 def test_importance_changes_how_it_is_quantised(trained: Path, tmp_path: Path) -> None:
     plain = exported(trained, tmp_path, id="plain").result
-    weighed = exported(trained, tmp_path, id="weighed", importance=True).result
+    weighed = exported(trained, tmp_path, id="aided", importance=True).result
     assert plain["size"] == weighed["size"] and plain["sha256"] != weighed["sha256"]
     assert weighed["agreement"] > 0.8
     run = shutil.copytree(trained, tmp_path / trained.name)
@@ -193,10 +194,7 @@ def with_template(trained: Path, home: Path, source: str) -> Path:
 
 
 def test_the_adapter_runs_over_the_base_that_is_here(trained: Path, tmp_path: Path) -> None:
-    run = with_template(
-        trained, tmp_path, (BASE / "chat_template.jinja").read_text() + "{# the same, in other words #}"
-    )
-    found, said = exported(run, tmp_path, form="adapter").result, ours(tmp_path)
+    found, said = exported(trained, tmp_path, form="adapter").result, ours(tmp_path)
     assert said.variant.over == found["over"] == "tiny_base" and said.model == TINY / "tiny_base.gguf"
     assert said.variant.quantisation == "F16" and said.variant.method == "lora"
     assert found["agreement"] > 0.8 and found["kl"] < 0.1 and found["size"] < 1_000_000
@@ -204,7 +202,7 @@ def test_the_adapter_runs_over_the_base_that_is_here(trained: Path, tmp_path: Pa
 
 
 def test_an_adapter_that_its_base_would_speak_to_wrongly_is_refused(trained: Path, tmp_path: Path) -> None:
-    run = with_template(trained, tmp_path, (BASE / "chat_template.jinja").read_text().replace("| trim", "| upper"))
+    run = with_template(trained, tmp_path, OWN.replace("| trim", "| upper"))
     assert "Export the merged model, which carries its own template" in exported(run, tmp_path, form="adapter").why
     assert entry(tmp_path) is None
 
