@@ -1,4 +1,5 @@
-# make run    a virtual environment, the packages, then the app on http://127.0.0.1:7860 (PORT=... changes it)
+# make run    a virtual environment, the packages, then the app on http://127.0.0.1:7860 (PORT=... changes it;
+#             TRAIN=0 leaves out what only training needs)
 # make test   the same, then lint, types and every test, a real browser included
 # Other targets: check (lint, format, types), test-all (the long tests too), clean.
 
@@ -11,7 +12,7 @@ export GRADIO_ANALYTICS_ENABLED = False
 
 .PHONY: run test test-all check format browser clean
 
-run: $(VENV)/run.done
+run: $(VENV)/train.done
 	@echo "== starting the app; stop it with Ctrl-C"
 	@$(BIN)/python app.py
 
@@ -46,9 +47,19 @@ $(VENV)/run.done: requirements.txt | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.done: requirements-dev.txt requirements-train.txt $(VENV)/run.done
-	@echo "== installing what training and the tests need"
+# TRAIN=0 leaves training out: chat, compare and the library need a fifth of the room.
+ifeq ($(TRAIN),0)
+$(VENV)/train.done: $(VENV)/run.done
+else
+$(VENV)/train.done: requirements-train.txt $(VENV)/run.done
+	@echo "== installing what training needs"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-train.txt
+	@touch $@
+endif
+
+$(VENV)/dev.done: requirements-dev.txt $(VENV)/train.done
+	@echo "== installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
