@@ -128,6 +128,8 @@ def says(one: Standing) -> str:
         return one.doing
     if one.kind == "export" and one.result:
         return f"{one.result.get('id', one.name)} is in the Library"
+    if one.made and one.made.steps < one.made.spec.steps:
+        return "ended early: its evaluation loss fell no more"
     return ""
 
 

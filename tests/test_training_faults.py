@@ -198,3 +198,12 @@ def test_a_stop_that_was_swallowed_while_it_loaded_is_remembered(tmp_path: Path)
         assert control.should_training_stop and control.should_save
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_what_a_checkpoint_holds_is_on_the_curve_before_it(tmp_path: Path) -> None:
+    progress, control = Progress(Journal(tmp_path), 4), TrainerControl()
+    for step in (1, 2, 3):  # faster than steps are written down
+        control.should_save = step == 3
+        logs = {"loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0}
+        progress.on_log(None, TrainerState(global_step=step, max_steps=9), control, logs)
+    assert curve(tmp_path).steps == [1, 2, 3]
