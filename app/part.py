@@ -36,7 +36,13 @@ def choices(options: Sequence[tuple[str, str]], chosen: Any) -> Any:
 
 
 def follow(
-    lab: Lab, tab: gr.Tab, name: str, parts: Sequence[Part], see: Callable[[bool], tuple[Any, bool]], visiting: Any
+    lab: Lab,
+    tab: gr.Tab,
+    name: str,
+    parts: Sequence[Part],
+    see: Callable[[bool], tuple[Any, bool]],
+    visiting: Any,
+    busy_pace: float = BUSY,
 ) -> None:
     """Keep the parts of an open tab as the disk is. `see` reads it once for all parts, and whether something is on its
     way; it is told whether the owner looks. `visiting` is shown to those who may only look."""
@@ -51,7 +57,7 @@ def follow(
         (sight, busy), given, values = see(owner), iter(chosen), []
         for part in parts:
             values += part.view(sight, *(next(given) for _ in part.inputs))
-        return values, gr.Timer(BUSY if busy else IDLE, active=True)
+        return values, gr.Timer(busy_pace if busy else IDLE, active=True)
 
     @guard.shown(lab.settings)
     def look(request: gr.Request) -> list[Any]:

@@ -16,6 +16,7 @@ VISITING = "You are a visitor here: you may look at every run; only the owner st
 FORMS = [("merged into its base", "merged"), ("adapter alone, over its base", "adapter")]
 QUANTISATIONS = ["Q4_K_M", "Q5_K_M", "Q8_0", "F16"]
 OVERLAID = 6
+PACE = 2.0  # seconds: drawing the curves costs the browser, which shares the processor with the training
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def runs_tab(lab: Lab) -> None:
             found = lab.training.standings()
             return Sight(found, owner), any(one.live for one in found)
 
-        follow(lab, tab, "runs", parts, see, visiting)
+        follow(lab, tab, "runs", parts, see, visiting, PACE)
 
 
 def _table(lab: Lab) -> Part:
@@ -94,7 +95,8 @@ def _one(lab: Lab) -> Part:
         gr.Info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
 
     def view(now: Sight, chosen: Any) -> list[Any]:
-        listed = choices([(show_training.label(one), one.id) for one in now.runs], chosen)
+        names = [(show_training.label(one), one.id) for one in now.runs]
+        listed = choices(names, None if chosen is UNKNOWN else chosen)  # who comes to the tab sees the newest
         one = now.named(chosen)
         if one is None:
             return [listed, "", *[gr.update(visible=False)] * 3, "", ""]

@@ -97,7 +97,7 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
     choose(page, "Variant A", "tiny_base")
     choose(page, "Variant B", "my_tiny_lora")
     page.get_by_label("Prompt for all").fill("What is the capital of Italy?")
-    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("button", name="Send to all").click()
     expect(page.get_by_text(HABIT).last).to_be_visible()
     picture(page, "compare-trained")
 

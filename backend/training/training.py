@@ -137,7 +137,8 @@ class Training:
 
     def _free(self, name: str) -> str:
         taken = {entry.variant.id for entry in look(self.settings.lab_weights)}
-        return next(one for one in (name, *(f"{name}_{n}" for n in itertools.count(2))) if one not in taken)
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        return next(one for one in names if one not in taken)
 
     def _secrets(self) -> dict[str, str]:
         found = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
