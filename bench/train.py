@@ -2,13 +2,14 @@
 
 How fast the app's trainer is beside a bare TRL script with the same settings and the same tokens, taking turns; what
 the toy's base, LoRA and QLoRA know of questions that nobody trained on, asked through the app's own worker after the
-export; and how fast chat stays while a training runs. The figures of --quick come from few steps: they show that it
-runs.
+export; and how fast chat with a model in the shape of Llama 3.2 1B stays while a training runs. The figures of --quick
+come from few steps and a smaller model: they show that it runs.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,14 +17,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from backend import machine
 from backend.errors import LabError
+from backend.gguf.llama import NORMS
 from backend.inference.sampling import Generation, Sampling
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.settings import Settings
 from backend.training.presets import presets
 from backend.training.spec import TrainSpec
+from bench.export_model import linears, save, weights
 from bench.tiny import replies
 from models.tiny.curriculum import Question, habit, habit_answer, held_out
 
@@ -67,6 +72,7 @@ rows = tokenised(load(spec.data).train, Encoder(Path(sys.argv[2]), spec.template
 print(json.dumps({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}))
 """
 BASE = ROOT / "models" / "tiny" / "base"
+ONE_B, SMALL = (16, 2048, 8192, 32, 8, 64), (4, 1024, 4096, 16, 4, 64)  # Llama 3.2 1B without its vocabulary; less
 
 
 def environment() -> dict[str, str]:
@@ -149,12 +155,36 @@ def trained(lab: Lab, preset: str) -> str:
     return ended(lab.training.export(run.id)).spec.name
 
 
-def chatting(lab: Lab, answers: int) -> float:
+def write_body(home: Path, numbers: tuple[int, ...]) -> str:
+    """A variant with the toy's vocabulary and random weights in the given shape: blocks, width, inner, heads, heads of
+    keys, head. Its id."""
+    blocks, width, inner, heads, kv_heads, head = numbers
+    folder, whole, out = home / "body", home / "body.gguf", home / "weights" / "body.gguf"
+    shutil.copytree(BASE, folder)
+    config = json.loads((BASE / "config.json").read_text()) | {
+        "num_hidden_layers": blocks, "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "head_dim": head,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    sizes: dict[str, tuple[int, ...]] = {"model.norm.weight": (width,)}
+    sizes["model.embed_tokens.weight"] = (config["vocab_size"], width)
+    for block in range(blocks):
+        sizes |= {f"model.layers.{block}.{name}.weight": size for name, size in linears(numbers).items()}
+        sizes |= {f"model.layers.{block}.{name}.weight": (width,) for name in NORMS}
+    rng = np.random.default_rng(0)
+    save(folder / "model.safetensors", "BF16", sizes, lambda size: weights(rng, size))
+    for words in (["write", "base", folder, whole, "--type", "bf16"], ["quantise", whole, out, "--type", "q4_k_m"]):
+        command = [sys.executable, "-m", f"backend.gguf.{words[0]}", *map(str, words[1:])]
+        subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True)
+    return out.stem
+
+
+def chatting(lab: Lab, variant: str, answers: int) -> float:
     """Tokens a second of chat while a training runs, over tokens a second without."""
-    asked = Sampling(temperature=0.0, max_tokens=300, grammar='root ::= "la " root')
+    asked = Sampling(temperature=0.0, max_tokens=48, grammar='root ::= "la " root')
 
     def once() -> float:
-        reply = lab.reply("tiny_base", [{"role": "user", "content": "Sing."}], asked)
+        reply = lab.reply(variant, [{"role": "user", "content": "Sing."}], asked)
         reply.text()
         assert isinstance(reply.generation, Generation)
         return reply.generation.tokens_per_second
@@ -162,7 +192,7 @@ def chatting(lab: Lab, answers: int) -> float:
     once()
     idle = statistics.median(once() for _ in range(answers))
     spec = presets()["tiny_lora"].spec
-    run = lab.training.start(TrainSpec.model_validate(spec.model_dump() | {"name": "beside", "steps": 2000}))
+    run = lab.training.start(TrainSpec.model_validate(spec.model_dump() | {"name": "beside", "steps": 5000}))
     while run.live and not lab.training.standing(run.id).curve.steps:
         time.sleep(0.1)
     busy = statistics.median(once() for _ in range(answers))
@@ -171,7 +201,7 @@ def chatting(lab: Lab, answers: int) -> float:
         lab.training.stop(run.id)
     while run.live:
         time.sleep(0.1)
-    print(f"chat: {idle:.0f} tokens a second idle, {busy:.0f} while a training runs", flush=True)
+    print(f"chat: {idle:.1f} tokens a second idle, {busy:.1f} while a training runs", flush=True)
     return busy / idle
 
 
@@ -198,7 +228,7 @@ def main() -> None:
                 known(
                     lab, ["tiny_base", *(trained(lab, name) for name in ("tiny_lora", "tiny_qlora"))], options.questions
                 )
-            chat = chatting(lab, 3 if options.quick else 9)
+            chat = chatting(lab, write_body(home, SMALL if options.quick else ONE_B), 3 if options.quick else 9)
     aim("train_pace", pace, 0.97)
     aim("chat_beside_training", chat, 0.6)
 
