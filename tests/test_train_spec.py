@@ -83,7 +83,7 @@ def test_what_differs_from_a_preset_is_told_with_both_values() -> None:
         ({"keep_best": True, "evaluate_every": 0}, "need evaluations"),
         ({"patience": 3, "keep_best": False}, "Patience needs"),
         ({"keep_best": True, "save_every": 30, "evaluate_every": 20}, "must be a multiple"),
-        ({"template": "vicuna"}, "Prompt template cannot be 'vicuna'"),
+        ({"template": "vicuna"}, "Template cannot be 'vicuna'"),
         ({"rank": 0}, "Rank cannot be '0'"),
         ({"learning_rate": 0.0}, "Learning rate cannot be '0.0'"),
         ({"name": "../x"}, "Name cannot be '../x'"),

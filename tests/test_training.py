@@ -126,7 +126,9 @@ def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(desk: 
     found = curve(run.folder)
     assert found.steps == list(range(1, 31))
     assert found.losses == pytest.approx(curve(undisturbed.folder).losses, rel=1e-3)
-    assert made_in(run.folder).tokens_trained == made_in(undisturbed.folder).tokens_trained
+    made = made_in(run.folder)
+    assert made.tokens_trained == made_in(undisturbed.folder).tokens_trained
+    assert made.seconds > 0.9 * found.seconds  # of both legs
     theirs = adapter_of(undisturbed)
     for name, tensor in adapter_of(run).items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)

@@ -26,7 +26,7 @@ class DataSpec(BaseModel):
         "app.",
     )
     revision: str = Field(
-        "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision", description="Of the Hub; empty is main."
+        "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision of the data", description="Of the Hub; empty is main."
     )
     subset: str = Field(
         "",

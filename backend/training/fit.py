@@ -26,6 +26,7 @@ from backend.jobs.work import Journal, Stopped
 from backend.training import checkpoint, keep, track
 from backend.training.asked import Asked
 from backend.training.base import Base, base_at
+from backend.training.curve import curve
 from backend.training.encode import Encoded, Encoder
 from backend.training.progress import Progress, before
 from backend.training.rows import Tokenised, checked, tokenised
@@ -62,6 +63,7 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
     torch.set_num_threads(machine.threads())
     ready = prepare(spec, journal)
     begins, newest, said = (0, None, []) if asked.trial else checkpoint.newest_of_its_own(run)
+    earlier = curve(run).seconds
     journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
     transformers.set_seed(spec.seed)
     with plainly(run):
@@ -81,7 +83,7 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
                 pace = round(seconds / asked.steps, 4)
                 journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
                 return
-            keep.keep(spec, ready, loaded, trainer, progress, journal, seconds, peak())
+            keep.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
 
 
 def prepare(spec: TrainSpec, journal: Journal) -> Prepared:

@@ -38,7 +38,7 @@ class TrainSpec(BaseModel):
     data: DataSpec
     template: Annotated[str, AfterValidator(_known)] = Field(
         "own",
-        title="Prompt template",
+        title="Template",
         description="own is the one the base was made with; another costs an instruct model what it knows of its own.",
     )
     learn: Literal["answers", "everything"] = Field(
@@ -70,7 +70,9 @@ class TrainSpec(BaseModel):
     optimizer: Literal["adamw_8bit", "adamw"] = Field(
         "adamw_8bit", title="Optimiser", description="adamw_8bit (bitsandbytes) keeps its state in 8 bits."
     )
-    seed: int = Field(3407, ge=0, le=2**31 - 1, title="Seed", description="Of the adapter and of the rows' order.")
+    seed: int = Field(
+        3407, ge=0, le=2**31 - 1, title="Training seed", description="Of the adapter and of the rows' order."
+    )
     save_every: int = Field(
         20, ge=1, le=100_000, title="Save every, steps", description="What a stopped or killed run goes on from."
     )
