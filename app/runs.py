@@ -52,7 +52,7 @@ def _table(lab: Lab) -> Part:
     )
 
     def view(now: Sight) -> list[Any]:
-        return [gr.update(visible=not now.runs), show_training.runs(now.runs)]
+        return [gr.update(visible=not now.runs), show_training.runs(now.runs, now.owner)]
 
     return Part([nothing, table], view)
 
@@ -102,7 +102,7 @@ def _one(lab: Lab) -> Part:
             return [listed, "", *[gr.update(visible=False)] * 3, "", ""]
         return [
             listed,
-            show_training.detail(one),
+            show_training.detail(one, now.owner),
             gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop and save"),
             gr.update(visible=one.resumable is not None),
             gr.update(visible=one.made is not None),

@@ -1,4 +1,4 @@
-"""Pure formatting of trainings: values to text, rows and figures. Knows no gradio."""
+"""Pure formatting of trainings: values to text and rows. Knows no gradio."""
 
 import html
 import time
@@ -15,11 +15,10 @@ from backend.training.standing import Standing
 
 RUNS = ["run", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
 COSTS = (
-    "⚠ **Foreign template.** The base has a chat template of its own, and this trains it on another. It will answer "
+    "⚠ **Foreign template.** Where the base has a chat template of its own, this trains it on another. It will answer "
     "only as well as it relearns in these few rows what its makers taught it with many, and it must be asked with this "
     "template for ever after: the lab's 1B models got worse this way. Choose “own” unless you repeat the lab."
 )
-FILES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 TRAINED, MASKED = "background:#2e7d3240;border-radius:3px", "opacity:.55"
 
 
@@ -40,6 +39,11 @@ def differences(found: Sequence[tuple[str, Any, Any]], preset: str) -> str:
 
 def _cell(value: Any) -> str:
     return inert(str(value)).replace("|", "\\|").replace("\n", " ")[:100]
+
+
+def costs(spec: TrainSpec) -> str:
+    """What training on a template that is not the base's own costs, if it is asked for."""
+    return f"\n\n{COSTS}" if spec.template != "own" else ""
 
 
 def estimate(found: Estimate | None) -> str:
@@ -108,12 +112,12 @@ def _piece(text: str, learnt: bool) -> str:
     return f'<span style="{TRAINED if learnt else MASKED}">{html.escape(text)}</span>'
 
 
-def runs(found: Sequence[Standing]) -> list[list[str]]:
+def runs(found: Sequence[Standing], owner: bool = True) -> list[list[str]]:
     """A row for each run, the newest first."""
     return [
         [one.name, one.kind, one.state, _steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"),
          duration(one.curve.facts.get("left", 0)) if one.state == "running" and one.curve.steps else "",
-         amount(int(one.curve.facts.get("memory", 0))), says(one)]
+         amount(int(one.curve.facts.get("memory", 0))), says(one) if owner else says(one).partition(" It last said")[0]]
         for one in found
     ]  # fmt: skip
 
@@ -156,10 +160,11 @@ def label(one: Standing) -> str:
     return f"{one.name} · {time.strftime('%d %b %H:%M', time.localtime(one.asked))} · {one.kind} · {one.state}"
 
 
-def detail(one: Standing) -> str:
-    """A run at a glance, as Markdown."""
+def detail(one: Standing, owner: bool = True) -> str:
+    """A run at a glance, as Markdown. Where things lie on this machine is for its owner."""
     facts = one.curve.facts
-    told = [f"**{inert(one.name)}**: {one.state}. {inert(says(one))}".strip()]
+    why = says(one) if owner else says(one).partition(" It last said")[0]
+    told = [f"**{inert(one.name)}**: {one.state}. {inert(why)}".strip()]
     if one.curve.steps:
         told.append(
             f"Step {_steps(one)}, epoch {facts.get('epoch', 0):.2f}, {facts.get('samples', 0):,} rows and "
@@ -171,7 +176,7 @@ def detail(one: Standing) -> str:
         where = f"from step {one.resumable}" if one.resumable else "from its beginning"
         told.append(f"It can be resumed {where}.")
     told += [f"⚠ {inert(said)}" for said in facts.get("said", []) if isinstance(said, str)]
-    if tracked := facts.get("tracked"):
+    if owner and (tracked := facts.get("tracked")):
         where = str(tracked)
         told.append(
             f"W&B: {where}"
@@ -213,5 +218,5 @@ def _settings(spec: TrainSpec) -> dict[str, str]:
     for value in (spec, spec.data):
         for name, field in type(value).model_fields.items():
             if name != "data" or value is not spec:
-                found[field.title or name] = str(getattr(value, name))
+                found[field.title or name] = card.short(str(getattr(value, name)))
     return found

@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import figures, forms, guard, show_training
+from app import figures, forms, guard, show, show_training
+from backend.data.source import ENDINGS
 from backend.data.spec import DataSpec
+from backend.errors import LabError
 from backend.lab import Lab
 from backend.training.presets import changes, presets
 from backend.training.spec import TrainSpec
@@ -33,7 +35,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             about = gr.Markdown(first.about)
         with gr.Accordion("Data", open=False):
             gr.Markdown(OWN)
-            drop = gr.UploadButton("Drop or choose a file", file_types=list(show_training.FILES), size="sm")
+            drop = gr.UploadButton("Drop or choose a file", file_types=list(ENDINGS), size="sm")
             of_data = forms.draw(DataSpec)
         with gr.Accordion("Every setting", open=False):
             of_spec = forms.draw(TrainSpec, choices={"template": ["own", *templates()]})
@@ -59,17 +61,20 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     @shown
     def choose(name: str) -> list[Any]:
         chosen = presets()[name]
-        told = [chosen.about, show_training.differences([], name), _needs(lab, chosen.spec)]
+        same = show_training.differences([], name) + show_training.costs(chosen.spec)
+        told = [chosen.about, same, _needs(lab, chosen.spec)]
         return [*told, *_values(chosen.spec)]
 
     @shown
-    def compare(name: str, *values: Any) -> list[Any]:
+    def compare(request: gr.Request, name: str, *values: Any) -> list[Any]:
         """Called while somebody types: what is not whole yet is said, not refused."""
         try:
             spec = spec_of(values)
-        except Exception as error:
-            return [f"⚠ {error}", ""]
-        return [show_training.differences(changes(spec, presets()[name].spec), name), _needs(lab, spec)]
+        except LabError as error:
+            return [f"⚠ {show.inert(str(error))}", ""]
+        told = show_training.differences(changes(spec, presets()[name].spec), name) + show_training.costs(spec)
+        owner = guard.may_change(lab.settings, request)  # a visitor must not learn which folders there are
+        return [told, _needs(lab, spec) if owner or not spec.base.startswith("/") else ""]
 
     @shown
     def visit(request: gr.Request) -> Any:
@@ -92,7 +97,8 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             yield [f"Looking: {step.facts.get('state', '') if step else run.state} …", gr.skip(), gr.skip(), gr.skip()]
             time.sleep(LOOK)
         found = lab.training.inspected(run.id)
-        assert found
+        if found is None:
+            raise LabError("What was seen could not be written down. Look after the disk, then look again.")
         yield [
             "",
             show_training.inspected(found, spec),

@@ -12,7 +12,17 @@ MEMORY_LIMITS = (  # version 2, then 1: the limit, what is used, statistics, and
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
+INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "SYSTEMROOT",
+    "CUDA_VISIBLE_DEVICES",
+)
 NETWORK = (
     "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
@@ -50,7 +60,8 @@ def amount(count: int) -> str:
 def environment(network: bool = False) -> dict[str, str]:
     """What a child process may know of ours: no secret, no setting of a library that is not named here."""
     names = INHERITED + (NETWORK if network else ())
-    return {name: os.environ[name] for name in names if name in os.environ} | {"OMP_WAIT_POLICY": "PASSIVE"}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} if network else {}
+    return {name: os.environ[name] for name in names if name in os.environ} | quiet | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _affinity() -> int:

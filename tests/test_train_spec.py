@@ -82,7 +82,8 @@ def test_what_differs_from_a_preset_is_told_with_both_values() -> None:
     [
         ({"keep_best": True, "evaluate_every": 0}, "need evaluations"),
         ({"patience": 3, "keep_best": False}, "Patience needs"),
-        ({"keep_best": True, "save_every": 30, "evaluate_every": 20}, "must be a multiple"),
+        ({"keep_best": True, "save_every": 40, "evaluate_every": 20}, "must be “Evaluate every”"),
+        ({"base": "unsloth/Llama-3.2-1B-Instruct-bnb-4bit"}, "choose the method qlora"),
         ({"template": "vicuna"}, "Template cannot be 'vicuna'"),
         ({"rank": 0}, "Rank cannot be '0'"),
         ({"learning_rate": 0.0}, "Learning rate cannot be '0.0'"),

@@ -16,7 +16,7 @@ from peft import PeftModel
 from pydantic import SecretStr
 from safetensors.torch import load_file, save_file
 from training import ended, reached, small, step_of, trained, write_rows
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState
 from wandb_server import serving
 
 from backend.errors import LabError
@@ -213,7 +213,7 @@ def test_a_spike_ends_the_run_when_it_stays(losses: list[float], ends: bool, tmp
 
     def learn() -> None:
         for state.global_step, loss in enumerate(losses, 1):
-            progress.on_log(None, state, None, {"loss": loss, "learning_rate": 0.5, "grad_norm": 1.0})
+            progress.on_log(None, state, TrainerControl(), {"loss": loss, "learning_rate": 0.5, "grad_norm": 1.0})
 
     if ends:
         with pytest.raises(LabError, match="rose from 2.00 to 9.00"):
@@ -298,3 +298,11 @@ def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Pat
     assert found.foreign and found.shape == "messages"
     learnt = [text for text, is_learnt in found.samples[0].pieces if is_learnt]
     assert learnt == ["1<|eot_id|>"]
+
+
+def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(desk: Lab) -> None:
+    run = trained(desk, small("exact", preset="tiny_qlora", optimizer="adamw_8bit"))
+    assert run.state == "done", (run.why, run.log(20))
+    assert {tensor.dtype for tensor in adapter_of(run).values()} == {torch.float32}
+    settings = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "tiny_base"

@@ -15,10 +15,12 @@ from huggingface_hub.errors import (
 )
 
 from backend.errors import LabError
+from backend.gguf.tensors import load_json, tensors_in
 from models.catalogue import TINY
 
 EMBEDDED = "tiny_base"
 WANTED = ["*.json", "*.safetensors", "*.jinja"]
+NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 
 
@@ -41,7 +43,10 @@ def base_at(name: str, revision: str = "", say: Callable[[str], None] = lambda s
     if name == EMBEDDED:
         return Base(name, checked(TINY / "base"))
     if Path(name).is_absolute():
-        return Base(name, checked(Path(name)))
+        folder = checked(Path(name))
+        if load_json(folder / "config.json").get("quantization_config"):
+            raise LabError(f"{folder.name} holds 4-bit weights. Name the folder of the 16-bit base, and choose qlora.")
+        return Base(name, folder)
     if not REPO.fullmatch(name):
         raise LabError(f"{name[:100]!r} names no base. Give owner/name of the Hub, or the whole path of a folder.")
     say("fetching the base")
@@ -65,7 +70,9 @@ def checked(folder: Path) -> Path:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise LabError(f"{folder.name} has no readable config.json, so it is no model. Choose another base.") from None
+        config = None
+    if not isinstance(config, dict):
+        raise LabError(f"{folder.name} has no readable config.json, so it is no model. Choose another base.")
     if config.get("auto_map"):
         raise LabError(f"{folder.name} brings code of its own, which this app does not run. Choose another base.")
     if config.get("model_type") != "llama":
@@ -73,8 +80,13 @@ def checked(folder: Path) -> Path:
             f"{folder.name} is a {config.get('model_type')!s:.40} model, and this app trains Llama models. Choose "
             "another base."
         )
-    if not any(folder.glob("*.safetensors")):
+    if missing := [name for name in NUMBERS if not isinstance(config.get(name), int)]:
+        raise LabError(f"config.json of {folder.name} lacks {missing[0]}. Download or save the base again.")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
         raise LabError(f"{folder.name} has no safetensors weights. Choose another base, or save it as safetensors.")
+    for file in files:
+        tensors_in(file)
     return folder
 
 

@@ -16,16 +16,17 @@ def facts(made: Made) -> list[tuple[str, str]]:
     spec = made.spec
     scale = "alpha / sqrt(rank)" if spec.rslora else "alpha / rank"
     found = [
-        ("Base", made.base + _at(made.commit)),
+        ("Base", short(made.base) + _at(made.commit)),
         ("Method", f"{spec.method}, rank {spec.rank}, alpha {spec.alpha} ({scale}), {spec.projections} projections"),
-        ("Data", f"{spec.data.source}{_at(made.data_commit)}, sha256 {made.data[:16]}"),
+        ("Data", f"{short(spec.data.source)}{_at(made.data_commit)}, sha256 {made.data[:16]}"),
         ("Rows", f"{made.rows:,} trained on, {made.held:,} held out"),
         ("Template", f"{spec.template}, loss on {spec.learn}"),
         ("Optimiser", f"{spec.optimizer}, {spec.learning_rate:g} {spec.schedule}, {spec.warmup_steps} warm-up steps"),
         ("Steps", f"{made.steps:,} of {spec.steps:,}, {spec.samples} rows each; {made.samples:,} rows seen"),
         ("Tokens", f"{made.tokens_trained:,}"),
         ("Loss", _fall(made.loss_first, made.loss_last)),
-        ("Evaluation loss", _fall(made.eval_first, made.eval_best)),
+        ("Evaluation loss", _fall(made.eval_first, made.eval_kept)),
+        ("Lowest evaluation loss", f"{made.eval_best:.3f}" if made.eval_best is not None else ""),
         ("Adapter of", f"step {made.step:,}"),
         ("Time", f"{made.seconds:,.0f} s"),
         ("Memory", amount(made.memory)),
@@ -34,6 +35,11 @@ def facts(made: Made) -> list[tuple[str, str]]:
         ("Seed", str(spec.seed)),
     ]
     return [(title, text) for title, text in found if text]
+
+
+def short(text: str) -> str:
+    """A path by its last part: a card is shown to others, and where things lie is nobody's business."""
+    return text.rpartition("/")[2] if text.startswith("/") else text
 
 
 def _at(commit: str) -> str:

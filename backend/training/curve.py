@@ -39,7 +39,7 @@ def curve(run: Path) -> Curve:
     return _curve(run, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _curve(run: Path, size: int, changed: int) -> Curve:
     told = [event for event in events(run) if event.kind in ("started", "step")]
     points: dict[int, Sequence[float]] = {}

@@ -32,6 +32,7 @@ NF4 = 4.127 / 8  # bytes per weight, its double-quantised scales included
 KEPT = (18, 5)  # values kept per token and block for going backwards: times the width, times the inner width
 RECOMPUTED = 2  # times the width, where each block is computed again instead
 CHUNK = 32_768  # logits that are computed at a time
+LATELY = 5  # seconds for which what a GPU has free is believed
 SHARE = 0.35  # of what the processor can multiply, what a training gets of it
 
 
@@ -96,9 +97,9 @@ def estimate(spec: TrainSpec, memory_free: int) -> Estimate | None:
     )
 
 
-def refuse(spec: TrainSpec, found: Estimate | None) -> None:
-    """LabError with the numbers when it cannot fit."""
-    if found is None or found.fits:
+def refuse(spec: TrainSpec, found: Estimate | None, trial: bool = False) -> None:
+    """LabError with the numbers when it cannot fit. A trial needs room for all but its rows: it measures them."""
+    if found is None or found.fits or (trial and found.memory - found.activations <= found.free):
         return
     raise LabError(
         f"{spec.name} needs about {amount(found.memory)} of {found.gpu or 'memory'} and {amount(found.free)} are free: "
@@ -136,9 +137,13 @@ def _folder(base: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-@lru_cache(maxsize=1)
 def gpu() -> Gpu | None:
-    """The first NVIDIA GPU, as its driver's own tool tells it."""
+    """The first NVIDIA GPU, as its driver's own tool told it in the last few seconds."""
+    return _gpu(int(time.monotonic() // LATELY))
+
+
+@lru_cache(maxsize=1)
+def _gpu(when: int) -> Gpu | None:
     try:
         said = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"],

@@ -23,7 +23,7 @@ from backend.data.load import load
 from backend.data.rows import Data
 from backend.errors import LabError
 from backend.jobs.work import Journal, Stopped
-from backend.training import checkpoint, keep, track
+from backend.training import checkpoint, estimate, keep, track
 from backend.training.asked import Asked
 from backend.training.base import Base, base_at
 from backend.training.curve import curve
@@ -66,32 +66,39 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
     earlier = curve(run).seconds
     journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
     transformers.set_seed(spec.seed)
-    with plainly(run):
+    progress = Progress(journal, spec.samples)
+    with plainly(run), track.tracked(asked, journal) as reporting:
         loaded = learner(ready.base.folder, spec)
-        progress = Progress(journal, spec.samples)
-        with track.tracked(asked, journal) as reporting:
-            trainer = trainer_for(asked, ready, loaded, run, reporting, progress, begins)
-            began = time.monotonic()
-            if newest and begins >= asked.steps:
-                take_up(trainer, newest, progress)
-            else:
-                trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-            seconds = time.monotonic() - began
-            if progress.stopping and int(trainer.state.global_step) < asked.steps:
-                raise Stopped
-            if asked.trial:
-                pace = round(seconds / asked.steps, 4)
-                journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
-                return
-            keep.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
+        trainer = trainer_for(asked, ready, loaded, run, reporting, progress, begins)
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:  # TRL makes a QLoRA's bfloat16, in which small steps are lost
+                weight.data = weight.data.float()
+        began = time.monotonic()
+        if newest and begins >= asked.steps:
+            take_up(trainer, newest, progress)
+        else:
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        seconds = time.monotonic() - began
+        if progress.stopping and int(trainer.state.global_step) < asked.steps:
+            raise Stopped
+        if asked.trial:
+            pace = round(seconds / asked.steps, 4)
+            journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
+            return
+        keep.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
 
 
 def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
     """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
     journal.step(now=True, state="reading the data")
-    data = load(spec.data, print)
-    keep.same_data(journal.folder, data)
-    base = base_at(spec.base, spec.revision, lambda state: journal.step(now=True, state=state))
+    pinned = keep.began_with(journal.folder)
+    rows = spec.data.model_copy(update={"revision": pinned.data_commit or spec.data.revision})
+    data = load(rows, print)
+    known = estimate.shape_of(spec.base) is not None
+    base = base_at(spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(now=True, state=state))
+    if not known:  # the screen could not reckon
+        estimate.refuse(spec, estimate.estimate(spec, machine.memory_free()))
+    keep.same_rows(journal.folder, pinned, data, base)
     encoder = Encoder(base.folder, spec.template)
     journal.step(now=True, state="tokenising")
     train = checked(tokenised(data.train, encoder, spec), spec, "rows")

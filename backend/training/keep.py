@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerFast
 
 from backend import machine
@@ -17,7 +18,7 @@ from backend.errors import LabError
 from backend.gguf.place import settle
 from backend.jobs.work import Journal
 from backend.training import card, made
-from backend.training.base import sixteen_bit
+from backend.training.base import Base, sixteen_bit
 from backend.training.encode import Encoder
 from backend.training.importance import importance
 from backend.training.made import Made
@@ -30,20 +31,36 @@ POSITIONS = 256
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
 
 
-def same_data(run: Path, data: Data) -> None:
-    """Note which rows these are, or LabError if the run began with others."""
-    path = run / DATA
-    if path.exists():
-        before = json.loads(path.read_bytes())["sha256"]
-        if before != data.sha256:
-            raise LabError(
-                "The data has changed since this run began, so it cannot go on with it. Put the old file back, or "
-                "start a new run."
-            )
-        return
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"sha256": data.sha256, "commit": data.commit}))
-    part.replace(path)
+class Began(BaseModel):
+    """data.json: which rows and which base a run began with; empty before it has begun."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str = ""
+    data_commit: str = ""
+    base_commit: str = ""
+
+
+def began_with(run: Path) -> Began:
+    try:
+        return Began.model_validate_json((run / DATA).read_bytes())
+    except (OSError, ValueError):
+        return Began()
+
+
+def same_rows(run: Path, began: Began, data: Data, base: Base) -> None:
+    """Note which rows and which base these are, or LabError if the run began with other rows."""
+    if began.sha256 and began.sha256 != data.sha256:
+        raise LabError(
+            "The data has changed since this run began, so it cannot go on with it. Put the old file back, or start a "
+            "new run."
+        )
+    if not began.sha256:
+        part = (run / DATA).with_suffix(".part")
+        now = Began(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
+        part.write_text(now.model_dump_json())
+        settle(part)
+        part.replace(run / DATA)
 
 
 def tokenizer(folder: Path, encoder: Encoder) -> Any:
@@ -83,6 +100,7 @@ def keep(
     model = trainer.model
     model.eval()
     model.save_pretrained(part)
+    name_base(part / "adapter_config.json", sixteen_bit(ready.base.name))
     tokenizer(ready.base.folder, ready.encoder).save_pretrained(part)
     (part / made.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
     record = _made(spec, ready, loaded, trainer, progress, seconds, memory)
@@ -93,7 +111,10 @@ def keep(
     if spec.importance:
         journal.step(now=True, state="measuring importance")
         found: dict[str, Any] = importance(model, [row.ids for row in ready.train.rows[:64]])
-        np.savez(part / made.IMPORTANCE, **found)
+        if found:
+            np.savez(part / made.IMPORTANCE, **found)
+        else:
+            print("This engine lets nobody see its layers' inputs, so there is no importance matrix.", flush=True)
     for path in part.iterdir():
         settle(path)
     shutil.rmtree(journal.folder / made.FOLDER, ignore_errors=True)  # of a time that was cut off after this
@@ -101,6 +122,12 @@ def keep(
     settle(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
     journal.result(**facts, memory=memory)
+
+
+def name_base(path: Path, base: str) -> None:
+    """The base by its name: PEFT writes the folder of this machine that it was loaded from."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(settings | {"base_model_name_or_path": base}, indent=1), encoding="utf-8")
 
 
 def reference(model: Any, ids: list[int]) -> dict[str, Any]:
@@ -141,6 +168,7 @@ def _made(
         loss_last=float(np.mean(losses[-10:])) if losses else None,
         eval_first=seen[0] if seen else None,
         eval_best=min(seen) if seen else None,
+        eval_kept=dict(_history(trainer, "eval_loss")).get(step),
         seconds=round(seconds, 1),
         memory=memory,
         engine=loaded.engine,

@@ -51,6 +51,8 @@ class Made(BaseModel):
     loss_last: float | None = None
     eval_first: float | None = None
     eval_best: float | None = None
+    eval_kept: float | None = None
+    """The evaluation loss at `step`."""
     seconds: float
     memory: int
     """Bytes, the most the process had."""

@@ -78,19 +78,21 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs:
-            self._learnt(state, logs, control.should_save)
+            self._learnt(state, logs, control.should_save, bool(args and args.fp16))
         if "eval_loss" in logs:
             loss = float(logs["eval_loss"])
             self.evaluations.append((state.global_step, loss))
             self.write(state, now=True, evaluations=[[state.global_step, loss]])
 
-    def _learnt(self, state: TrainerState, logs: dict[str, Any], saved: bool) -> None:
+    def _learnt(self, state: TrainerState, logs: dict[str, Any], saved: bool, scaled: bool) -> None:
         step, loss, norm = state.global_step, float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
         tokens = self._before + int(logs.get("num_tokens", 0))
         took = self._times[-1] if self._times else 0.0
         if took and self.tokens:
             self._paces.append((tokens - self.tokens) / took)
         self.tokens = tokens
+        if scaled:  # a scaler for float16 begins by overflowing, and passes those steps over
+            norm = norm if math.isfinite(norm) else 0.0
         self._judge(step, loss, norm, float(logs.get("learning_rate", 0.0)))
         self.losses.append((step, loss))
         self._points.append([step, loss, float(logs.get("learning_rate", 0.0)), norm])

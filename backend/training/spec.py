@@ -99,8 +99,10 @@ class TrainSpec(BaseModel):
             raise ValueError("Keep the best and Patience need evaluations: set “Evaluate every, steps”")
         if self.patience and not self.keep_best:
             raise ValueError("Patience needs “Keep the best”, or it would end with a worse adapter than it had")
-        if self.keep_best and self.save_every % self.evaluate_every:
-            raise ValueError("“Save every” must be a multiple of “Evaluate every”, or the best could not be kept")
+        if self.keep_best and self.save_every != self.evaluate_every:
+            raise ValueError("“Save every” must be “Evaluate every”, or the best could be a step that was not saved")
+        if self.method == "lora" and self.base.endswith("-bnb-4bit"):
+            raise ValueError("this base is in 4 bits: choose the method qlora, or the base in 16 bits")
         if self.evaluate_every and not self.data.held_rows:
             raise ValueError("evaluations need rows held out: set “Rows held out”, or evaluate every 0 steps")
         return self

@@ -1,6 +1,8 @@
 """How a training, a try or an export stands, as the page shows it."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from backend.errors import LabError
@@ -9,7 +11,7 @@ from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoint
 from backend.training.asked import Asked
 from backend.training.curve import Curve, curve
-from backend.training.made import ExportSpec, Made, made_in
+from backend.training.made import FOLDER, MADE, ExportSpec, Made, made_in
 from backend.training.spec import TrainSpec
 
 
@@ -30,7 +32,12 @@ class Standing:
     result: dict[str, Any] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
     resumable: int | None = None
-    log: str = ""
+    folder: Path = Path()
+
+    @property
+    def log(self) -> str:
+        """The newest lines of what it printed, read when they are wanted."""
+        return Run(self.folder).log()
 
     @property
     def live(self) -> bool:
@@ -63,7 +70,7 @@ def standing(run: Run) -> Standing:
         result=result.facts if result else {},
         waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
         resumable=(newest[0] if newest else 0) if ended else None,
-        log=run.log(),
+        folder=run.folder,
     )
 
 
@@ -76,9 +83,14 @@ def _trained(run: Run) -> Asked | None:
 
 def _made(run: Run) -> Made | None:
     try:
-        return made_in(run.folder)
-    except LabError:  # somebody took it away
+        return _made_then(run.folder, (run.folder / FOLDER / MADE).stat().st_mtime_ns)
+    except (LabError, OSError):  # somebody took it away
         return None
+
+
+@lru_cache(maxsize=512)
+def _made_then(run: Path, changed: int) -> Made:
+    return made_in(run)
 
 
 def _export(run: Run) -> ExportSpec | None:

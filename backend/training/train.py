@@ -91,6 +91,7 @@ def train(asked: Asked, journal: Journal) -> None:
 
 
 def main(arguments: list[str]) -> Any:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would multiply the batch behind the spec's back
     if _asks_for_unsloth(Path(arguments[0])):
         os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
     sys.exit(work(Asked, train))

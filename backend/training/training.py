@@ -23,6 +23,7 @@ from models.catalogue import look
 
 KINDS = ("train", "try", "export")
 NEEDED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+LONGEST = 80  # characters of a run's name in a variant's: an ending must have room
 UPLOADS = "data"  # the folder of files that were dropped on the page, below the runs
 
 
@@ -67,7 +68,7 @@ class Training:
                 "Unsloth is not installed here. Type `pip install -r requirements-unsloth.txt` on a machine with a "
                 "CUDA GPU, or choose the engine transformers."
             )
-        estimate.refuse(spec, self.estimate(spec))
+        estimate.refuse(spec, self.estimate(spec), kind == "try")
         asked = Asked(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
         return launch.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
 
@@ -86,7 +87,7 @@ class Training:
         """Make a variant of what a training made. LabError if it has made nothing."""
         found = self._run(run, "train")
         made = made_in(found.folder)
-        name = self._free(made.spec.name + ("_adapter" if form == "adapter" else ""))
+        name = self._free(made.spec.name[:LONGEST] + ("_adapter" if form == "adapter" else ""))
         spec = ExportSpec.model_validate(
             {
                 "run": str(found.folder.resolve()),
@@ -137,6 +138,7 @@ class Training:
 
     def _free(self, name: str) -> str:
         taken = {entry.variant.id for entry in look(self.settings.lab_weights)}
+        taken |= {run.spec.name for run in runs_in(self.runs, "export", newest=RECENT) if not run.exit and run.live}
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         return next(one for one in names if one not in taken)
 
