@@ -59,5 +59,6 @@ def lengths(found: Inspected) -> Any:
 
 def _plain(figure: Any, height: int) -> Any:
     figure.update_layout(height=height, margin={"l": 50, "r": 20, "t": 40, "b": 40}, template="plotly_white")
-    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}, uirevision="keep")
+    figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0}, uirevision="keep")
+    figure.update_yaxes(exponentformat="e")
     return figure

@@ -45,6 +45,8 @@ def _sentence(model: type[BaseModel], first: Any) -> str:
     name = str(first["loc"][0])
     field = model.model_fields.get(name)
     title = field.title if field and field.title else name
+    if first["type"] == "string_pattern_mismatch":
+        said = "use letters, digits, dots, underscores and dashes, without spaces"
     if first["type"] == "missing":
         return f"{title} is empty. Fill it in."
     return f"{title} cannot be {str(first['input'])[:50]!r}: {said[:1].lower()}{said[1:]}."

@@ -32,7 +32,9 @@ def choices(options: Sequence[tuple[str, str]], chosen: Any) -> Any:
     if chosen is UNKNOWN:
         return gr.update(choices=options)
     values: list[str | None] = [value for _, value in options]
-    return gr.update(choices=options, value=chosen if chosen in values else (values or [None])[0])
+    if chosen in values:
+        return gr.update(choices=options)
+    return gr.update(choices=options, value=(values or [None])[0])
 
 
 def follow(

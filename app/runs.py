@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -132,13 +133,17 @@ def _curves(which: Any) -> Part:
         table = gr.Dataframe(value=[], headers=["setting"], label="Settings", interactive=False, wrap=True)
 
     def view(now: Sight, above: Any, several: Any) -> list[Any]:
-        trained = [one for one in now.runs if one.kind == "train"]
+        trained = [one for one in now.runs if one.kind != "export"]
         names = [(show_training.label(one), one.id) for one in trained]
         wanted = [] if several is UNKNOWN or not several else list(several)
-        found = [one for one in trained if one.id in (wanted or [above])] or trained[:1]
+        shown = now.named(above)
+        origin = Path(shown.export.run).name if shown and shown.export else shown.id if shown else ""
+        found = [one for one in trained if one.id in (wanted or [origin])]
         headers, rows = show_training.settings(found)
         kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
-        figure = figures.losses([(one.name, one) for one in found]) if found else None
+        several_of = len({one.name for one in found}) < len(found)
+        titles = [f"{one.name}, {show_training.begun(one)}" if several_of else one.name for one in found]
+        figure = figures.losses(list(zip(titles, found, strict=True))) if found else None
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 
     acted = [chosen.input(lambda: None, None, None, api_visibility="private")]

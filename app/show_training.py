@@ -13,13 +13,14 @@ from backend.training.inspected import Inspected, Sample
 from backend.training.spec import TrainSpec
 from backend.training.standing import Standing
 
-RUNS = ["run", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
+RUNS = ["run", "begun", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
 COSTS = (
     "⚠ **Foreign template.** Where the base has a chat template of its own, this trains it on another. It will answer "
     "only as well as it relearns in these few rows what its makers taught it with many, and it must be asked with this "
     "template for ever after: the lab's 1B models got worse this way. Choose “own” unless you repeat the lab."
 )
 TRAINED, MASKED = "background:#2e7d3240;border-radius:3px", "opacity:.55"
+CUT = "opacity:.35;text-decoration:line-through"
 
 
 def duration(seconds: float) -> str:
@@ -77,8 +78,8 @@ def inspected(found: Inspected, spec: TrainSpec) -> str:
     lines = [
         f"**{found.rows:,} rows** to train on and {found.held:,} held out, {found.shape} "
         f"(columns {_cell(', '.join(found.columns))}); {found.tokens:,} tokens, {found.learnt:,} of them learnt.",
-        f"One pass takes {max(1, round(found.rows / spec.samples)):,} steps; {spec.steps:,} steps see "
-        f"{spec.steps * spec.samples:,} rows.",
+        f"{spec.steps:,} steps see {spec.steps * spec.samples:,} rows: every row "
+        f"{spec.steps * spec.samples / max(1, found.rows):.1f} times.",
     ]
     if found.foreign:
         lines.append(COSTS)
@@ -99,13 +100,19 @@ def inspected(found: Inspected, spec: TrainSpec) -> str:
 
 def samples(found: Sequence[Sample]) -> str:
     """Rows as the model will see them, in HTML: what is learnt has a ground of its own."""
-    legend = f'<span style="{TRAINED}">learnt</span> <span style="{MASKED}">only read</span>'
+    legend = f'<span style="{TRAINED}">learnt</span> <span style="{MASKED}">only read</span> '
+    legend += f'<span style="{CUT}">cut off</span>'
     rows = "".join(
         f"<p><b>line {one.line}</b>: {one.tokens:,} tokens, {one.learnt:,} learnt</p>"
-        f'<pre style="white-space:pre-wrap">{"".join(_piece(text, learnt) for text, learnt in one.pieces)}</pre>'
+        f'<pre style="white-space:pre-wrap">{_text(one)}</pre>'
         for one in found
     )
     return f"<p>Rows as the model will see them: {legend}</p>{rows}"
+
+
+def _text(one: Sample) -> str:
+    beyond = f'<span style="{CUT}">{html.escape(one.cut)}</span>' if one.cut else ""
+    return "".join(_piece(text, learnt) for text, learnt in one.pieces) + beyond
 
 
 def _piece(text: str, learnt: bool) -> str:
@@ -114,12 +121,14 @@ def _piece(text: str, learnt: bool) -> str:
 
 def runs(found: Sequence[Standing], owner: bool = True) -> list[list[str]]:
     """A row for each run, the newest first."""
-    return [
-        [one.name, one.kind, one.state, _steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"),
-         duration(one.curve.facts.get("left", 0)) if one.state == "running" and one.curve.steps else "",
-         amount(int(one.curve.facts.get("memory", 0))), says(one) if owner else says(one).partition(" It last said")[0]]
-        for one in found
-    ]  # fmt: skip
+    return [_row(one, owner) for one in found]
+
+
+def _row(one: Standing, owner: bool) -> list[str]:
+    left = duration(one.curve.facts.get("left", 0)) if one.state == "running" and one.curve.steps else ""
+    told = says(one) if owner else says(one).partition(" It last said")[0]
+    figures = [_steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"), left]
+    return [one.name, begun(one), one.kind, one.state, *figures, amount(int(one.curve.facts.get("memory", 0))), told]
 
 
 def says(one: Standing) -> str:
@@ -157,7 +166,11 @@ def _fact(one: Standing, name: str) -> str:
 
 def label(one: Standing) -> str:
     """Tells runs of one name apart."""
-    return f"{one.name} · {time.strftime('%d %b %H:%M', time.localtime(one.asked))} · {one.kind} · {one.state}"
+    return f"{one.name} · {begun(one)} · {one.kind} · {one.state}"
+
+
+def begun(one: Standing) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(one.asked))
 
 
 def detail(one: Standing, owner: bool = True) -> str:

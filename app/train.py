@@ -18,6 +18,7 @@ from models.template import templates
 
 FIRST = "tiny_lora"
 LOOK = 0.3  # seconds between two looks at a run that is waited for
+NOTHING = ["", "", gr.update(visible=False), ""]  # said, report, lengths, rows
 OWN = "**A file of your own**: JSON, JSONL, CSV or Parquet, as ShareGPT, messages, Alpaca or prompt and completion."
 
 
@@ -55,6 +56,10 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
 
     # handlers
     def spec_of(values: tuple[Any, ...]) -> TrainSpec:
+        for name, value in zip((*forms.drawn(DataSpec), *forms.drawn(TrainSpec)), values, strict=True):
+            if value is None:
+                field = DataSpec.model_fields.get(name) or TrainSpec.model_fields[name]
+                raise LabError(f"{field.title} is empty. Fill it in, or choose the preset again.")
         data = forms.parse(DataSpec, values[: len(of_data)])
         return forms.parse(TrainSpec, values[len(of_data) :], data=data)
 
@@ -63,7 +68,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         chosen = presets()[name]
         same = show_training.differences([], name) + show_training.costs(chosen.spec)
         told = [chosen.about, same, _needs(lab, chosen.spec)]
-        return [*told, *_values(chosen.spec)]
+        return [*told, *_values(chosen.spec), *NOTHING]
 
     @shown
     def compare(request: gr.Request, name: str, *values: Any) -> list[Any]:
@@ -84,8 +89,11 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     def keep(path: str | None, request: gr.Request) -> list[Any]:
         guard.require_owner(lab.settings, request, "bring data")
         kept = lab.training.keep_file(Path(path or ""))
-        gr.Info(f"{kept.name} is kept. Set which of its rows are trained on and which are held out, then look at it.")
-        return [str(kept), ""]
+        count = lab.training.length(kept)
+        held = min(20, count // 10)
+        rows = [0, count - held, count - held, held] if count else [gr.skip()] * 4
+        gr.Info(f"{kept.name} is kept. See which rows are trained on and which are held out, then look at the data.")
+        return [str(kept), "", *rows, *NOTHING]
 
     @shown
     def inspect(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
@@ -94,11 +102,13 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         run = lab.training.inspect(spec)
         while run.live:
             step = run.last("step")
-            yield [f"Looking: {step.facts.get('state', '') if step else run.state} …", gr.skip(), gr.skip(), gr.skip()]
+            yield [f"Looking: {step.facts.get('state', '') if step else run.state} …", *NOTHING[1:]]
             time.sleep(LOOK)
-        found = lab.training.inspected(run.id)
-        if found is None:
-            raise LabError("What was seen could not be written down. Look after the disk, then look again.")
+        try:
+            found = lab.training.inspected(run.id)
+        except LabError as error:
+            yield [f"⚠ {show.inert(str(error))}", *NOTHING[1:]]
+            return
         yield [
             "",
             show_training.inspected(found, spec),
@@ -125,13 +135,18 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
 
     # bindings
     tab.select(visit, None, visiting, api_visibility="private", show_progress="hidden")
-    preset.input(choose, preset, [about, different, needs, *controls], api_name="preset")
-    for component in controls:
-        component.input(
+    preset.input(choose, preset, [about, different, needs, *controls, said, report, lengths, rows], api_name="preset")
+    typed = [component.blur for component in controls if isinstance(component, gr.Textbox)]  # input misses a paste
+    for changed in [*(component.input for component in controls), *typed]:
+        changed(
             compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden",
             trigger_mode="always_last",
         )  # fmt: skip
-    drop.upload(keep, drop, [of_data[0], of_data[1]], api_name="bring_data")
+    seen = [said, report, lengths, rows]
+    named = dict(zip(forms.drawn(DataSpec), of_data, strict=True))
+    filled = [named[name] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
+    kept = drop.upload(keep, drop, [*filled, *seen], api_name="bring_data")
+    kept.then(compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden")
     told = {"show_progress": "minimal", "concurrency_limit": 4}
     look.click(inspect, controls, [said, report, lengths, rows], api_name="inspect", **told)
     attempt.click(measure, controls, said, api_name="try", **told)

@@ -115,3 +115,14 @@ def test_a_base_without_a_template_asks_for_another(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no chat template of its own"):
         Encoder(tmp_path, "own")
     assert Encoder(tmp_path, "alpaca").row(chat(ONE), "answers", 1000).trained
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 20, 10_000])
+def test_what_is_shown_as_cut_off_is_what_no_token_within_the_limit_says(most: int) -> None:
+    encoder = Encoder(FOLDER, "own")
+    ((parts, _),) = encoder.segments(chat(SEVERAL), "everything")
+    inside, beyond, count = encoder.split(parts, most)
+    whole = encoder.row(chat(SEVERAL), "everything", 1000)
+    assert inside + beyond == "".join(text for text, _ in parts)
+    assert count == min(most, whole.length)
+    assert (beyond == "") is (most >= whole.length)

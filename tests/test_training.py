@@ -306,3 +306,5 @@ def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(desk: Lab) -> N
     assert {tensor.dtype for tensor in adapter_of(run).values()} == {torch.float32}
     settings = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "tiny_base"
+    with pytest.raises(LabError, match="measured no importance matrix"):
+        desk.training.export(run.id, importance=True)

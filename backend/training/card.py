@@ -24,7 +24,7 @@ def facts(made: Made) -> list[tuple[str, str]]:
         ("Optimiser", f"{spec.optimizer}, {spec.learning_rate:g} {spec.schedule}, {spec.warmup_steps} warm-up steps"),
         ("Steps", f"{made.steps:,} of {spec.steps:,}, {spec.samples} rows each; {made.samples:,} rows seen"),
         ("Tokens", f"{made.tokens_trained:,}"),
-        ("Loss", _fall(made.loss_first, made.loss_last)),
+        ("Loss", _fall(made.loss_first, made.loss_last, " (mean of the last 10 steps)")),
         ("Evaluation loss", _fall(made.eval_first, made.eval_kept)),
         ("Lowest evaluation loss", f"{made.eval_best:.3f}" if made.eval_best is not None else ""),
         ("Adapter of", f"step {made.step:,}"),
@@ -46,5 +46,5 @@ def _at(commit: str) -> str:
     return f" at {commit[:12]}" if commit else ""
 
 
-def _fall(first: float | None, last: float | None) -> str:
-    return f"{first:.3f} to {last:.3f}" if first is not None and last is not None else ""
+def _fall(first: float | None, last: float | None, how: str = "") -> str:
+    return f"{first:.3f} to {last:.3f}{how}" if first is not None and last is not None else ""

@@ -91,6 +91,15 @@ class Encoder:
             at = end
         return [segment for segment in found if segment[0]]
 
+    def split(self, parts: Sequence[Part], most: int) -> tuple[str, str, int]:
+        """The text of as many of its tokens, the text of the others, and how many tokens the first has."""
+        ids = encode(parts, self._control, self._special, self._words)
+        text = "".join(piece for piece, _ in parts)
+        if len(ids) <= most:
+            return text, "", len(ids)
+        inside = self._tokenizer.decode(ids[:most], skip_special_tokens=False) if most else ""
+        return inside, text[len(inside) :], most
+
     def _end(self, whole: Sequence[Part], answered: int) -> int:
         """Where an answer that has been written up to `answered` ends: after the control token that ends its turn."""
         at = 0

@@ -62,13 +62,14 @@ def samples(found: Tokenised, encoder: Encoder, spec: TrainSpec) -> list[Sample]
 
 
 def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSpec) -> Sample:
-    pieces, left = [], MOST
+    pieces, cut, left = [], "", spec.max_length
     for parts, learnt in encoder.segments(row.messages, spec.learn):
-        text = "".join(piece for piece, _ in parts)[:left]
-        left -= len(text)
-        if text:
-            pieces.append((text, learnt))
-    return Sample(line=row.line, tokens=encoded.length, learnt=encoded.trained, pieces=pieces)
+        inside, beyond, count = encoder.split(parts, left)
+        left -= count
+        pieces.append((inside, learnt))
+        cut += beyond
+    shown = [(text[:MOST], learnt) for text, learnt in pieces if text]
+    return Sample(line=row.line, tokens=encoded.length, learnt=encoded.trained, pieces=shown, cut=cut[:MOST])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ class Sample(BaseModel):
     tokens: int
     learnt: int
     pieces: list[tuple[str, bool]]
+    cut: str = ""
+    """What is beyond the limit, and neither read nor learnt."""
 
 
 class Inspected(BaseModel):

@@ -16,7 +16,7 @@ from backend.training import estimate
 from backend.training.asked import Asked
 from backend.training.estimate import Estimate
 from backend.training.inspected import Inspected, inspected
-from backend.training.made import ExportSpec, made_in
+from backend.training.made import FOLDER, IMPORTANCE, ExportSpec, made_in
 from backend.training.spec import TrainSpec
 from backend.training.standing import Standing, standing
 from models.catalogue import look
@@ -41,12 +41,15 @@ class Training:
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launch.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
-    def inspected(self, run: str) -> Inspected | None:
-        """What an inspect run saw, once it is done. LabError if it failed."""
+    def inspected(self, run: str) -> Inspected:
+        """What an inspect run saw. LabError if it failed, or is not done."""
         found = self._run(run, "inspect")
         if found.state in ("failed", "lost", "stopped"):
             raise LabError(found.why)
-        return inspected(found.folder)
+        seen = inspected(found.folder)
+        if seen is None:
+            raise LabError("What was seen is not written down. Look after the disk, then look at the data again.")
+        return seen
 
     def estimate(self, spec: TrainSpec) -> Estimate | None:
         """What it will need; None if the base's shape is not known here."""
@@ -87,6 +90,10 @@ class Training:
         """Make a variant of what a training made. LabError if it has made nothing."""
         found = self._run(run, "train")
         made = made_in(found.folder)
+        if importance and form == "merged" and not (found.folder / FOLDER / IMPORTANCE).is_file():
+            raise LabError(
+                f"{found.spec.name} has measured no importance matrix. Export without it, or train again with it."
+            )
         name = self._free(made.spec.name[:LONGEST] + ("_adapter" if form == "adapter" else ""))
         spec = ExportSpec.model_validate(
             {
@@ -114,6 +121,17 @@ class Training:
         except OSError as error:
             raise LabError(f"{path.name[:100]} could not be kept ({error.strerror}). Look after the disk.") from error
         return target.resolve()
+
+    def length(self, path: Path) -> int:
+        """How many rows a dropped file has at the most; 0 where only a worker could tell."""
+        if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
+            return 0
+        try:
+            with path.open("rb") as file:
+                lines = sum(1 for line in file if line.strip())
+        except OSError:
+            return 0
+        return max(0, lines - (path.suffix.lower() == ".csv"))
 
     # looking
 
