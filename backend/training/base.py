@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from backend.data.source import REPO
 from backend.errors import LabError
 from backend.gguf.tensors import load_json, tensors_in
 from models.catalogue import TINY
@@ -21,7 +22,6 @@ from models.catalogue import TINY
 EMBEDDED = "tiny_base"
 WANTED = ["*.json", "*.safetensors", "*.jinja"]
 NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 
 
 @dataclass(frozen=True)

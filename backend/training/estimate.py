@@ -15,10 +15,11 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
 from backend import machine
+from backend.data.source import REPO
 from backend.errors import LabError
 from backend.gguf.tensors import load_json
 from backend.machine import amount
-from backend.training.base import EMBEDDED, REPO, sixteen_bit
+from backend.training.base import EMBEDDED, sixteen_bit
 from backend.training.spec import TrainSpec
 from models.catalogue import TINY
 

@@ -16,6 +16,7 @@ from backend import machine
 from backend.data.rows import Data
 from backend.errors import LabError
 from backend.gguf.place import settle
+from backend.gguf.vocabulary import text_of
 from backend.jobs.work import Journal
 from backend.training import card, made
 from backend.training.base import Base, sixteen_bit
@@ -66,7 +67,7 @@ def same_rows(run: Path, began: Began, data: Data, base: Base) -> None:
 def tokenizer(folder: Path, encoder: Encoder) -> Any:
     """The base's tokenizer, with the template that is trained."""
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    names = {role: _text(config.get(role)) for role in ("bos_token", "eos_token", "pad_token")}
+    names = {role: text_of(config.get(role)) for role in ("bos_token", "eos_token", "pad_token")}
     found = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         clean_up_tokenization_spaces=False,
@@ -76,11 +77,6 @@ def tokenizer(folder: Path, encoder: Encoder) -> Any:
         found.pad_token = found.eos_token
     found.chat_template = encoder.source
     return found
-
-
-def _text(token: Any) -> str:
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else ""
 
 
 def keep(

@@ -33,7 +33,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.memory = 0
         self._before = 0
         self.losses: list[tuple[int, float]] = []
-        self.evaluations: list[tuple[int, float]] = []
         self._points: list[list[float]] = []
         self._times: deque[float] = deque(maxlen=RECENT)
         self._paces: deque[float] = deque(maxlen=RECENT)
@@ -81,7 +80,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self._learnt(state, logs, control.should_save, bool(args and args.fp16))
         if "eval_loss" in logs:
             loss = float(logs["eval_loss"])
-            self.evaluations.append((state.global_step, loss))
             self.write(state, now=True, evaluations=[[state.global_step, loss]])
 
     def _learnt(self, state: TrainerState, logs: dict[str, Any], saved: bool, scaled: bool) -> None:
