@@ -41,7 +41,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         with gr.Accordion("Every setting", open=False):
             of_spec = forms.draw(TrainSpec, choices={"template": ["own", *templates()]})
         different = gr.Markdown(show_training.differences([], FIRST))
-        needs = gr.Markdown(show_training.estimate(lab.training.estimate(first.spec)))
+        needs = gr.Markdown()  # reckoned when somebody comes to the tab: it asks the processor and the GPU
         with gr.Row():
             look = gr.Button("Look at the data")
             attempt = gr.Button("Try five steps")
@@ -82,8 +82,8 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         return [told, _needs(lab, spec) if owner or not spec.base.startswith("/") else ""]
 
     @shown
-    def visit(request: gr.Request) -> Any:
-        return gr.update(visible=not guard.may_change(lab.settings, request))
+    def visit(request: gr.Request, name: str, *values: Any) -> list[Any]:
+        return [gr.update(visible=not guard.may_change(lab.settings, request)), compare(request, name, *values)[1]]
 
     @shown
     def keep(path: str | None, request: gr.Request) -> list[Any]:
@@ -134,7 +134,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         return [f"{spec.name} has begun: run {run.id}. Its curve is in the Runs tab.", gr.Tabs(selected="runs")]
 
     # bindings
-    tab.select(visit, None, visiting, api_visibility="private", show_progress="hidden")
+    tab.select(visit, [preset, *controls], [visiting, needs], api_visibility="private", show_progress="hidden")
     preset.input(choose, preset, [about, different, needs, *controls, said, report, lengths, rows], api_name="preset")
     typed = [component.blur for component in controls if isinstance(component, gr.Textbox)]  # input misses a paste
     for changed in [*(component.input for component in controls), *typed]:
