@@ -1,0 +1,54 @@
+"""A question to a model that judges, whichever model that is, and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from backend.judge.score import Status
+from backend.messages import Message
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a reply must look like: one JSON object. `schema` for addresses that obey one, `grammar` (GBNF) for
+    llama.cpp. Neither is trusted: what comes back is read strictly in any case."""
+
+    name: str
+    schema: Mapping[str, Any]
+    grammar: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the reply and the log probabilities of what could have stood in its place, itself included."""
+
+    text: str
+    others: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a question. With `status` ok there is a `text` to read; else `why` says in a sentence what
+    happened. Tokens and dollars are of every attempt together, as far as they are known."""
+
+    status: Status
+    text: str = ""
+    why: str = ""
+    model: str = ""
+    tokens: tuple[Token, ...] = field(default=(), repr=False)
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 1
+
+
+class Asker(Protocol):
+    """A model that can be asked. LabError where going on makes no sense: a bad key, no credit, the cap reached."""
+
+    together: int
+    """How many questions may be under way at once."""
+
+    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+        """`tokens`: the longest reply. `what`: the item's key, for the ledger. Safe to call from several threads."""
+        ...
