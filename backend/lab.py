@@ -3,13 +3,15 @@
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from backend.errors import LabError
+from backend.inference import seating
 from backend.inference.engine import Loaded
-from backend.inference.engines import Engines, Manner, Seat
+from backend.inference.engines import Engines, Seat
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
+from backend.inference.seating import Spoken
 from backend.judge import judgement
 from backend.judge.judgement import Judgement, Record
 from backend.library.describe import Description, describe
@@ -18,9 +20,6 @@ from backend.messages import Message
 from backend.settings import Settings
 from backend.training.training import Training
 from models.catalogue import Entry
-from models.template import templates
-
-Spoken = Literal["as trained", "as its file says"]
 
 
 class Lab:
@@ -59,19 +58,14 @@ class Lab:
     ) -> Reply:
         """Start an answer. LabError if the variant cannot run or there is nothing to answer."""
         entry = self.entry(variant)
-        if not entry.runs:
-            raise LabError(f"{variant} cannot run: it is {entry.state} ({entry.why}).")
-        return self._engines.reply(self._seat(entry), messages, sampling, _manner(entry, spoken))
+        return self._engines.reply(self._seat(entry), messages, sampling, seating.manner(entry, spoken))
 
     def worker_pid(self, variant: str) -> int | None:
         """The process that runs this variant, if one does."""
         return self._engines.engine(self._seat(self.entry(variant))).pid
 
     def _seat(self, entry: Entry) -> Seat:
-        variant = entry.variant
-        base = variant.over if entry.adapter else variant.id
-        header, context = entry.base_header or entry.header, self.context(entry)
-        return Seat(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)
+        return seating.seat(entry, self.context(entry))
 
     def context(self, entry: Entry) -> int:
         """Tokens of context each conversation with it has: of its base, because they share one worker."""
@@ -115,16 +109,3 @@ class Lab:
     def wins(self) -> list[Record]:
         """What each variant won and lost, from every vote kept."""
         return judgement.wins(self.judgements())
-
-
-def _manner(entry: Entry, spoken: Spoken) -> Manner:
-    """How to speak to it: the way it was trained, unless the other way is asked for on purpose."""
-    name = entry.variant.template
-    if name == "own" or spoken == "as its file says":
-        return Manner()
-    if name not in templates():
-        raise LabError(
-            f"{entry.variant.id} was trained with the template {name!r}, which is not in models/templates.toml. "
-            "Add it there, or talk to it as its file says."
-        )
-    return Manner(name, templates()[name].source, templates()[name].stops)

@@ -6,6 +6,8 @@ from backend.errors import LabError
 from backend.messages import Message
 
 Encode = Callable[[Sequence[Message]], list[int]]
+TOO_LONG = "tokens, but this model's context holds"
+"""Stands in the sentence that refuses a message for its length."""
 
 
 def fit(messages: Sequence[Message], encode: Encode, context: int, max_tokens: int) -> tuple[list[int], int]:
@@ -29,7 +31,7 @@ def fit(messages: Sequence[Message], encode: Encode, context: int, max_tokens: i
     tokens = encode([*system, *turns[starts[low] :]])
     if len(tokens) > room:
         raise LabError(
-            f"Your message needs {len(tokens):,} tokens, but this model's context holds {context:,}, of which "
+            f"Your message needs {len(tokens):,} {TOO_LONG} {context:,}, of which "
             f"{context - room:,} are kept for the answer. Send a shorter message, or a part of it."
         )
     return tokens, starts[low]

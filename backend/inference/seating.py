@@ -1,0 +1,33 @@
+"""Where a variant of the catalogue sits, and how it is spoken to."""
+
+from typing import Literal
+
+from backend.errors import LabError
+from backend.inference.engines import Manner, Seat
+from models.catalogue import Entry
+from models.template import templates
+
+Spoken = Literal["as trained", "as its file says"]
+
+
+def seat(entry: Entry, context: int) -> Seat:
+    """`context`: tokens of each conversation. LabError if the variant cannot run."""
+    variant = entry.variant
+    if not entry.runs:
+        raise LabError(f"{variant.id} cannot run: it is {entry.state} ({entry.why}).")
+    base = variant.over if entry.adapter else variant.id
+    header = entry.base_header or entry.header
+    return Seat(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)
+
+
+def manner(entry: Entry, spoken: Spoken = "as trained") -> Manner:
+    """How to speak to it: the way it was trained, unless the other way is asked for on purpose."""
+    name = entry.variant.template
+    if name == "own" or spoken == "as its file says":
+        return Manner()
+    if name not in templates():
+        raise LabError(
+            f"{entry.variant.id} was trained with the template {name!r}, which is not in models/templates.toml. "
+            "Add it there, or talk to it as its file says."
+        )
+    return Manner(name, templates()[name].source, templates()[name].stops)

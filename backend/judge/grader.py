@@ -1,0 +1,126 @@
+"""From an answer to its score, by a model that judges: asked once, read strictly, asked once more where that can help.
+
+A failure keeps its name. What is certain without a judge, that an empty answer is worth nothing, costs no call.
+"""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from backend.judge.asking import Asker, Form, Told
+from backend.judge.expected import expected
+from backend.judge.prompt import form, question
+from backend.judge.reading import Read, read
+from backend.judge.rubric import Rubric
+from backend.judge.score import Identity, Item, Score
+from backend.messages import Message
+
+TOKENS = 500
+"""The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""
+KEPT = 20_000  # characters of a reply that are kept
+
+
+@dataclass(frozen=True)
+class Grader:
+    """A judge with its rubric. `together`: how many answers may be judged at once."""
+
+    asker: Asker
+    rubric: Rubric
+    identity: Identity
+    tokens: int = TOKENS
+
+    @property
+    def together(self) -> int:
+        return self.asker.together
+
+    def score(self, item: Item, repeat: int = 0, round: int = 0) -> Score:
+        """`repeat` tells apart several judgements of one answer, `round` how often it has failed before. LabError where
+        going on makes no sense. Safe to call from several threads."""
+        key = item.key(self.identity.id, repeat)
+        if is_empty(item.answer):
+            return worthless(key, self.identity.id, self.rubric)
+        messages = question(self.rubric, item)
+        told, found = self._asked(messages, f"{key}.{round}")
+        return Score(
+            key=key,
+            judge=self.identity.id,
+            status=found.status,
+            why=found.why,
+            values={name: float(value) for name, value in found.values.items()},
+            expected=expected(told.tokens, self.rubric) if found.status == "ok" else {},
+            evidence=found.evidence,
+            flags=found.flags,
+            prompt=messages,
+            reply=told.text[:KEPT],
+            model=told.model,
+            tokens_in=told.tokens_in,
+            tokens_out=told.tokens_out,
+            cost=told.cost,
+            seconds=told.seconds,
+            attempts=told.attempts,
+        )
+
+    def _asked(self, messages: list[Message], what: str) -> tuple[Told, Read]:
+        return asked_twice(self.asker, messages, form(self.rubric), self.tokens, what, lambda t: read(t, self.rubric))
+
+
+def asked_twice(
+    asker: Asker, messages: Sequence[Message], form: Form, tokens: int, what: str, reads: Callable[[str], Read]
+) -> tuple[Told, Read]:
+    """A question, asked again where that can help: a reply that was cut with twice the room, one that cannot be read
+    with what was wrong about it. Costs and attempts are of both together."""
+    told = asker.ask(messages, form, tokens, f"{what}.0")
+    found = _read(told, reads)
+    if found.status == "judge_truncated":
+        again = asker.ask(messages, form, 2 * tokens, f"{what}.1")
+    elif found.status in ("bad_json", "bad_schema", "empty_reply"):
+        again = asker.ask([*messages, *_complaint(told, found)], form, tokens, f"{what}.1")
+    else:
+        return told, found
+    if again.status == "cancelled":
+        return _together(told, replace(told, cost=0, tokens_in=0, tokens_out=0, seconds=0, attempts=0)), found
+    return _together(told, again), _read(again, reads)
+
+
+def _read(told: Told, reads: Callable[[str], Read]) -> Read:
+    if told.status != "ok":
+        return Read(told.status, told.why)
+    found = reads(told.text)
+    if found.status in ("bad_json", "bad_schema"):
+        return found._replace(why=f"The judge's reply is no verdict: {found.why}.")
+    return found._replace(why=found.why and f"{found.why[:1].upper()}{found.why[1:]}.")
+
+
+def _complaint(told: Told, found: Read) -> list[Message]:
+    said = [Message(role="assistant", content=told.text[:2000])] if told.text.strip() else []
+    return [*said, Message(role="user", content=f"{found.why} Reply with the JSON object that was asked for, alone.")]
+
+
+def _together(first: Told, second: Told) -> Told:
+    return replace(
+        second,
+        tokens_in=first.tokens_in + second.tokens_in,
+        tokens_out=first.tokens_out + second.tokens_out,
+        cost=first.cost + second.cost,
+        seconds=first.seconds + second.seconds,
+        attempts=first.attempts + second.attempts,
+    )
+
+
+def is_empty(text: str) -> bool:
+    """Whether there is nothing to be seen in it."""
+    return not any(unicodedata.category(letter)[0] not in "ZC" for letter in text)
+
+
+def worthless(key: str, judge: str, rubric: Rubric) -> Score:
+    """What an empty answer gets, without a call."""
+    values = {one.name: one.low for one in rubric.criteria}
+    return Score(
+        key=key,
+        judge=judge,
+        status="ok",
+        values=values,
+        evidence="The answer is empty.",
+        flags=("empty",),
+        by_rule=True,
+    )

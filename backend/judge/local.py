@@ -1,0 +1,52 @@
+"""A variant of this lab as a judge: any GGUF, held to the form by a grammar, asked through the engines."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.errors import LabError
+from backend.inference.engines import Engines, Manner, Seat
+from backend.inference.fit import TOO_LONG
+from backend.inference.sampling import Generation, Sampling
+from backend.judge.asking import Form, Told
+from backend.judge.score import Status
+from backend.messages import Message
+
+SEED = 1
+
+
+@dataclass(frozen=True)
+class LocalJudge:
+    """Costs nothing but time. `together` is how many conversations the engine holds."""
+
+    engines: Engines
+    seat: Seat
+    manner: Manner
+    together: int
+
+    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+        """Greedy, so that the same question gets the same reply."""
+        begun = time.monotonic()
+        sampling = Sampling(temperature=0, seed=SEED, max_tokens=tokens, grammar=form.grammar)
+        text, why = "", ""
+        try:
+            reply = self.engines.reply(self.seat, messages, sampling, self.manner)
+            text = reply.text()
+        except LabError as error:
+            why = str(error)
+            reply = None
+        seconds = time.monotonic() - begun
+        if reply is None or reply.generation is None:
+            return Told("over_context" if TOO_LONG in why else "api_error", why=why, seconds=seconds)
+        made = reply.generation
+        status, why = _worth(made)
+        return Told(status, text, why, self.seat.name, (), made.prompt_tokens, made.tokens, 0.0, seconds)
+
+
+def _worth(made: Generation) -> tuple[Status, str]:
+    """What a reply is worth, before its text is looked at."""
+    if made.end == "context" or made.left_out:
+        return "over_context", f"The question does not fit into the judge's context of {made.context_size:,} tokens."
+    if made.end == "length":
+        return "judge_truncated", "The judge's reply was cut off at its limit."
+    return ("cancelled", "Stopped before it was answered.") if made.end == "stopped" else ("ok", "")

@@ -1,0 +1,124 @@
+"""A judge's reply, read strictly: one JSON object with just what was asked for, or no verdict at all.
+
+Never the first thing that looks right: an answer can hold a verdict of its own, and a judge may repeat it. If a reply
+holds several objects, they must say the same.
+"""
+
+import json
+import re
+from collections.abc import Callable, Set
+from typing import Any, NamedTuple
+
+from backend.judge.rubric import Rubric
+from backend.judge.score import FLAGS, Status
+
+LONGEST = 50_000  # characters of a reply that are looked at
+KEPT = 2_000  # characters of its evidence
+MOST = 20  # flags, or objects in one reply
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+
+
+class Read(NamedTuple):
+    """What a reply says. `values` is filled if and only if `status` is ok; else `why` says in a few words what is
+    wrong."""
+
+    status: Status
+    why: str = ""
+    values: dict[str, int] = {}
+    evidence: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class _Wrong(ValueError):
+    """The object is not what was asked for."""
+
+
+def read(text: str, rubric: Rubric) -> Read:
+    """A reply to a question under that rubric."""
+    wanted = {"evidence", *(one.name for one in rubric.criteria), "flags", "cannot_judge"}
+    return read_object(text, wanted, lambda one: _grades(one, rubric))
+
+
+def read_object(text: str, wanted: Set[str], reads: Callable[[dict[str, Any]], Read]) -> Read:
+    """The one object of a reply, with just the keys that are wanted. `reads` raises ValueError, in a few words, for one
+    that is not what was asked for."""
+    if len(text) > LONGEST:
+        return Read("bad_json", f"it is longer than {LONGEST:,} characters")
+    spoken = _THOUGHT.sub("", text, count=1) if text.lstrip().startswith("<think>") else text
+    if fenced := _FENCE.fullmatch(spoken.strip()):
+        spoken = fenced.group(1)
+    found = [_checked(one, wanted, reads) for one in _objects(spoken)]
+    if not found:
+        return Read("bad_json", "it holds no JSON object that can be read")
+    verdicts = [one for one in found if one.status != "bad_schema"]
+    if len({(one.status, tuple(one.values.items()), one.flags if not one.values else ()) for one in verdicts}) > 1:
+        return Read("bad_json", "it holds verdicts that differ")
+    return found[-1]
+
+
+def _objects(text: str) -> list[Any]:
+    """Every outermost JSON object in the text; with duplicate keys or what is no number it counts as an error."""
+    decoder = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+    found: list[Any] = []
+    place = text.find("{")
+    while place >= 0 and len(found) < MOST:
+        try:
+            one, end = decoder.raw_decode(text, place)
+        except _Wrong as error:
+            one, end = error, _end(text, place)
+        except (ValueError, RecursionError):
+            place = text.find("{", place + 1)
+            continue
+        found.append(one)
+        place = text.find("{", end)
+    return found
+
+
+def _end(text: str, place: int) -> int:
+    """Where an object ends that breaks a rule of ours but none of JSON's."""
+    return json.JSONDecoder().raw_decode(text, place)[1]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise _Wrong(f"{twice[:40]!r} is there twice")
+    return dict(pairs)
+
+
+def _no_number(text: str) -> Any:
+    raise _Wrong(f"{text} is no number")
+
+
+def _checked(one: Any, wanted: Set[str], reads: Callable[[dict[str, Any]], Read]) -> Read:
+    try:
+        if isinstance(one, _Wrong):
+            raise one
+        if missing := wanted - set(one):
+            raise _Wrong(f"{min(missing)} is missing")
+        if more := set(one) - wanted:
+            raise _Wrong(f"{min(more)[:40]!r} was not asked for")
+        return reads(one)
+    except ValueError as error:
+        return Read("bad_schema", str(error))
+
+
+def _grades(one: dict[str, Any], rubric: Rubric) -> Read:
+    if not isinstance(one["evidence"], str):
+        raise _Wrong("evidence is no text")
+    if not isinstance(one["cannot_judge"], bool):
+        raise _Wrong("cannot_judge is neither true nor false")
+    flags = one["flags"]
+    if not isinstance(flags, list) or len(flags) > MOST or any(flag not in FLAGS for flag in flags):
+        raise _Wrong("flags holds something that is no flag")
+    values = {criterion.name: one[criterion.name] for criterion in rubric.criteria}
+    for criterion in rubric.criteria:
+        value = values[criterion.name]
+        if type(value) is not int or not criterion.low <= value <= criterion.high:
+            raise _Wrong(f"{criterion.name} is {json.dumps(value)[:40]}, not {criterion.low:g} to {criterion.high:g}")
+    evidence, told = one["evidence"].encode("utf-8", "replace").decode()[:KEPT], tuple(dict.fromkeys(flags))
+    if one["cannot_judge"]:
+        return Read("cannot_judge", "the judge says that it cannot judge this", {}, evidence, told)
+    return Read("ok", "", values, evidence, told)

@@ -1,0 +1,71 @@
+"""Where a judge is: an address as a person types it, made whole, and whether it is near enough to trust."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from backend.errors import LabError, shown
+
+OPENAI = "https://api.openai.com/v1"
+_NAME_AT_HOME = re.compile(r"[a-z][a-z0-9_-]*|.*\.(localhost|local|internal|home\.arpa)")
+_CALL = re.compile(r"/chat/completions$|/completions$|/models$")
+
+
+def judge_address(typed: str) -> str:
+    """The address a client is given, ending in /v1 or in a path of its own; empty is OpenAI's. LabError where the key
+    would travel readable, or where it is no address at all."""
+    text = typed.strip()
+    if not text:
+        return OPENAI
+    if not re.fullmatch(r"[!-~]+", text):
+        raise LabError("The judge's address has a blank or an unusual letter in it. Type it again, plain.")
+    parts = _split(text)
+    if parts.username is not None or parts.password is not None:
+        raise LabError(
+            "The judge's address has a name or a password in it, which would be shown and stored. Leave that out of "
+            "the address; a key belongs into OPENAI_API_KEY in .env."
+        )
+    if parts.query or parts.fragment:
+        raise LabError("The judge's address ends in ?... or #..., which cannot be kept. Leave that part out.")
+    scheme = parts.scheme or ("http" if _near(parts.hostname or "") else "https")
+    if scheme not in ("http", "https"):
+        raise LabError(f"The judge's address begins with {shown(scheme)}. Begin it with https:// or http://.")
+    if scheme == "http" and not _near(parts.hostname or ""):
+        raise LabError(
+            f"The judge's address {shown(parts.hostname or '')} is out on the network, and over http:// the key and "
+            "the answers would travel readable. Use https://."
+        )
+    path = _CALL.sub("", parts.path.rstrip("/"))
+    return f"{scheme}://{parts.netloc.lower()}{path.rstrip('/') or '/v1'}"
+
+
+def is_openai(address: str) -> bool:
+    return host(address) == "api.openai.com"
+
+
+def is_near(address: str) -> bool:
+    """This machine or the network at home: nothing is paid there, and no proxy stands between."""
+    return _near(host(address))
+
+
+def host(address: str) -> str:
+    return urlsplit(address).hostname or ""
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        port = parts.port
+    except ValueError:
+        port, parts = 0, SplitResult("", "", "", "", "")
+    if port == 0 or not parts.hostname:
+        raise LabError("The judge's address cannot be read. It looks like https://host/v1 or http://localhost:8080/v1.")
+    return parts
+
+
+def _near(name: str) -> bool:
+    try:
+        place = ipaddress.ip_address(name)
+    except ValueError:
+        return bool(_NAME_AT_HOME.fullmatch(name))
+    return place.is_loopback or (place.is_private and not place.is_link_local and not place.is_unspecified)

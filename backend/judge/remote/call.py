@@ -1,0 +1,187 @@
+"""One call to a judge: written into the ledger, made by the openai client, read. For workers only."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
+
+from backend.judge.remote import body, trouble
+from backend.judge.remote.address import is_near, is_openai
+from backend.judge.remote.body import Body
+from backend.judge.remote.key import NO_KEY, clean_key
+from backend.judge.remote.ledger import Ledger
+from backend.judge.remote.prices import Price
+from backend.judge.remote.trouble import Trouble
+
+TIMEOUT = 60.0  # seconds for one call, first byte to last
+LARGEST = 1_000_000  # bytes of an answer that are read
+_NEVER_LEFT = (
+    httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)  # fmt: skip
+
+
+class Unreadable(Exception):
+    """The answer is not read to its end: too large, or packed although nobody asked for that."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A body and what it cost. `reckoned`: the tokens were reckoned from the lengths."""
+
+    body: Body
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    reckoned: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """An address, the model there, its price, and the ledger that every call through it is written into."""
+
+    model: str
+    address: str
+    price: Price
+    ledger: Ledger
+    client: OpenAI = field(repr=False)
+    key: str = field(repr=False)
+
+    def call(self, asked: dict[str, Any], what: str, timeout: float = TIMEOUT) -> Answer | Trouble:
+        """One try, at the price of at most one. `asked`: the parameters, messages included. LabError: a limit."""
+        size = len(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace"))
+        most_out = int(asked.get("max_completion_tokens") or asked["max_tokens"])
+        entry = self.ledger.reserve(what, self.price.of(size, most_out))  # no token is shorter than a byte
+        told = self._post(asked, timeout)
+        if isinstance(told, Trouble):
+            if told.unbilled:
+                self.ledger.release(entry)
+            return told
+        answer = self._reckon(told, asked)
+        self.ledger.settle(entry, answer.cost, answer.tokens_in, answer.tokens_out, answer.reckoned)
+        return answer
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _post(self, asked: dict[str, Any], timeout: float) -> Body | Trouble:
+        raw = self._raw(asked, timeout)
+        if isinstance(raw, Trouble):
+            return raw
+        key = self.key.encode()
+        plain = raw if self.key == NO_KEY else raw.replace(key, b"[secret]")  # some servers repeat it
+        found = body.read(plain)
+        if found is None:
+            start = shown_start(plain)
+            return Trouble("unreadable", 200, f"What answers at the judge's address is no chat API: {start}", start)
+        code = (found.error or {}).get("code")
+        if found.error is not None and isinstance(code, int) and 400 <= code < 600:
+            return trouble.of_status(code, plain, {}, self.key)
+        if found.error is not None:
+            said = trouble.without_key(str(found.error.get("message", "")), self.key)[: trouble.LONGEST]
+            return Trouble("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
+        return found
+
+    def _raw(self, asked: dict[str, Any], timeout: float) -> bytes | Trouble:
+        """No error of the client leaves this function: they carry the request, and with it the key."""
+        try:
+            answer = self.client.chat.completions.with_raw_response.create(**asked, timeout=timeout)
+            return bytes(answer.http_response.content)
+        except APIStatusError as error:
+            found = error.response
+            return trouble.of_status(error.status_code, found.content, found.headers, self.key)
+        except APITimeoutError as error:
+            if isinstance(error.__cause__, _NEVER_LEFT):
+                return Trouble("unreachable", said="nobody answered in time", unbilled=True)
+            return Trouble("timed_out", why=f"The judge did not answer within {timeout:.0f} seconds.")
+        except APIConnectionError as error:
+            cause = error.__cause__
+            if isinstance(cause, _NEVER_LEFT):
+                said = trouble.without_key(str(cause), self.key)[: trouble.LONGEST]
+                return Trouble("unreachable", said=said or type(cause).__name__, unbilled=True)
+            return Trouble("broken", why="The connection to the judge broke off before its answer was complete.")
+        except Unreadable as error:
+            return Trouble("unreadable", 200, f"The judge's answer was not read: {error}.", str(error))
+        except (UnicodeError, httpx2.InvalidURL) as error:
+            return Trouble("refused", why=f"The question cannot be sent ({type(error).__name__}).", unbilled=True)
+        except (OpenAIError, httpx2.HTTPError, ValueError, RuntimeError) as error:  # RuntimeError: it was closed
+            return Trouble("unreadable", why=f"The judge's answer cannot be read ({type(error).__name__}).")
+
+    def _reckon(self, told: Body, asked: dict[str, Any]) -> Answer:
+        if told.usage:
+            return Answer(told, *told.usage, self.price.of(*told.usage), False)
+        tokens_in = math.ceil(sum(len(message["content"]) for message in asked["messages"]) / 3)
+        tokens_out = math.ceil(len(told.text or told.refusal) / 3)
+        return Answer(told, tokens_in, tokens_out, self.price.of(tokens_in, tokens_out), True)
+
+
+def connect(model: str, address: str, key: str, price: Price, ledger: Ledger) -> Line:
+    """`address` as `judge_address` gives it; `key` as it was pasted. The client asks once and follows nobody."""
+    key = clean_key(key, address)
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)  # it would log what comes back, headers and all
+    http = httpx2.Client(
+        follow_redirects=False,
+        trust_env=not is_near(address),  # proxies of the environment are for the world outside
+        timeout=TIMEOUT,
+        event_hooks={"request": [_begin if is_openai(address) else _begin_elsewhere], "response": [_bound]},
+    )
+    client = OpenAI(
+        api_key=key,
+        base_url=address,
+        max_retries=0,
+        timeout=TIMEOUT,
+        http_client=http,
+        default_headers={"Accept-Encoding": "identity"},
+    )
+    return Line(model, address, price, ledger, client, key)
+
+
+def shown_start(raw: bytes) -> str:
+    text = ascii(" ".join(raw[:80].decode("utf-8", "replace").split()))[1:-1]
+    return f"it begins with '{text}'" if text else "it is empty"
+
+
+def _begin(request: httpx2.Request) -> None:
+    request.extensions["begun"] = time.monotonic()
+
+
+def _begin_elsewhere(request: httpx2.Request) -> None:
+    """Names of an account at OpenAI, which the client takes from the environment, are nobody else's business."""
+    _begin(request)
+    for name in ("openai-organization", "openai-project"):
+        request.headers.pop(name, None)
+
+
+def _bound(response: httpx2.Response) -> None:
+    """From here on the body is read within its limits of time and size."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Unreadable("it is packed")
+    limit = response.request.extensions["timeout"]["read"]
+    until = response.request.extensions["begun"] + limit
+    response.stream = _Bounded(response.stream, until, response.request)
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """The client's own time limit starts again with every byte; this one does not."""
+
+    def __init__(self, stream: Any, until: float, request: httpx2.Request) -> None:
+        self._stream, self._until, self._request = stream, until, request
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._stream:
+            size += len(piece)
+            if size > LARGEST:
+                raise Unreadable(f"it is longer than {LARGEST:,} bytes")
+            if time.monotonic() > self._until:
+                raise httpx2.ReadTimeout("the whole answer took too long", request=self._request)
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,0 +1,81 @@
+"""A judge behind an OpenAI-compatible address, as an Asker. For workers only."""
+
+from collections.abc import Sequence
+
+from backend.judge.asking import Form, Told
+from backend.judge.remote.address import is_near
+from backend.judge.remote.body import Body
+from backend.judge.remote.call import TIMEOUT, Answer, Line
+from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.patience import LONGEST, PAUSE, Patience
+from backend.judge.remote.trouble import Kind
+from backend.judge.score import Status
+from backend.messages import Message
+
+_STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_out"}
+
+
+class Endpoint:
+    """Asks with what was negotiated, and tells what came back. `together` is 4, but 1 for a machine near by."""
+
+    def __init__(
+        self,
+        line: Line,
+        agreed: Negotiated,
+        together: int = 0,
+        pause: float = PAUSE,
+        timeout: float = TIMEOUT,
+        longest: float = LONGEST,
+    ) -> None:
+        self.together = together or (1 if is_near(line.address) else 4)
+        self._agreed = agreed
+        self._patience = Patience(line, pause, timeout, longest)
+
+    @property
+    def waiting_until(self) -> float:
+        """When asking goes on after a limit of rate, in seconds since 1970; 0 when nobody waits."""
+        return self._patience.waiting_until
+
+    def close(self) -> None:
+        """Questions that wait end as cancelled."""
+        self._patience.close()
+
+    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+        outcome = self._patience.ask(self._agreed.asked(messages, form, tokens), what)
+        told, seconds, attempts = outcome.told, outcome.seconds, outcome.attempts
+        if told is None:
+            return Told("cancelled", why="Stopped before it was answered.", seconds=seconds, attempts=attempts)
+        if not isinstance(told, Answer):
+            status = _STATUS.get(told.kind, "api_error")
+            return Told(status, why=told.why, seconds=seconds, attempts=attempts)
+        status, why = self._judged(told.body)
+        return Told(
+            status=status,
+            text=told.body.text or "",
+            why=why,
+            model=told.body.model,
+            tokens=told.body.tokens,
+            tokens_in=told.tokens_in,
+            tokens_out=told.tokens_out,
+            cost=told.cost,
+            seconds=seconds,
+            attempts=attempts,
+        )
+
+    def _judged(self, body: Body) -> tuple[Status, str]:
+        """What a reply is worth, before its text is looked at."""
+        asked = self._agreed.returned
+        if body.model and asked and body.model != asked:
+            return "other_model", f"{body.model} answered, but this run's judge is {asked}."
+        match body.finish:
+            case "length":
+                return "judge_truncated", "The judge's reply was cut off at its limit."
+            case "content_filter":
+                return "filtered", "A content filter at the judge's address withheld the reply."
+            case "error":
+                return "api_error", "The judge's address broke off with an error of its own."
+        if body.refusal:
+            return "refused", f"The judge refused: {body.refusal[:300]}"
+        if body.text is None or not body.text.strip():
+            return "empty_reply", "The judge's reply is empty."
+        return "ok", ""

@@ -1,0 +1,176 @@
+"""Which parameters an address takes: found out with one question, kept, and shown. For workers only.
+
+It begins with everything that makes a judge steadier, and drops or replaces what is refused.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.errors import LabError, shown
+from backend.judge.asking import Form
+from backend.judge.remote.address import host, is_openai
+from backend.judge.remote.call import TIMEOUT, Answer, Line
+from backend.judge.remote.patience import ATTEMPTS, LONGEST, PAUSE, Patience
+from backend.judge.remote.trouble import TEMPORARY, Trouble
+from backend.messages import Message
+
+MOST = 12
+SEED = 1
+Limit = Literal["max_completion_tokens", "max_tokens"]
+Shape = Literal["json_schema", "json_object", "none"]
+
+# The order in which things are dropped when the address does not say what it minds, and how it may call them.
+_WORDS = {
+    "reasoning_effort": r"reasoning|effort",
+    "logprobs": r"logprobs",
+    "seed": r"\bseed\b",
+    "response_format": r"response_format|json_schema|json_object|structured.output|grammar",
+    "temperature": r"temperature",
+    "limit": r"max_completion_tokens|max_tokens",
+}
+_STEADY = {"temperature": 0, "seed": SEED, "reasoning_effort": "none", "logprobs": True, "top_logprobs": 10}
+_OTHER: dict[Limit, Limit] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
+
+class Negotiated(BaseModel):
+    """What was agreed with a model at an address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    returned: str = ""
+    """As the address names what answered; empty when it does not say."""
+    limit: Limit
+    shape: Shape = "json_schema"
+    steady: dict[str, Any] = Field(default_factory=_STEADY.copy)
+    refused: dict[str, str] = Field(default_factory=dict)
+    """What the address does not take, and its words for it."""
+    logprobs: bool = False
+    """The judge's probabilities come back in a shape that can be read."""
+    usage: bool = False
+    """Tokens are counted by the address; else they are reckoned from the lengths."""
+    honoured: bool = False
+    """The reply had the form that was asked for."""
+    attempts: int = 0
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What every question is asked with: for the judge's identity."""
+        return {**self.steady, "response_format": self.shape, "limit": self.limit}
+
+    def asked(self, messages: Sequence[Message], form: Form, tokens: int) -> dict[str, Any]:
+        """A question as the client sends it."""
+        shaped: dict[str, Any] = {}
+        if self.shape == "json_schema":
+            schema = {"name": form.name, "schema": dict(form.schema), "strict": True}
+            shaped = {"response_format": {"type": "json_schema", "json_schema": schema}}
+        elif self.shape == "json_object":
+            shaped = {"response_format": {"type": "json_object"}}
+        return {"model": self.model, "messages": list(messages), self.limit: tokens, **self.steady, **shaped}
+
+
+def negotiate(
+    line: Line,
+    messages: Sequence[Message],
+    form: Form,
+    fits: Callable[[str], bool],
+    tokens: int = 600,
+    pause: float = PAUSE,
+    timeout: float = TIMEOUT,
+    longest: float = LONGEST,
+) -> Negotiated:
+    """Ask one small question until it is answered, at most 12 times. LabError when it cannot be."""
+    patience = Patience(line, pause, timeout, longest)
+    start = Negotiated(model=line.model, limit="max_completion_tokens" if is_openai(line.address) else "max_tokens")
+    named: list[tuple[str, str]] = []
+    unnamed: list[tuple[str, str]] = []
+    made = 0
+    while made < MOST:
+        now = _without(start, named + unnamed)
+        again = TEMPORARY - {"busy"} if unnamed else TEMPORARY
+        outcome = patience.ask(now.asked(messages, form, tokens), "negotiation", min(ATTEMPTS, MOST - made), again)
+        made += outcome.attempts
+        told = outcome.told
+        if isinstance(told, Answer):
+            break
+        if told is None or not (told.kind == "refused" or told.status in (500, 501)):
+            raise LabError(_failed(line, told))
+        guilty = _guilty(told, now, start)
+        if not guilty:
+            raise LabError(_failed(line, told))
+        name, is_named = guilty
+        (named if is_named else unnamed).append((name, told.said))
+    else:
+        raise LabError(_failed(line, told))
+    kept = [one for one in unnamed if one[0] == unnamed[-1][0]]
+    if len(kept) < len(unnamed) and made < MOST:  # what went before the last may have been innocent
+        more = _without(start, named + kept)
+        outcome = patience.ask(more.asked(messages, form, tokens), "negotiation", 1, ())
+        made += outcome.attempts
+        if isinstance(outcome.told, Answer):
+            now, told = more, outcome.told
+    return _agreed(now, told, made, fits)
+
+
+def _without(start: Negotiated, dropped: Sequence[tuple[str, str]]) -> Negotiated:
+    """The parameters after each refusal in turn. A shape is refused twice before there is none."""
+    steady, shape, limit, refused = dict(start.steady), start.shape, start.limit, dict[str, str]()
+    for name, said in dropped:
+        if name == "response_format":
+            refused[shape] = said
+            shape = "json_object" if shape == "json_schema" else "none"
+        elif name == "limit":
+            refused[limit] = said
+            limit = _OTHER[limit]
+        else:
+            refused[name] = said
+            steady.pop(name, None)
+            if name == "logprobs":
+                steady.pop("top_logprobs", None)
+    return start.model_copy(update={"steady": steady, "shape": shape, "limit": limit, "refused": refused})
+
+
+def _guilty(told: Trouble, now: Negotiated, start: Negotiated) -> tuple[str, bool] | None:
+    """What to drop next, and whether the address named it; None when nothing is left to drop."""
+    left = [
+        name
+        for name in _WORDS
+        if name in now.steady
+        or (name == "response_format" and now.shape != "none")
+        or (name == "limit" and now.limit == start.limit)
+    ]
+    for text in (told.param, told.said):
+        places = {name: found.start() for name in left if (found := re.search(_WORDS[name], text, re.IGNORECASE))}
+        if places:
+            return min(places, key=places.__getitem__), True
+    return (left[0], False) if left else None
+
+
+def _agreed(now: Negotiated, answer: Answer, made: int, fits: Callable[[str], bool]) -> Negotiated:
+    body, steady, refused = answer.body, dict(now.steady), dict(now.refused)
+    if "logprobs" in steady and body.logprobs != "usable":
+        del steady["logprobs"], steady["top_logprobs"]
+        missing = body.logprobs == "none"
+        refused["logprobs"] = "taken, but none came back" if missing else "taken, but they came back in another shape"
+    return now.model_copy(
+        update={
+            "returned": body.model,
+            "steady": steady,
+            "refused": refused,
+            "logprobs": body.logprobs == "usable",
+            "usage": not answer.reckoned,
+            "honoured": fits(body.text or ""),
+            "attempts": made,
+        }
+    )
+
+
+def _failed(line: Line, told: Trouble | Answer | None) -> str:
+    why = told.why if isinstance(told, Trouble) else ""
+    return (
+        f"{shown(line.model)} at {shown(host(line.address))} did not answer a trial question, so nothing was judged. "
+        f"{why.rstrip('.') or 'It told no reason'}. Look after that address, or choose another judge."
+    )

@@ -1,0 +1,157 @@
+"""The first thing read: what was found, in two or three plain sentences."""
+
+from collections.abc import Mapping, Sequence
+
+from backend.judge.rubric import Rubric
+from backend.judge.verdict.contrast import FEWEST, Contrast
+from backend.judge.verdict.statistics import SAME, Estimate
+
+LISTED = 4  # of one kind; the rest is counted
+FAR = 10_000  # rows; a number beyond it is no plan
+
+
+def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, Estimate]) -> str:
+    """The clear ones first, then those without a clear difference, then those that cannot be decided, and why.
+
+    `means`: of the primary number, by variant.
+    """
+    if not any(one.n for one in means.values()):
+        return "Nothing is judged yet."
+    if not contrasts:
+        each = "; ".join(_mean(name, one) for name, one in means.items() if one.n)
+        return f"{each} {rubric.title}. No comparison was planned."
+    unclear = [one for one in contrasts if one.decided == "unclear"]
+    parts = [
+        _clear(rubric, [one for one in contrasts if one.clear]),
+        _unclear(unclear[0]) if len(unclear) == 1 else _all_unclear(unclear),
+        _undecided([one for one in contrasts if one.decided in ("too few rows", "failures differ")]),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def interval(one: Estimate, sign: int = 1) -> tuple[str, str, str]:
+    """Mean, low and high of an estimate that has an interval, times `sign`; with as many digits as its width is worth.
+
+    A bound that is not zero never looks like it. ValueError if there is no interval.
+    """
+    if one.mean is None or one.low is None or one.high is None:
+        raise ValueError("an estimate without an interval cannot be shown as one")
+    low, high = sorted((sign * one.low, sign * one.high))
+    half = (high - low) / 2
+    digits = next((some for some in (1, 2, 3) if half >= 10**-some), 4)
+    while low * high > 0 and digits < 4 and not float(f"{min(abs(low), abs(high)):.{digits}f}"):
+        digits += 1
+    mean, low, high = (round(value, digits) + 0.0 for value in (sign * one.mean, low, high))  # + 0.0: no -0.0
+    return f"{mean:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
+
+
+def size(value: float) -> str:
+    """A number alone: one digit behind the point, or as many as show that it is not zero."""
+    digits = next((some for some in (1, 2, 3) if abs(value) >= 10**-some), 4)
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _mean(name: str, one: Estimate) -> str:
+    if one.low is None:
+        return f"{name} has {_exactly(one)} ({one.n} row{'s' if one.n > 1 else ''})"
+    mean, low, high = interval(one)
+    return f"{name} has {mean} ({low} to {high}; {one.n} rows)"
+
+
+def _exactly(one: Estimate, sign: int = 1) -> str:
+    return f"{sign * (one.mean or 0.0):.3g}"
+
+
+def _clear(rubric: Rubric, clear: Sequence[Contrast]) -> str:
+    if not clear:
+        return ""
+    same = len({one.difference.n for one in clear}) == 1
+    each = _listed([_better(one, "" if same else f"; {one.difference.n} rows") for one in clear])
+    return f"{each} {rubric.title}{f', {clear[0].difference.n} rows' if same else ''}."
+
+
+def _better(one: Contrast, rows: str) -> str:
+    sign = 1 if one.decided == "better" else -1
+    start = f"{one.variant} is {one.decided} than {one.against} by"
+    if one.difference.low is None:
+        return f"{start} {_exactly(one.difference, sign)} (throughout{rows})"
+    mean, low, high = interval(one.difference, sign)
+    return f"{start} {mean} ({low} to {high}{rows})"
+
+
+def _tied(one: Contrast) -> bool:
+    return one.ties == one.difference.n
+
+
+def _unclear(one: Contrast) -> str:
+    pair, n = f"between {one.variant} and {one.against}", one.difference.n
+    if _tied(one):
+        return f"No difference {pair}: all {n} rows tied."
+    if one.difference.low is None:
+        return f"No clear difference {pair} ({_exactly(one.difference)} throughout; {n} rows): {_settled(one)}."
+    mean, low, high = interval(one.difference)
+    apart = float(low) * float(high) > 0 and one.holm_p is not None  # then only the corrected test says no
+    rows = f"{n} rows; corrected p {one.holm_p:.2f}" if apart else f"{n} rows"
+    return f"No clear difference {pair} ({mean}, {low} to {high}; {rows}): {_settled(one)}."
+
+
+def _all_unclear(unclear: Sequence[Contrast]) -> str:
+    if not unclear:
+        return ""
+    rows = unclear[0].difference.n
+    if all(_tied(one) and one.difference.n == rows for one in unclear):
+        return f"No difference between {_listed([_pair(one) for one in unclear])}: all {rows} rows tied."
+    short = [f"{_pair(one)} ({f'all {one.ties} rows tied' if _tied(one) else _needs(one)})" for one in unclear]
+    return f"No clear difference between {_listed(short)}."
+
+
+def _pair(one: Contrast) -> str:
+    return f"{one.variant} and {one.against}"
+
+
+def _settled(one: Contrast) -> str:
+    if _level(one):
+        return "on average they are level"
+    needed = _rows(one)
+    return f"{needed} would settle it" if needed else f"not even {FAR:,} rows would settle it"
+
+
+def _needs(one: Contrast) -> str:
+    return "level on average" if _level(one) else f"needs {_rows(one) or f'more than {FAR:,} rows'}"
+
+
+def _level(one: Contrast) -> bool:
+    return one.difference.mean is not None and abs(one.difference.mean) <= SAME
+
+
+def _rows(one: Contrast) -> str:
+    """Rounded up to two digits; empty where it is no plan."""
+    needed = one.rows_needed
+    if needed is None or needed <= one.difference.n:
+        return "more rows"
+    step = 10 ** max(0, len(str(needed)) - 2)
+    return f"about {-(-needed // step) * step:,} rows" if needed <= FAR else ""
+
+
+def _undecided(ones: Sequence[Contrast]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for one in ones:
+        reasons.setdefault(_reason(one), []).append(_pair(one))
+    if not reasons:
+        return ""
+    return f"Not decided: {_listed([f'{_listed(pairs)} ({reason})' for reason, pairs in reasons.items()])}."
+
+
+def _reason(one: Contrast) -> str:
+    ours, theirs = one.failures
+    failed = f"failures: {ours} of {one.variant}, {theirs} of {one.against}" if ours or theirs else ""
+    if one.decided == "failures differ":
+        return f"{failed}: what those were worth could turn it"
+    n, clusters = one.difference.n, one.difference.clusters
+    counted = f"{clusters} different questions" if clusters < n else f"{n} row{'' if n == 1 else 's'} with both scores"
+    return f"{counted}, {FEWEST} are needed{f'; {failed}' if failed else ''}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - LISTED
+    return "; ".join(parts[:LISTED]) + (f"; and {more} more" if more > 0 else "")

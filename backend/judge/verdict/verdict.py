@@ -1,0 +1,241 @@
+"""What a table of scores says: one sentence first, then every number behind it."""
+
+import math
+from collections import Counter
+from itertools import combinations
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.judge.verdict.association import pearson, spearman
+from backend.judge.verdict.contrast import FEWEST, Contrast, contrasts, failure, reached, values
+from backend.judge.verdict.sentence import sentence, size
+from backend.judge.verdict.statistics import SAME, Estimate, Share, estimate, least_found, wilson
+from backend.judge.verdict.table import Table
+
+Status = Literal[
+    "baseline", "better", "worse", "no clear difference", "too few rows", "not decided: failures", "not compared"
+]
+GOOD = 0.75  # of the scale: 4 on 1..5
+CEILING = 0.5
+HALO = 0.95
+CUT_APART = 0.2
+CELLS = 10
+"""Fewer answers than these correlate with anything."""
+MANY = 100
+"""Rows, from which on nobody needs to be told that they are few."""
+
+
+class Standing(BaseModel):
+    """One variant: what it got, how sure that is, and how it stands to its baseline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    baseline: str = ""
+    status: Status
+    primary: Estimate
+    criteria: dict[str, Estimate]
+    reached: int
+    failures: dict[str, int]
+    """By status; rows that failed are in no mean."""
+    cut: int
+    """Answers that were stopped at their limit, of all that were reached."""
+    uncut: Estimate
+    """The primary number without those."""
+    ceiling: Share
+    """Of its scores, those at the top of the scale."""
+    good: Share
+    """Of its scores, those in the upper quarter of the scale: 4 or more of 1 to 5."""
+    difference: Contrast | None = None
+    """To its baseline, where that was planned in this direction."""
+
+
+class Checks(BaseModel):
+    """Signs that a judge looks at the wrong thing; None where there is too little to tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    length: float | None = None
+    """Spearman's correlation of an answer's length and its primary number, over all answers."""
+    halo: float | None = None
+    """The highest correlation of two criteria, over all answers."""
+    alike: tuple[str, str] | None = None
+    """Which two those are."""
+
+
+class Verdict(BaseModel):
+    """Everything a page shows of a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sentence: str
+    title: str
+    """What the primary number is called."""
+    low: float
+    high: float
+    rows: int
+    """With at least one score."""
+    complete: int
+    """That all variants were judged on, failures included."""
+    clusters: int
+    """Different questions among `rows`."""
+    variants: tuple[Standing, ...]
+    contrasts: tuple[Contrast, ...]
+    checks: Checks
+    notes: tuple[str, ...] = Field(default=())
+
+
+def verdict(table: Table) -> Verdict:
+    """Reckoned anew from the table; the order of its rows, variants and contrasts decides only how things are listed.
+
+    Contrasts are paired: rows where both have a score. Means of a variant are over all of its own.
+    """
+    found = contrasts(table)
+    standings = tuple(_standing(table, variant, found) for variant in table.variants)
+    rows = [row for row in table.rows if any(values(table, row, name) is not None for name in table.variants)]
+    complete = [row for row in table.rows if all(reached(table, row, name) for name in table.variants)]
+    checks = _checks(table)
+    whole = Verdict(
+        sentence=sentence(table.rubric, found, {one.variant: one.primary for one in standings}),
+        title=table.rubric.title,
+        low=table.rubric.low,
+        high=table.rubric.high,
+        rows=len(rows),
+        complete=len(complete) if table.variants else 0,
+        clusters=len({table.rows[row] for row in rows}),
+        variants=standings,
+        contrasts=found,
+        checks=checks,
+    )
+    return whole.model_copy(update={"notes": tuple(_notes(table, whole))})
+
+
+def _standing(table: Table, variant: str, found: tuple[Contrast, ...]) -> Standing:
+    rubric = table.rubric
+    rows = [row for row in table.rows if reached(table, row, variant)]
+    scored = {row: got for row in rows if (got := values(table, row, variant)) is not None}
+    primary = {row: rubric.primary_of(got) for row, got in scored.items()}
+    clusters = [table.rows[row] for row in scored]
+    cut = {row for row in rows if table.cells[row, variant].cut}
+    uncut = [row for row in scored if row not in cut]
+    failed = sorted(failure(table, row, variant) for row in rows if row not in scored)
+    good = rubric.low + GOOD * (rubric.high - rubric.low)
+    baseline = table.baselines.get(variant, "")
+    planned = [one for one in found if {one.variant, one.against} == {variant, baseline}]
+    return Standing(
+        variant=variant,
+        baseline=baseline,
+        status=_status(variant, planned[0] if planned else None) if baseline else "baseline",
+        primary=estimate(list(primary.values()), clusters),
+        criteria={one.name: estimate([got[one.name] for got in scored.values()], clusters) for one in rubric.criteria},
+        reached=len(rows),
+        failures=dict(Counter(failed)),
+        cut=len(cut),
+        uncut=estimate([primary[row] for row in uncut], [table.rows[row] for row in uncut]),
+        ceiling=wilson(sum(value >= rubric.high - SAME for value in primary.values()), len(primary)),
+        good=wilson(sum(value >= good - SAME for value in primary.values()), len(primary)),
+        difference=next((one for one in planned if one.variant == variant), None),
+    )
+
+
+def _status(variant: str, one: Contrast | None) -> Status:
+    if one is None:
+        return "not compared"
+    if one.decided == "better" or one.decided == "worse":
+        return one.decided if one.variant == variant else "worse" if one.decided == "better" else "better"
+    if one.decided == "too few rows":
+        return "too few rows"
+    return "no clear difference" if one.decided == "unclear" else "not decided: failures"
+
+
+def _checks(table: Table) -> Checks:
+    keys = [(row, name) for row in table.rows for name in table.variants]
+    scored = [(table.cells[key].length, got) for key in keys if (got := values(table, *key)) is not None]
+    if len(scored) < CELLS:
+        return Checks()
+    length = spearman([long for long, _ in scored], [table.rubric.primary_of(got) for _, got in scored])
+    names = sorted(one.name for one in table.rubric.criteria)
+    found = {
+        (a, b): value
+        for a, b in combinations(names, 2)
+        if (value := pearson([got[a] for _, got in scored], [got[b] for _, got in scored])) is not None
+    }
+    alike = max(found, key=lambda pair: found[pair], default=None)
+    return Checks(length=length, halo=found[alike] if alike else None, alike=alike)
+
+
+def _notes(table: Table, whole: Verdict) -> list[str]:
+    """What a reader should know before believing a number: one sentence each."""
+    found = [_few(whole), _clusters(whole), _row_sets(table), _identical(table)]
+    found += [_ceiling(one) for one in whole.variants] + [_cut(whole), _halo(table, whole.checks)]
+    return [note for note in found if note]
+
+
+def _few(whole: Verdict) -> str:
+    if not FEWEST <= whole.rows < MANY:
+        return ""
+    each = [one.difference for one in whole.contrasts if one.difference.clusters >= FEWEST]
+    least = [least_found(one.se * math.sqrt(one.n), one.n) for one in each if one.se is not None]
+    rows = f"{whole.rows} rows are few"
+    if not least:
+        return f"{rows}: only large differences can be found."
+    return f"{rows}: a true difference under {size(max(least))} is missed more than one time in five."
+
+
+def _clusters(whole: Verdict) -> str:
+    if whole.clusters == whole.rows:
+        return ""
+    return (
+        f"The {whole.rows} rows ask {whole.clusters} different things. Rows that ask the same thing count together: "
+        "intervals and tests allow for it."
+    )
+
+
+def _row_sets(table: Table) -> str:
+    sets = {name: frozenset(row for row in table.rows if reached(table, row, name)) for name in table.variants}
+    if len(set(sets.values())) < 2:
+        return ""
+    counts = ", ".join(f"{name} on {len(rows)}" for name, rows in sets.items())
+    return f"Not all were judged on the same rows ({counts}): a comparison uses the rows both have, a mean all its own."
+
+
+def _identical(table: Table) -> str:
+    shared = [[values(table, row, name) for name in table.variants] for row in table.rows]
+    whole = [[got for got in row if got is not None] for row in shared if row and None not in row]
+    names = [one.name for one in table.rubric.criteria]
+    alike = all(
+        max(got[name] for got in row) - min(got[name] for got in row) <= SAME for row in whole for name in names
+    )
+    if len(table.variants) < 2 or not whole or not alike:
+        return ""
+    return (
+        "All variants got the same values on every row: either they answer alike, or this judge cannot tell them apart."
+    )
+
+
+def _ceiling(one: Standing) -> str:
+    if one.ceiling.share is None or one.ceiling.share <= CEILING:
+        return ""
+    return (
+        f"{one.variant} got the most there is on {one.ceiling.share:.0%} of its rows: nothing better could show on "
+        "this scale. Harder questions would tell more."
+    )
+
+
+def _cut(whole: Verdict) -> str:
+    shares = {one.variant: one.cut / one.reached for one in whole.variants if one.reached}
+    if not shares or max(shares.values()) - min(shares.values()) <= CUT_APART:
+        return ""
+    each = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return f"Answers were cut at their limit unequally often ({each}): look at the means without cut answers, too."
+
+
+def _halo(table: Table, checks: Checks) -> str:
+    if checks.halo is None or checks.alike is None or checks.halo <= HALO:
+        return ""
+    titles = [one.title for name in checks.alike for one in table.rubric.criteria if one.name == name]
+    return (
+        f"{titles[0]} and {titles[1]} go together almost perfectly (r = {checks.halo:.2f}): the judge has one opinion "
+        "and writes it down twice (a halo), so one number would do."
+    )
