@@ -13,6 +13,7 @@ from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.inference.seating import Spoken
 from backend.judge import judgement
+from backend.judge.evaluation.evaluations import Evaluations
 from backend.judge.judgement import Judgement, Record
 from backend.library.describe import Description, describe
 from backend.library.library import Library
@@ -30,6 +31,7 @@ class Lab:
         self._engines = Engines(settings, lambda file, how: self.library.crashed(file, how))
         self.library = Library(settings, self._engines)
         self.training = Training(settings, self.library.memory_free)
+        self.evaluations = Evaluations(settings)
         self._contexts: dict[str, int] = {}
         self._votes = settings.lab_runs / "judgements.jsonl"
 

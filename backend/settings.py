@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr = SecretStr("")
     judge_model: str = "gpt-4o-mini"
     judge_base_url: str = ""
+    judge_cap_run: float = Field(1.0, ge=0, le=1000)
+    judge_cap_day: float = Field(5.0, ge=0, le=10_000)
 
     port: int = Field(7860, ge=0, le=65535)
     lab_host: str = "127.0.0.1"

@@ -9,7 +9,7 @@ from backend.judge.asking import Form
 from backend.judge.remote.call import Line, connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import Ledger
-from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.prices import Price
 from backend.messages import Message
 

@@ -19,7 +19,7 @@ from backend.judge.asking import Told
 from backend.judge.remote.call import LARGEST, connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import spent
-from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.prices import FREE
 
 ROOT = Path(__file__).parents[1]
@@ -264,7 +264,7 @@ from judging import FORM, KEY, PRICE, QUESTION, ledger
 from backend.jobs.work import Stopped
 from backend.judge.remote.call import connect
 from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.negotiated import Negotiated
 def stop(*_):
     raise Stopped
 signal.signal(signal.SIGALRM, stop)

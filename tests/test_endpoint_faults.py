@@ -17,7 +17,7 @@ from backend.errors import LabError
 from backend.judge.remote.call import connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import Spent, spent
-from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.negotiated import Negotiated
 
 SLOW_DOWN = "Rate limit reached"
 

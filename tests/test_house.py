@@ -37,6 +37,7 @@ FLOORS = {
 }
 HEAVY = {
     "torch", "transformers", "trl", "peft", "unsloth", "datasets", "wandb", "bitsandbytes", "llama_cpp", "accelerate",
+    "openai", "sacrebleu", "scipy", "statsmodels",
 }  # fmt: skip
 TOY = "models.tiny"  # scripts that make the embedded model; only its questions are for others
 

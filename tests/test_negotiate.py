@@ -9,10 +9,11 @@ from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.errors import LabError
-from backend.judge.remote import negotiate as module
+from backend.judge.remote import negotiated as module
 from backend.judge.remote.call import connect
 from backend.judge.remote.ledger import spent
-from backend.judge.remote.negotiate import MOST, Negotiated, negotiate
+from backend.judge.remote.negotiate import MOST, negotiate
+from backend.judge.remote.negotiated import Negotiated
 
 TEXT = json.dumps(GRADE)
 EVERYTHING = {"temperature": 0, "seed": module.SEED, "reasoning_effort": "none", "logprobs": True, "top_logprobs": 10}

@@ -65,6 +65,11 @@ class Engines:
         self._lock = threading.RLock()
         self._held: dict[tuple[str, Path | None], Held] = {}
 
+    @property
+    def slots(self) -> int:
+        """Conversations answered at once, per variant."""
+        return self._settings.lab_slots
+
     def reply(self, seat: Seat, messages: Sequence[Message], sampling: Sampling, manner: Manner) -> Reply:
         """Start an answer; LabError if the conversation cannot be answered at all, or memory cannot hold the model."""
         asked = sampling.model_dump()

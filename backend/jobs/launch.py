@@ -43,6 +43,7 @@ class Job:
 
 
 TRAINING = ("HF_TOKEN", "WANDB_API_KEY")
+JUDGING = ("HF_TOKEN", "OPENAI_API_KEY")
 ENDS = ("exit.json", "stop", "runner.json")  # what a run that goes on again must not have
 
 JOBS = {
@@ -54,6 +55,8 @@ JOBS = {
     "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
     "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
+    "evaluate": Job("backend.judge.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
+    "judge": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
     "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
 }
 

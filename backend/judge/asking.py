@@ -46,8 +46,10 @@ class Told:
 class Asker(Protocol):
     """A model that can be asked. LabError where going on makes no sense: a bad key, no credit, the cap reached."""
 
-    together: int
-    """How many questions may be under way at once."""
+    @property
+    def together(self) -> int:
+        """How many questions may be under way at once."""
+        ...
 
     def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
         """`tokens`: the longest reply. `what`: the item's key, for the ledger. Safe to call from several threads."""

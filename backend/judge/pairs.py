@@ -115,6 +115,11 @@ def question(rubric: Rubric, messages: Sequence[Message], reference: str | None,
     return [Message(role="system", content=system), Message(role="user", content=f"{told}\n\n{end}")]
 
 
+def fits(text: str) -> bool:
+    """Whether a reply has the form that was asked for."""
+    return _read(text).status == "ok"
+
+
 def _read(text: str) -> Read:
     return read_object(text, {"evidence", "winner"}, _winner)
 

@@ -10,6 +10,7 @@ from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
 
 _CHRF = CHRF()
+_CHRF.sentence_score("", [""])  # before it has measured anything it cannot say how it does
 MEASURE = f"sacrebleu {_CHRF.get_signature()}"
 """What is measured and how, as the library itself writes it."""
 

@@ -17,6 +17,7 @@ from backend.judge.remote.body import Body
 from backend.judge.remote.key import NO_KEY, clean_key
 from backend.judge.remote.ledger import Ledger
 from backend.judge.remote.prices import Price
+from backend.judge.remote.replies import Replies
 from backend.judge.remote.trouble import Trouble
 
 TIMEOUT = 60.0  # seconds for one call, first byte to last
@@ -52,13 +53,18 @@ class Line:
     ledger: Ledger
     client: OpenAI = field(repr=False)
     key: str = field(repr=False)
+    replies: Replies | None = None
+    """Where answers are kept, and looked for first."""
 
     def call(self, asked: dict[str, Any], what: str, timeout: float = TIMEOUT) -> Answer | Trouble:
-        """One try, at the price of at most one. `asked`: the parameters, messages included. LabError: a limit."""
+        """One try, at the price of at most one; at none if `what` was answered before. `asked`: the parameters,
+        messages included. LabError: a limit."""
+        if known := self._recalled(what):
+            return self._reckon(known, asked)
         size = len(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace"))
         most_out = int(asked.get("max_completion_tokens") or asked["max_tokens"])
         entry = self.ledger.reserve(what, self.price.of(size, most_out))  # no token is shorter than a byte
-        told = self._post(asked, timeout)
+        told = self._post(asked, timeout, what)
         if isinstance(told, Trouble):
             if told.unbilled:
                 self.ledger.release(entry)
@@ -67,10 +73,28 @@ class Line:
         self.ledger.settle(entry, answer.cost, answer.tokens_in, answer.tokens_out, answer.reckoned)
         return answer
 
+    def settle_known(self) -> int:
+        """Account for calls of this run that were answered before a kill came between answer and account. How many are
+        left whose outcome nobody knows."""
+        unknown = 0
+        for entry in self.ledger.open_ones():
+            known = self._recalled(entry.what)
+            if known and known.usage:
+                self.ledger.settle(entry.id, self.price.of(*known.usage), *known.usage)
+            elif known:
+                self.ledger.settle(entry.id, entry.dollars, 0, 0, reckoned=True)
+            else:
+                unknown += 1
+        return unknown
+
     def close(self) -> None:
         self.client.close()
 
-    def _post(self, asked: dict[str, Any], timeout: float) -> Body | Trouble:
+    def _recalled(self, what: str) -> Body | None:
+        raw = self.replies.recall(what) if self.replies else None
+        return body.read(raw) if raw is not None else None
+
+    def _post(self, asked: dict[str, Any], timeout: float, what: str) -> Body | Trouble:
         raw = self._raw(asked, timeout)
         if isinstance(raw, Trouble):
             return raw
@@ -86,6 +110,8 @@ class Line:
         if found.error is not None:
             said = trouble.without_key(str(found.error.get("message", "")), self.key)[: trouble.LONGEST]
             return Trouble("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
+        if self.replies:
+            self.replies.keep(what, plain)
         return found
 
     def _raw(self, asked: dict[str, Any], timeout: float) -> bytes | Trouble:

@@ -6,7 +6,7 @@ from backend.judge.asking import Form, Told
 from backend.judge.remote.address import is_near
 from backend.judge.remote.body import Body
 from backend.judge.remote.call import TIMEOUT, Answer, Line
-from backend.judge.remote.negotiate import Negotiated
+from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.patience import LONGEST, PAUSE, Patience
 from backend.judge.remote.trouble import Kind
 from backend.judge.score import Status

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend import jsonl
 from backend.errors import LabError
 
+FILE = "ledger.jsonl"
 DAY = 24 * 3600.0
 
 

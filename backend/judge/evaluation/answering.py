@@ -1,0 +1,138 @@
+"""Answers of variants to rows: one continuous batch per base, greedy, each variant in its own template.
+
+A base and its adapters share one copy of the weights and are asked row by row, so that what there is after a stop can
+be compared.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from backend import jsonl, machine
+from backend.errors import LabError
+from backend.inference import memory, seating
+from backend.inference.engines import Engines
+from backend.inference.reply import Reply
+from backend.judge.evaluation import records
+from backend.judge.evaluation.records import Answer, Question
+from backend.judge.evaluation.spec import EvaluateSpec
+from backend.messages import Message, clean
+from backend.settings import Settings
+from models.catalogue import Entry, look
+
+AHEAD = 3
+"""Questions given to an engine for each one it answers at once: so that it never waits for us."""
+Say = Callable[[int, int, int], None]
+
+
+def answer_all(asked: EvaluateSpec, questions: Sequence[Question], folder: Path, say: Say) -> None:
+    """Everything that is not answered yet. `say` is told how many are, of how many, and the tokens written so far.
+    LabError if a variant cannot run; an answer that fails is written down as such and tried again on resume."""
+    entries = {entry.variant.id: entry for entry in look(Path(asked.weights))}
+    chosen = [_entry(entries, name) for name in asked.variants]
+    told = {one.variant.id: one.variant.model_dump() for one in chosen}
+    records.write_whole(folder / records.VARIANTS, json.dumps(told) + "\n")
+    known = {key for key, one in records.answers(folder).items() if not one.error}
+    total, done, tokens = len(questions) * len(chosen), len(known), 0
+    for group in _groups(chosen):
+        todo = [(one, entry) for one in questions for entry in group if (one.id, entry.variant.id) not in known]
+        if not todo:
+            continue
+        engines = engines_for(asked, group)
+        try:
+            for answer in _answers(asked, todo, engines):
+                jsonl.append(folder / records.ANSWERS, answer.model_dump(mode="json"))
+                done, tokens = done + 1, tokens + answer.tokens
+                say(done, total, tokens)
+        finally:
+            engines.close()
+
+
+def engines_for(asked: EvaluateSpec, group: Sequence[Entry]) -> Engines:
+    """Engines of this process alone, with as many conversations at once as memory holds."""
+    slots = next((n for n in (asked.slots, 4, 2) if n <= asked.slots and _fits(asked, group, n)), 1)
+    settings = Settings(
+        _env_file=None,
+        lab_weights=Path(asked.weights),
+        lab_context=asked.context,
+        lab_slots=slots,
+        lab_waiting=1000,
+        lab_threads=asked.threads,
+    )
+    return Engines(settings, lambda file, how: None)
+
+
+def _fits(asked: EvaluateSpec, group: Sequence[Entry], slots: int) -> bool:
+    wanted = 0
+    for place, entry in enumerate(group):
+        header = entry.base_header or entry.header
+        size = sum(file.stat().st_size for file in (entry.model if not place else None, entry.adapter) if file)
+        if header:
+            wanted += memory.need(header, size, asked.context, slots, process=not place).total
+    return wanted < machine.memory_free() - memory.SPARE
+
+
+def _entry(entries: dict[str, Entry], name: str) -> Entry:
+    entry = entries.get(name)
+    if entry is None or not entry.runs:
+        why = f"it is {entry.state}" if entry else "it is not there any more"
+        raise LabError(f"{name} cannot answer: {why}. Get it in the Library, or evaluate without it.")
+    return entry
+
+
+def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
+    """Those that run over the same weights together, in the order of the first of each."""
+    found: dict[tuple[str, Path | None], list[Entry]] = {}
+    for entry in chosen:
+        found.setdefault((entry.variant.runtime, entry.model), []).append(entry)
+    return list(found.values())
+
+
+def _answers(asked: EvaluateSpec, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
+    """In the order of `todo`, with enough under way that the batch stays full."""
+    under_way: deque[tuple[Question, Entry, Reply]] = deque()
+    left = deque(todo)
+    ahead = AHEAD * asked.slots * len({entry.variant.id for _, entry in todo})
+    while left or under_way:
+        while left and len(under_way) < ahead:
+            question, entry = left.popleft()
+            under_way.append((question, entry, _asked(asked, question, entry, engines)))
+        question, entry, reply = under_way.popleft()
+        yield _answer(question, entry, reply)
+
+
+def _asked(asked: EvaluateSpec, question: Question, entry: Entry, engines: Engines) -> Reply:
+    """A row that no model could be asked is its own failure; a model that cannot run is everybody's."""
+    messages = _messages(question, asked.system)
+    try:
+        clean(messages)
+    except LabError as error:
+        reply = Reply(stop=lambda: None)
+        reply.end(error=str(error))
+        return reply
+    return engines.reply(seating.seat(entry, asked.context), messages, asked.sampling, seating.manner(entry))
+
+
+def _messages(question: Question, system: str) -> list[Message]:
+    """A row's own system message stays; the evaluation's is for those that have none."""
+    if not system.strip() or question.messages[0]["role"] == "system":
+        return question.messages
+    return [Message(role="system", content=system), *question.messages]
+
+
+def _answer(question: Question, entry: Entry, reply: Reply) -> Answer:
+    row, variant = question.id, entry.variant.id
+    try:
+        text = reply.text()
+    except LabError as error:
+        return Answer(row=row, variant=variant, text=reply.so_far, error=str(error))
+    made = reply.generation
+    if made is None:
+        return Answer(row=row, variant=variant, error="It ended without a word of how.")
+    if made.left_out or (made.end == "context" and not made.tokens):
+        why = f"The row does not fit into the context of {made.context_size:,} tokens. Evaluate with a longer one."
+        return Answer(row=row, variant=variant, text=text, error=why)
+    return Answer(
+        row=row, variant=variant, text=text, end=made.end, tokens=made.tokens, seconds=made.seconds, generation=made
+    )

@@ -1,0 +1,258 @@
+"""The judging desk: what can be evaluated, how evaluations stand, and everything that can be asked for."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from backend import jsonl, machine
+from backend.data.spec import DataSpec
+from backend.errors import LabError
+from backend.jobs import launch
+from backend.jobs.launch import waits_for
+from backend.jobs.run import LIVE, RECENT, Run, State, runs_in, tend
+from backend.judge.evaluation import given, people, records
+from backend.judge.evaluation.forecast import Forecast, forecast
+from backend.judge.evaluation.given import Brought, Given
+from backend.judge.evaluation.people import Shown
+from backend.judge.evaluation.plan import plan
+from backend.judge.evaluation.records import Rating
+from backend.judge.evaluation.result import Result, result
+from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
+from backend.judge.remote import ledger, prices
+from backend.judge.remote.address import judge_address
+from backend.judge.remote.key import clean_key
+from backend.judge.remote.ledger import Spent
+from backend.judge.rubric import rubrics
+from backend.settings import Settings
+from models.catalogue import look
+from models.variant import Variant
+
+KINDS = ("evaluate", "judge")
+BROUGHT = "data"  # the folder of answers that were brought, below the runs
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One evaluation. `doing`: the facts of its newest step."""
+
+    id: str
+    name: str
+    state: State
+    why: str
+    asked: float
+    spec: EvaluateSpec | None
+    doing: Mapping[str, Any] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+    folder: Path = Path()
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is more to be had: what has ended early, and what is done but for failures."""
+        return self.state in ("stopped", "failed", "lost")
+
+    @property
+    def log(self) -> str:
+        return Run(self.folder).log()
+
+
+class Evaluations:
+    """Holds nothing but where things are: every answer is read from disk."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.runs = settings, settings.lab_runs
+
+    # asking
+
+    def endpoint(self) -> JudgeSpec:
+        """The judge of the settings. LabError where its address or its key cannot be right, or no price is known."""
+        address = judge_address(self.settings.judge_base_url)
+        clean_key(self.settings.openai_api_key.get_secret_value(), address)
+        prices.known_price(self.settings.judge_model, address)
+        return JudgeSpec(
+            kind="endpoint",
+            rubric="lab",
+            model=self.settings.judge_model,
+            address=address,
+            cap_run=self.settings.judge_cap_run,
+        )
+
+    def spec(
+        self,
+        variants: Sequence[str],
+        judge: JudgeSpec,
+        data: DataSpec | None = None,
+        answers: Sequence[Given] = (),
+        baseline: str = "",
+        name: str = "",
+        **more: Any,
+    ) -> EvaluateSpec:
+        """An evaluation of rows, or of answers that are here already. LabError if it makes no sense."""
+        if not variants:
+            raise LabError("No variant is chosen. Choose two or more, so that there is something to compare.")
+        if baseline and baseline not in variants:
+            raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
+        known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
+        planned = plan([known.get(one) or _stranger(one) for one in variants], baseline)
+        try:
+            path = str(given.keep(answers, self.runs / BROUGHT)) if answers else ""
+        except OSError as error:
+            raise LabError(f"The answers could not be kept ({error.strerror}). Look after the disk.") from error
+        fields: dict[str, Any] = {
+            "name": name or " · ".join(variants)[:100],
+            "data": data,
+            "given": path,
+            "variants": tuple(variants),
+            "baselines": planned.baselines,
+            "contrasts": planned.contrasts,
+            "judge": judge,
+            "runs": str(self.runs.resolve()),
+            "weights": str(self.settings.lab_weights.resolve()),
+            "cap_day": self.settings.judge_cap_day,
+            "context": self.settings.lab_context,
+            "threads": self.settings.lab_threads or machine.threads(),
+        }
+        try:
+            return EvaluateSpec.model_validate(fields | more)
+        except ValueError as error:
+            raise LabError(f"This cannot be evaluated: {_first(error)}.") from None
+
+    def brought(self, path: Path) -> Brought:
+        """What a file of answers holds. LabError with its faults."""
+        return given.read(path)
+
+    def of_file(self, path: Path, judge: JudgeSpec | None, baseline: str = "") -> EvaluateSpec:
+        """An evaluation of answers made elsewhere; without a judge, of the scores that came with them."""
+        found = given.read(path)
+        if judge is None and not found.scored:
+            raise LabError(f"{path.name} brings no scores. Choose a judge for its answers.")
+        judge = judge or JudgeSpec(kind="given", rubric="given")
+        scale: dict[str, Any] = {"low": found.low, "high": found.high}
+        return self.spec(found.models, judge, answers=found.rows, baseline=baseline, name=path.stem[:80], **scale)
+
+    def forecast(self, asked: EvaluateSpec, rows: int, answers: Sequence[Given] = ()) -> Forecast:
+        """What judging it will cost. `rows`: how many there are, or will be at the most."""
+        price = prices.FREE if asked.judge.kind != "endpoint" else prices.price(asked.judge.model, asked.judge.address)
+        return forecast(asked, rows, price, answers)
+
+    def spent(self) -> Spent:
+        """What judging has cost in the last day, all runs together."""
+        return ledger.spent(self.runs / ledger.FILE, since=time.time() - 86_400)
+
+    def start(self, asked: EvaluateSpec) -> Run:
+        """Evaluate. The live run that does just this already, if there is one."""
+        kind = "judge" if asked.given else "evaluate"
+        digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:16]
+        return launch.launch(self.runs, kind, asked.name, asked, digest, self._secrets(asked))
+
+    def resume(self, run: str) -> Run:
+        """Go on with one that ended early. LabError if it cannot."""
+        found = self._run(run)
+        return launch.again(found, self._secrets(_spec(found)))
+
+    def stop(self, run: str) -> None:
+        """Wish it to stop: what is judged is kept. LabError if there is no such run."""
+        try:
+            self._run(run).stop()
+        except OSError as error:
+            raise LabError(f"The wish to stop could not be written ({error.strerror}). Look after the disk.") from error
+
+    # looking
+
+    def standings(self) -> list[Standing]:
+        """Every evaluation, the newest first."""
+        return [_standing(run) for run in reversed(runs_in(self.runs, *KINDS, newest=RECENT))]
+
+    def standing(self, run: str) -> Standing:
+        return _standing(self._run(run))
+
+    def result(self, run: str) -> Result:
+        """What there is so far. LabError if there is no such run."""
+        found = self._run(run)
+        spec = _spec(found)
+        if spec is None:
+            raise LabError("What this evaluation was asked cannot be read: another version of the app wrote it.")
+        return result(found.folder, spec)
+
+    def tend(self) -> None:
+        tend(self.runs)
+
+    # people
+
+    def to_rate(self, run: str) -> Shown | None:
+        """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
+        rated."""
+        found = self.result(run)
+        return people.next_one(found.questions, found.answers, found.ratings, found.spec.variants, run)
+
+    def rate(self, run: str, row: str, variant: str, values: Mapping[str, float]) -> None:
+        """What a person said of an answer. LabError for values that are not on the scale, or if the disk refuses."""
+        found = self.result(run)
+        scale = rubrics()[people.SCALE]
+        if (row, variant) not in found.answers:
+            raise LabError("This answer is not there any more. Go on with the next one.")
+        for one in scale.criteria:
+            value = values.get(one.name)
+            if value is None or not one.low <= value <= one.high or value != int(value):
+                raise LabError(f"{one.title} is not chosen yet. Choose {one.low:g} to {one.high:g}.")
+        rating = Rating(row=row, variant=variant, values={one.name: values[one.name] for one in scale.criteria})
+        try:
+            jsonl.append(self._run(run).folder / records.RATINGS, rating.model_dump(mode="json"))
+        except OSError as error:
+            raise LabError(f"Your rating could not be saved ({error.strerror}). Look after the disk.") from error
+
+    def _run(self, name: str) -> Run:
+        """Runs are chosen from a list, never by a path."""
+        for run in runs_in(self.runs, *KINDS):
+            if run.id == name:
+                return run
+        raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
+
+    def _secrets(self, asked: EvaluateSpec | None) -> dict[str, str]:
+        """The key goes to a judge behind an address alone."""
+        token = self.settings.hf_token.get_secret_value()
+        key = self.settings.openai_api_key.get_secret_value()
+        remote = asked is not None and asked.judge.kind == "endpoint"
+        return {"HF_TOKEN": token} | ({"OPENAI_API_KEY": key} if remote else {})
+
+
+def _standing(run: Run) -> Standing:
+    state, asked = run.state, run.spec
+    step = run.last("step")
+    return Standing(
+        id=run.id,
+        name=asked.name,
+        state=state,
+        why=run.why,
+        asked=asked.created,
+        spec=_spec(run),
+        doing=step.facts if step else {},
+        waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
+        folder=run.folder,
+    )
+
+
+def _spec(run: Run) -> EvaluateSpec | None:
+    try:
+        return EvaluateSpec.model_validate(run.spec.asked)
+    except ValueError:  # of an older or a newer app
+        return None
+
+
+def _stranger(name: str) -> Variant:
+    """A model that is no variant of this lab, under whatever name."""
+    return Variant.model_construct(id=name)
+
+
+def _first(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return str(error)

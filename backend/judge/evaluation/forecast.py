@@ -1,0 +1,67 @@
+"""What judging will cost, said before it begins: calls, tokens, dollars and minutes, from least to most."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from backend.judge import check, prompt
+from backend.judge.evaluation.given import Given
+from backend.judge.evaluation.spec import EvaluateSpec
+from backend.judge.remote.address import is_near
+from backend.judge.remote.prices import Price
+from backend.judge.rubric import rubrics
+
+CHARACTERS = (5.0, 3.0)
+"""Of text to a token of a judge: more for plain English, fewer for code and other languages."""
+ROW = (300, 3000)
+"""Characters of an instruction with its reference, where the rows are not known before they are read."""
+SHORT = 40  # tokens of the shortest answer that is reckoned with
+REPLY = (70, 200)  # tokens of a verdict
+SECONDS = (0.7, 3.0)  # a call to an address takes
+
+
+class Forecast(NamedTuple):
+    """`low` and `high` are of tokens in and out together, dollars and seconds; dollars are None where no price is
+    known, seconds where nobody can tell."""
+
+    calls: int
+    tokens: tuple[int, int]
+    dollars: tuple[float, float] | None
+    seconds: tuple[float, float] | None
+    checks: int = 0
+    """Of the calls, those of the judge check; it is made once for a judge and a rubric."""
+
+
+def forecast(asked: EvaluateSpec, rows: int, price: Price | None, given: Sequence[Given] = ()) -> Forecast:
+    """`rows`: how many there will be, or the most. `given`: answers that are here already."""
+    if asked.judge.kind in ("rule", "given"):
+        return Forecast(0, (0, 0), (0.0, 0.0), (0.0, 0.0))
+    rubric, spec = rubrics()[asked.judge.rubric], asked.judge
+    fixed = len(prompt.system(rubric)) + 400
+    answers = len(asked.variants) * rows
+    checks = len(check.wanted()) if asked.check and asked.way == "score" else 0
+    if asked.way == "winner":
+        calls = rows * len(asked.variants) * (len(asked.variants) - 1)
+    else:
+        calls = answers * spec.repeats + min(asked.rejudged, answers)
+    low, high = _characters(asked, given)
+    tokens_in = [round(calls * (fixed + size) / per) for size, per in zip((low, high), CHARACTERS, strict=True)]
+    tokens_in = [n + round(checks * (fixed + 300) / per) for n, per in zip(tokens_in, CHARACTERS, strict=True)]
+    tokens_out = [(calls + checks) * n for n in REPLY]
+    dollars = None
+    if price is not None:
+        dollars = price.of(tokens_in[0], tokens_out[0]), price.of(tokens_in[1], tokens_out[1])
+    together = spec.together or (1 if is_near(spec.address) else 4)
+    seconds = None
+    if spec.kind == "endpoint" and not is_near(spec.address):
+        seconds = ((calls + checks) * SECONDS[0] / together, (calls + checks) * SECONDS[1] / together)
+    whole = tokens_in[0] + tokens_out[0], tokens_in[1] + tokens_out[1]
+    return Forecast(calls + checks, whole, dollars, seconds, checks)
+
+
+def _characters(asked: EvaluateSpec, given: Sequence[Given]) -> tuple[float, float]:
+    """Of one row with one answer: the mean, where the answers are known, else the least and the most."""
+    if given:
+        sizes = [len(prompt.blocks(one.messages, one.reference, {"": one.candidate})[0]) for one in given]
+        mean = sum(sizes) / len(sizes)
+        return mean, mean
+    return ROW[0] + SHORT * CHARACTERS[0], ROW[1] + asked.sampling.max_tokens * CHARACTERS[1]

@@ -1,0 +1,185 @@
+"""Answers made elsewhere: a CSV or JSON lines file with model, id, instruction, reference and candidate; and what a
+comparison has on the screen. With score and explanation, the verdict can be had without another judge."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend import jsonl
+from backend.data import files
+from backend.data.source import shown
+from backend.errors import LabError
+from backend.inference.sampling import End, Generation
+from backend.judge.evaluation.records import Answer, Question, cluster, write_whole
+from backend.messages import Message, plain
+
+MOST = 100_000  # rows of a file
+READERS = {".csv": files.table, ".jsonl": files.json_lines, ".ndjson": files.json_lines}
+NEEDED = ("model", "id", "instruction", "candidate")
+KNOWN = {*NEEDED, "reference", "score", "explanation", "cut"}
+SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
+SHOWN = 5  # faults that are told
+
+
+class Given(BaseModel):
+    """One answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, max_length=100)
+    id: str = Field(min_length=1, max_length=200)
+    messages: list[Message] = Field(min_length=1)
+    reference: str | None = None
+    candidate: str = ""
+    end: End = "stop"
+    generation: Generation | None = None
+    score: float | None = None
+    explanation: str = ""
+
+
+class Brought(NamedTuple):
+    """What a file holds. `scored`: scores came along; they lie between `low` and `high`."""
+
+    rows: list[Given]
+    scored: bool
+    low: float
+    high: float
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """In the order in which they first appear."""
+        return tuple(dict.fromkeys(one.model for one in self.rows))
+
+
+def read(path: Path) -> Brought:
+    """LabError with the first faults and their lines; nothing is taken from a file that has any."""
+    if path.suffix.lower() not in READERS:
+        raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
+    rows, faults = [], []
+    try:
+        for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
+            try:
+                rows.append(_given(record.wrong, record.value))
+            except ValueError as error:
+                faults.append(f"line {record.line:,}: {error}")
+    except OSError as error:
+        raise LabError(f"{shown(path.name)} cannot be read ({error.strerror or error}).") from error
+    faults += _together(rows)
+    if faults:
+        more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+        raise LabError(f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Mend it there.")
+    if not rows:
+        raise LabError(f"{shown(path.name)} holds no answers.")
+    if len(rows) > MOST:
+        raise LabError(f"{shown(path.name)} holds more than {MOST:,} answers. Take a part of it.")
+    found = [one.score for one in rows if one.score is not None]
+    low, high = _scale(found)
+    return Brought(rows, bool(found), low, high)
+
+
+def keep(rows: Sequence[Given], folder: Path) -> Path:
+    """The same rows as a file that runs may read. OSError if the disk refuses it."""
+    text = "".join(one.model_dump_json() + "\n" for one in rows)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.answers.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    return path.resolve()
+
+
+def kept(path: Path) -> tuple[list[Question], list[Answer]]:
+    """The rows and answers of such a file. LabError if it is gone."""
+    rows = [Given.model_validate(record) for record in jsonl.read(path)]
+    if not rows:
+        raise LabError(f"The answers that were brought ({path.name}) are not there any more. Bring them again.")
+    asked = {one.id: one for one in reversed(rows)}
+    order = list(dict.fromkeys(one.id for one in rows))
+    questions = [
+        Question(id=id, cluster=cluster(one.messages), messages=one.messages, reference=one.reference)
+        for id in order
+        if (one := asked[id])
+    ]
+    answers = [
+        Answer(
+            row=one.id, variant=one.model, text=one.candidate, end=one.end, generation=one.generation,
+            score=one.score, explanation=one.explanation,
+        )
+        for one in rows
+    ]  # fmt: skip
+    return questions, answers
+
+
+def _given(wrong: str, value: Any) -> Given:
+    if wrong:
+        raise ValueError(wrong)
+    if not isinstance(value, Mapping):
+        raise ValueError("it is no object")
+    missing = [name for name in NEEDED if name not in value]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    instruction = _text(value["instruction"])
+    if not instruction.strip():
+        raise ValueError("its instruction is empty")
+    names = {name: _text(value[name]).strip() for name in ("model", "id")}
+    for name, text in names.items():
+        if not 0 < len(text) <= (100 if name == "model" else 200):
+            raise ValueError(f"its {name} is empty or too long")
+    reference = _text(value.get("reference"))
+    cut = str(value.get("cut", "")).strip().lower() in ("1", "true", "yes")
+    return Given(
+        **names,
+        messages=[Message(role="user", content=instruction)],
+        reference=reference if reference.strip() else None,
+        candidate=_text(value["candidate"]),
+        end="length" if cut else "stop",
+        score=_number(value.get("score")),
+        explanation=_text(value.get("explanation"))[:2000],
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return plain(str(value))
+    raise ValueError("one of its texts is no text")
+
+
+def _number(value: Any) -> float | None:
+    """None for an empty one: what was not scored is a failure and no zero."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"its score {str(value)[:20]!r} is no number")
+    return number
+
+
+def _together(rows: Sequence[Given]) -> list[str]:
+    """What is wrong with rows that are sound by themselves."""
+    faults = []
+    twice = Counter((one.model, one.id) for one in rows)
+    faults += [f"{model} answers {id} {n} times" for (model, id), n in twice.items() if n > 1]
+    asked: dict[str, Given] = {}
+    for one in rows:
+        first = asked.setdefault(one.id, one)
+        if first.messages != one.messages or first.reference != one.reference:
+            faults.append(f"{one.id} is asked differently of {first.model} and of {one.model}")
+    return faults
+
+
+def _scale(found: Sequence[float]) -> tuple[float, float]:
+    for low, high in SCALES:
+        if all(low <= value <= high for value in found):
+            return low, high
+    raise LabError(
+        f"The scores lie between {min(found):g} and {max(found):g}, which is none of the scales known here "
+        f"({', '.join(f'{low:g} to {high:g}' for low, high in SCALES)}). Bring them on one of these."
+    )

@@ -1,0 +1,205 @@
+"""The judge of an evaluation, made ready: found, negotiated with, named. For workers only."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from backend.errors import LabError
+from backend.inference import seating
+from backend.judge import pairs, prompt, reading
+from backend.judge.asking import Asker
+from backend.judge.evaluation import records
+from backend.judge.evaluation.answering import engines_for
+from backend.judge.evaluation.records import JudgedBy
+from backend.judge.evaluation.spec import EvaluateSpec
+from backend.judge.grader import Grader
+from backend.judge.local import LocalJudge
+from backend.judge.remote.call import Line, connect
+from backend.judge.remote.endpoint import Endpoint
+from backend.judge.remote.ledger import FILE, Ledger
+from backend.judge.remote.negotiate import negotiate
+from backend.judge.remote.prices import known_price, retirement
+from backend.judge.remote.replies import Replies
+from backend.judge.rubric import Rubric, rubrics
+from backend.judge.rules import RuleJudge
+from backend.judge.score import Identity, Item, Score
+from backend.messages import Message
+from models.catalogue import Entry, look
+
+TRIAL = Item(
+    messages=[Message(role="user", content="Which colour does a ripe lemon have?")],
+    reference="Yellow.",
+    answer="Yellow.",
+)
+
+
+class Judge(Protocol):
+    """Anything that scores answers. `together`: how many at once."""
+
+    @property
+    def together(self) -> int: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def score(self, item: Item, repeat: int = 0, round: int = 0) -> Score: ...
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A judge that can be asked. `asker` is there where the judge is a model."""
+
+    judge: Judge
+    by: JudgedBy
+    asker: Asker | None = None
+    endpoint: Endpoint | None = None
+    unknown: int = 0
+    """Calls of this run that nobody knows the end of: they count as spent, and may be paid for."""
+
+    @property
+    def waiting_until(self) -> float:
+        return self.endpoint.waiting_until if self.endpoint else 0.0
+
+    def close(self) -> None:
+        """Questions that wait end as cancelled."""
+        if self.endpoint:
+            self.endpoint.close()
+
+
+@contextmanager
+def judge_of(asked: EvaluateSpec, folder: Path, key: str) -> Iterator[Ready]:
+    """The judge, for as long as it is needed. LabError where it cannot be asked at all."""
+    match asked.judge.kind:
+        case "endpoint":
+            ready = _endpoint(asked, folder, key)
+            try:
+                yield ready
+            finally:
+                ready.close()
+        case "variant":
+            entry = _entry(asked)
+            engines = engines_for(asked, [entry])
+            try:
+                seat, manner = seating.seat(entry, asked.context), seating.manner(entry)
+                local = LocalJudge(engines, seat, manner, engines.slots)
+                by = _said(folder, JudgedBy(identity=_of_variant(asked, entry), notes=tuple(_kin(asked, entry))))
+                yield Ready(_grader(asked, local, by), by, local)
+            finally:
+                engines.close()
+        case _:
+            rule = RuleJudge(_rubric(asked))
+            yield Ready(rule, _said(folder, JudgedBy(identity=rule.identity)))
+
+
+def _rubric(asked: EvaluateSpec) -> Rubric:
+    return rubrics()[asked.judge.rubric]
+
+
+def _grader(asked: EvaluateSpec, asker: Asker, by: JudgedBy) -> Grader:
+    return Grader(asker, _rubric(asked), by.identity)
+
+
+def _said(folder: Path, by: JudgedBy) -> JudgedBy:
+    """Written down, unless it stands there already. LabError if the judge has become another meanwhile."""
+    known = records.read_one(folder / records.JUDGE, JudgedBy)
+    if known is None:
+        records.write_whole(folder / records.JUDGE, by.model_dump_json(indent=1))
+        return by
+    if known.identity.id != by.identity.id:
+        raise LabError(
+            "The judge is not the one this run began with: its file, its rubric or its parameters have changed, and "
+            "scores of two judges never share a table. Begin a new evaluation."
+        )
+    return known
+
+
+def _endpoint(asked: EvaluateSpec, folder: Path, key: str) -> Ready:
+    spec, rubric = asked.judge, _rubric(asked)
+    ledger = Ledger(Path(asked.runs) / FILE, spec.cap_run, asked.cap_day, folder.name)
+    line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address), ledger)
+    known = records.read_one(folder / records.JUDGE, JudgedBy)
+    by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(asked, line, rubric))
+    if by.agreed is None:
+        raise LabError("What was agreed with the judge cannot be read any more. Begin a new evaluation.")
+    line = replace(line, replies=Replies(folder / records.REPLIES))
+    unknown = line.settle_known()
+    endpoint = Endpoint(line, by.agreed, spec.together)
+    return Ready(_grader(asked, endpoint, by), by, endpoint, endpoint, unknown)
+
+
+def _same_rubric(known: JudgedBy, rubric: Rubric) -> JudgedBy:
+    return known.model_copy(update={"identity": known.identity.model_copy(update={"rubric": rubric.hash})})
+
+
+def _negotiated(asked: EvaluateSpec, line: Line, rubric: Rubric) -> JudgedBy:
+    """With one small question, of the kind that will be asked."""
+    if asked.way == "winner":
+        said = pairs.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
+        agreed = negotiate(line, said, pairs.FORM, pairs.fits)
+    else:
+        said = prompt.question(rubric, TRIAL)
+        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reading.read(text, rubric).status == "ok")
+    identity = Identity(
+        kind="endpoint",
+        model=line.model,
+        returned=agreed.returned,
+        address=line.address,
+        rubric=rubric.hash,
+        parameters=agreed.parameters | _shown(asked),
+    )
+    return JudgedBy(identity=identity, agreed=agreed, notes=tuple(_notes(line)))
+
+
+def _notes(line: Line) -> list[str]:
+    return [note for note in [retirement(line.model, date.today())] if note]
+
+
+def _shown(asked: EvaluateSpec) -> dict[str, str]:
+    return {} if asked.judge.reference else {"reference": "hidden"}
+
+
+def _entry(asked: EvaluateSpec) -> Entry:
+    found = next((one for one in look(Path(asked.weights)) if one.variant.id == asked.judge.model), None)
+    if found is None or not found.runs:
+        raise LabError(f"{asked.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another.")
+    return found
+
+
+def _of_variant(asked: EvaluateSpec, entry: Entry) -> Identity:
+    """A variant is named with its files' digest: another file is another judge."""
+    files = [file for file in (entry.model, entry.adapter) if file]
+    parameters = {
+        "temperature": 0,
+        "context": asked.context,
+        "template": entry.variant.template,
+        "form": "GBNF grammar",
+    }
+    return Identity(
+        kind="variant",
+        model=entry.variant.id,
+        returned=" ".join(_digest(file) for file in files),
+        rubric=_rubric(asked).hash,
+        parameters=parameters | _shown(asked),
+    )
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+
+
+def _kin(asked: EvaluateSpec, entry: Entry) -> list[str]:
+    """A judge tends to like what it, or its family, has written."""
+    family = entry.variant.base or entry.variant.id
+    found = {one.variant.id: one.variant for one in look(Path(asked.weights))}
+    same = [name for name in asked.variants if name in found and (found[name].base or name) == family]
+    if not same:
+        return []
+    return [
+        f"{entry.variant.id} judges answers of itself or of its own family ({', '.join(same)}). Models prefer their "
+        "own words: take a judge of another family where you can."
+    ]

@@ -1,0 +1,79 @@
+"""Many answers judged: what is missing, in the order of the rows, several at once, and kept as each comes."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+from backend.judge.evaluation import records
+from backend.judge.evaluation.judges import Judge
+from backend.judge.score import Item, Score
+
+GRACE = 20.0  # seconds that calls which are under way are given when a run is stopped: they are paid for
+LOOK = 0.5
+
+
+class Wanted(NamedTuple):
+    """An answer to be judged, for the `repeat`-th time."""
+
+    item: Item
+    repeat: int = 0
+
+
+def missing(judge: Judge, wanted: Iterable[Wanted], known: dict[str, list[Score]]) -> list[Wanted]:
+    """Those without a good score, each answer once, whoever gave it."""
+    found: dict[str, Wanted] = {}
+    for one in wanted:
+        key = one.item.key(judge.identity.id, one.repeat)
+        if key not in known or records.best(known[key]).status != "ok":
+            found.setdefault(key, one)
+    return list(found.values())
+
+
+def judge_all(
+    judge: Judge,
+    todo: Sequence[Wanted],
+    known: dict[str, list[Score]],
+    keep: Callable[[Score], None],
+    say: Callable[[int], None],
+    close: Callable[[], None],
+) -> None:
+    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. `say` is told how many are
+    done. LabError where going on makes no sense: what is under way is still kept.
+
+    `close` ends what is under way, if it does not end by itself after a stop.
+    """
+    over, lock = threading.Event(), threading.Lock()
+
+    def score(one: Wanted) -> None:
+        if over.is_set():
+            return
+        key = one.item.key(judge.identity.id, one.repeat)
+        found = judge.score(one.item, one.repeat, len(known.get(key, ())))
+        if found.status == "cancelled":
+            return
+        with lock:  # two scores must not be written into each other's line, and `known` is read by the caller
+            keep(found)
+            known.setdefault(key, []).append(found)
+
+    with ThreadPoolExecutor(max_workers=max(1, judge.together)) as pool:
+        futures = [pool.submit(score, one) for one in todo]
+        try:
+            _follow(futures, say)
+        except BaseException:
+            over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait(futures, GRACE)
+            close()
+            raise
+
+
+def _follow(futures: Sequence["Future[None]"], say: Callable[[int], None]) -> None:
+    """Until all are done, or until one has failed."""
+    left, done = set(futures), 0
+    while left:
+        ended, left = wait(left, LOOK, FIRST_COMPLETED)
+        for one in ended:
+            one.result()
+        done += len(ended)
+        say(done)

@@ -1,0 +1,200 @@
+"""An evaluation as it stands, read from its folder: what was asked and answered, the table, and what it says."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from backend import jsonl
+from backend.judge.check import Report
+from backend.judge.evaluation import people, records
+from backend.judge.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
+from backend.judge.evaluation.spec import EvaluateSpec
+from backend.judge.rubric import Criterion, Rubric, rubrics
+from backend.judge.score import Identity, Score
+from backend.judge.verdict.table import Cell, Table
+from backend.judge.verdict.verdict import Verdict, verdict
+from models.variant import Variant
+
+FILES = (
+    records.ROWS, records.ANSWERS, records.JUDGE, records.SCORES, records.PICKS, records.CHECK, records.RATINGS,
+    records.VARIANTS,
+)  # fmt: skip
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a page shows. `scores` by row and variant: the one that counts, or the newest failure."""
+
+    spec: EvaluateSpec
+    rubric: Rubric
+    by: JudgedBy | None
+    check: Report | None
+    questions: tuple[Question, ...]
+    answers: Mapping[Key, Answer]
+    scores: Mapping[Key, Score]
+    picks: tuple[Picked, ...]
+    ratings: Mapping[Key, Rating]
+    table: Table
+    verdict: Verdict
+    people: people.People
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    steadiness: tuple[int, float] | None = None
+    """How many answers were judged twice, and the spread within one, in points of the scale."""
+
+    @property
+    def cost(self) -> float:
+        """Dollars that the scores of this table took, failures included."""
+        return math.fsum(one.cost for one in self.scores.values())
+
+    @property
+    def leaked(self) -> int:
+        """Rows whose question was trained on."""
+        return sum(one.leaked for one in self.questions)
+
+    @property
+    def identity(self) -> Identity:
+        """Who judged; for a run that has not asked yet, whom it was told to ask."""
+        if self.by:
+            return self.by.identity
+        return Identity(kind=self.spec.judge.kind, model=self.spec.judge.model, rubric=self.rubric.hash)
+
+
+def result(folder: Path, spec: EvaluateSpec) -> Result:
+    """As it is now; read again only when a file has changed."""
+    return _result(folder, spec.model_dump_json(), tuple(_stamp(folder / name) for name in FILES))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -> Result:
+    spec = EvaluateSpec.model_validate_json(spec_json)
+    rubric = rubric_of(spec)
+    by = records.read_one(folder / records.JUDGE, JudgedBy)
+    questions, answers = records.questions(folder), records.answers(folder)
+    found = records.scores(folder)
+    cells: dict[Key, Cell] = {}
+    scores: dict[Key, Score] = {}
+    for question in questions:
+        for name in spec.variants:
+            key = (question.id, name)
+            several = _scores(spec, by, question, answers.get(key), found)
+            if several:
+                scores[key] = several[0]
+            if (cell := _cell(spec, answers.get(key), several)) is not None:
+                cells[key] = cell
+    table = Table(
+        rubric=rubric,
+        rows={one.id: one.cluster for one in questions},
+        variants=spec.variants,
+        baselines=spec.baselines,
+        contrasts=spec.contrasts,
+        cells=cells,
+    )
+    ratings = records.ratings(folder)
+    return Result(
+        spec=spec,
+        rubric=rubric,
+        by=by,
+        check=records.read_one(folder / records.CHECK, Report),
+        questions=tuple(questions),
+        answers=answers,
+        scores=scores,
+        picks=tuple(records.picks(folder).values()),
+        ratings=ratings,
+        table=table,
+        verdict=verdict(table),
+        people=people.people(table, ratings),
+        variants=_variants(folder),
+        steadiness=_steadiness(spec, by, rubric, questions, answers, found),
+    )
+
+
+def rubric_of(spec: EvaluateSpec) -> Rubric:
+    """Of scores that came along, a rubric with one number on their scale."""
+    if spec.judge.kind != "given":
+        return rubrics()[spec.judge.rubric]
+    about = "The score that came with the answer."
+    one = Criterion(name="score", title="Score", about=about, low=spec.low, high=spec.high)
+    return Rubric(id="given", title=f"points ({spec.low:g}-{spec.high:g})", primary="score", criteria=(one,))
+
+
+def _scores(
+    spec: EvaluateSpec, by: JudgedBy | None, question: Question, answer: Answer | None, found: Mapping[str, list[Score]]
+) -> list[Score]:
+    """The one of each repetition that counts, failures too; none before it was judged."""
+    if answer is None or answer.error or by is None:
+        return []
+    item = records.item(question, answer, spec.judge.reference)
+    keys = [item.key(by.identity.id, repeat) for repeat in range(spec.judge.repeats)]
+    several = [records.best(found[key]) for key in keys if key in found]
+    return sorted(several, key=lambda one: one.status != "ok")
+
+
+def _cell(spec: EvaluateSpec, answer: Answer | None, several: list[Score]) -> Cell | None:
+    """None for what was not reached yet."""
+    if answer is None:
+        return None
+    if answer.error:
+        return Cell("no_answer", {}, length=len(answer.text))
+    cut, length = answer.cut, len(answer.text)
+    if spec.judge.kind == "given":
+        values = {} if answer.score is None else {"score": answer.score}
+        return Cell("ok" if values else "no_answer", values, cut, length)
+    good = [one for one in several if one.status == "ok"]
+    if not several:
+        return None
+    if not good:
+        return Cell(several[0].status, {}, cut, length)
+    names = good[0].values
+    return Cell("ok", {name: math.fsum(one.values[name] for one in good) / len(good) for name in names}, cut, length)
+
+
+def _steadiness(
+    spec: EvaluateSpec,
+    by: JudgedBy | None,
+    rubric: Rubric,
+    questions: list[Question],
+    answers: Mapping[Key, Answer],
+    found: Mapping[str, list[Score]],
+) -> tuple[int, float] | None:
+    """Of answers that were judged once more than the verdict needs."""
+    if by is None or by.identity.kind == "rule":
+        return None
+    gaps: dict[str, float] = {}
+    for question in questions:
+        for name in spec.variants:
+            answer = answers.get((question.id, name))
+            if answer is None or answer.error:
+                continue
+            item = records.item(question, answer, spec.judge.reference)
+            first, again = (item.key(by.identity.id, repeat) for repeat in (0, spec.judge.repeats))
+            pair = [records.best(found[key]) for key in (first, again) if key in found]
+            if len(pair) == 2 and all(one.status == "ok" for one in pair):
+                gaps[first] = rubric.primary_of(pair[0].values) - rubric.primary_of(pair[1].values)
+    if not gaps:
+        return None
+    return len(gaps), math.sqrt(math.fsum(gap * gap for gap in gaps.values()) / len(gaps) / 2)
+
+
+def _variants(folder: Path) -> dict[str, Variant]:
+    found: dict[str, Variant] = {}
+    for record in jsonl.read(folder / records.VARIANTS):
+        found |= _of_record(record)
+    return found
+
+
+def _of_record(record: dict[str, object]) -> dict[str, Variant]:
+    try:
+        return {name: Variant.model_validate(value) for name, value in record.items()}
+    except ValueError:
+        return {}

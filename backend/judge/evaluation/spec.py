@@ -1,0 +1,85 @@
+"""What an evaluation is asked: every setting once, with its bounds and a sentence."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backend.data.spec import DataSpec
+from backend.inference.sampling import Sampling
+from backend.judge.rubric import rubrics
+
+Kind = Literal["rule", "endpoint", "variant", "given"]
+GREEDY = Sampling(temperature=0, seed=1, max_tokens=512)
+
+
+class JudgeSpec(BaseModel):
+    """Who judges, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind = "rule"
+    rubric: str = "overlap"
+    model: str = ""
+    """A model of the address, or the id of a variant."""
+    address: str = ""
+    """As judge_address gives it; empty but for an endpoint."""
+    repeats: int = Field(
+        1, ge=1, le=5, title="Judgements of each answer", description="Their mean counts. More rows tell more for less."
+    )
+    reference: bool = Field(
+        True, title="Show the reference", description="Off: whether a fine-tune wins by sounding like its data."
+    )
+    together: int = Field(
+        0, ge=0, le=32, title="Asked at once", description="0: four at an address, one at an address near by."
+    )
+    cap_run: float = Field(
+        1.0, ge=0, le=1000, title="Limit of this run, $", description="It stops before it is passed."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.rubric not in rubrics() and self.kind != "given":
+            raise ValueError(f"there is no rubric {self.rubric!r}; there are {', '.join(rubrics())}")
+        if self.kind in ("endpoint", "variant") and not self.model:
+            raise ValueError("a judge that is a model needs the model's name")
+        return self
+
+
+class EvaluateSpec(BaseModel):
+    """A value that is kept in the run. Rows come of `data`, or with their answers from the file `given`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100)
+    way: Literal["score", "winner"] = "score"
+    data: DataSpec | None = None
+    part: Literal["held", "train"] = "held"
+    """Which of the rows of `data`."""
+    given: str = ""
+    """An absolute path: answers made elsewhere, as `given.Given` records."""
+    variants: tuple[str, ...] = Field(min_length=1)
+    baselines: dict[str, str] = Field(default_factory=dict)
+    contrasts: tuple[tuple[str, str], ...] = ()
+    system: str = ""
+    sampling: Sampling = GREEDY
+    judge: JudgeSpec = JudgeSpec()
+    check: bool = True
+    """Whether a model that judges is tried on the probes first."""
+    rejudged: int = Field(5, ge=0, le=50)
+    """Answers that are judged once more, to see how steady the judge is."""
+    low: float = 1.0
+    high: float = 5.0
+    """The scale of scores that came along; of `given` alone."""
+    runs: str
+    """The absolute folder of the runs: the ledger of all, and the checks of judges, lie there."""
+    weights: str
+    cap_day: float = Field(5.0, ge=0)
+    context: int = Field(4096, ge=256)
+    slots: int = Field(8, ge=1, le=32)
+    threads: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _rows(self) -> Self:
+        if (self.data is None) == (not self.given):
+            raise ValueError("an evaluation has rows of its own or answers that were brought, not both")
+        return self

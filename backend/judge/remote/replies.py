@@ -1,0 +1,49 @@
+"""What an address has answered, written down before it is accounted for: a killed run asks for nothing twice."""
+
+import base64
+import threading
+from pathlib import Path
+
+from backend import jsonl
+from backend.errors import LabError
+
+
+class Replies:
+    """Bodies by what was asked. Of one run; safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._known = {
+            one["what"]: _bytes(one["body"])
+            for one in jsonl.read(path)
+            if isinstance(one.get("what"), str) and isinstance(one.get("body"), str)
+        }
+
+    def recall(self, what: str) -> bytes | None:
+        """The body that was answered to it; None if none was."""
+        with self._lock:
+            return self._known.get(what)
+
+    def keep(self, what: str, raw: bytes) -> None:
+        """LabError if it cannot be written: then nothing more may be asked."""
+        with self._lock:
+            try:
+                jsonl.append(self._path, {"what": what, "body": _text(raw)})
+            except OSError as error:
+                raise LabError(
+                    f"What the judge said cannot be written down ({error.strerror or 'the disk refuses it'}). Make "
+                    "room on the disk and resume; what is judged so far is kept."
+                ) from None
+            self._known[what] = raw
+
+
+def _text(raw: bytes) -> str:
+    """As it is where it is text, so that a person can read it."""
+    try:
+        return "=" + raw.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(raw).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return text[1:].encode("utf-8", "replace") if text.startswith("=") else base64.b64decode(text, validate=False)
