@@ -7,6 +7,7 @@ import gradio as gr
 
 from app import forms, guard, show
 from app.running import Running
+from app.saving import SAVE
 from backend import conversation
 from backend.conversation import Turn
 from backend.errors import LabError
@@ -24,13 +25,6 @@ PRESETS = {
 EXAMPLES = ["Who are you?", "What is the capital of France?", "What is 7 + 5?", "Name the opposite of hot."]
 
 SAME = gr.skip()  # leaves a control as it is
-# The browser makes the file: nothing of a conversation is written on this machine.
-SAVE = """(text) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], {type: "text/plain"}));
-    link.download = "%s";
-    link.click();
-}"""
 
 
 def chat_tab(lab: Lab) -> None:
@@ -170,7 +164,7 @@ def chat_tab(lab: Lab) -> None:
         made = button.click(
             shown(write), [system, turns], saved, api_name=file.replace(".", "_"), show_progress="hidden"
         )
-        made.success(None, saved, None, js=SAVE % file)
+        made.success(None, saved, None, js=f"(text) => ({SAVE})(text, '{file}')")
     variant.change(choose, variant, [note, spoken], api_name="chat_variant", show_progress="hidden")
     preset.input(lambda name: PRESETS[name], preset, system, api_name="chat_preset", show_progress="hidden")
     tab.select(refresh, variant, [variant, missing], api_name="chat_refresh", show_progress="hidden")

@@ -6,12 +6,15 @@ from typing import Any, Literal, get_args
 import gradio as gr
 
 from app import forms, guard, show
+from app.opinion import opinion
 from app.running import Running
+from app.saving import boxes, saving
 from backend import comparison
 from backend.comparison import Comparison, Pace
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
-from backend.judge.judgement import Judgement, wins
+from backend.judge.judgement import YOU, Judgement, wins, with_you
+from backend.judge.verdict.export import vote_pairs
 from backend.lab import Lab
 from backend.messages import Message, clean
 from models.catalogue import Entry
@@ -63,8 +66,12 @@ def compare_tab(lab: Lab) -> None:
         with gr.Accordion("System prompt, and how the next token is chosen", open=False):
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
-        table = gr.Dataframe(show.wins(lab.wins()), headers=show.WINS, label="Votes so far", interactive=False)
+        opinion(lab, match, tab)
+        table = gr.Dataframe(show.wins(lab.wins()), headers=show.WINS, label="Your votes so far", interactive=False)
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
+        agreed = gr.Markdown()
+        save = gr.Button("Save your votes as preference pairs", size="sm")
+        saved = boxes("Saved votes")
 
     # handlers
     def view(now: Comparison, box: Any = SAME, busy: bool = False, words: str = "") -> list[Any]:
@@ -130,7 +137,14 @@ def compare_tab(lab: Lab) -> None:
             for place, (name, options) in enumerate(zip(picked, lists, strict=True))
         ]
         drops = [gr.Dropdown(options, value=name) for options, name in zip(lists, kept, strict=True)]
-        return [*drops, standing(now.votes, request)]
+        owner = guard.may_change(lab.settings, request)
+        return [*drops, standing(now.votes, request), show.agreement(with_you(lab.judgements()) if owner else {})]
+
+    @shown
+    def write(now: Comparison, request: gr.Request) -> list[str]:
+        """For TRL. The lab's votes for its owner; a visitor's own otherwise."""
+        votes = lab.judgements() if guard.may_change(lab.settings, request) else list(now.votes)
+        return [vote_pairs(vote for vote in votes if vote.judge == YOU), "votes.jsonl"]
 
     # bindings
     outs = [text, match, *columns, *chatbots, *heads, *buttons, reveal, status]
@@ -145,7 +159,10 @@ def compare_tab(lab: Lab) -> None:
     for button, (label, choice) in zip(buttons, CHOICES, strict=True):
         name = "vote_" + label.lower().replace(" ", "_")
         button.click(shown(_fixed(cast, choice)), match, [*outs, table], api_name=name, trigger_mode="once")
-    tab.select(refresh, [match, *pickers], [*pickers, table], api_name="compare_refresh", show_progress="hidden")
+    tab.select(
+        refresh, [match, *pickers], [*pickers, table, agreed], api_name="compare_refresh", show_progress="hidden"
+    )
+    saving(save, write, [match], saved, "save_votes")
 
 
 def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:

@@ -1,4 +1,4 @@
-"""Plotly figures of trainings. Knows no gradio."""
+"""Plotly figures of trainings and verdicts. Knows no gradio."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from backend.judge.verdict.verdict import Verdict
 from backend.training.curve import smoothed
 from backend.training.inspected import Inspected
 from backend.training.standing import Standing
@@ -55,6 +56,26 @@ def lengths(found: Inspected) -> Any:
     figure.update_xaxes(title_text="tokens in a row", range=[0, found.edges[-1] * 1.05])
     figure.update_yaxes(title_text="rows")
     return _plain(figure, 260)
+
+
+def forest(found: Verdict) -> Any:
+    """Every planned difference with its interval; what lies beside the line of zero is clear."""
+    shown = [one for one in reversed(found.contrasts) if one.difference.mean is not None]
+    figure = go.Figure()
+    for one in shown:
+        gap = one.difference
+        colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(one.decided, "#888888")
+        half = {"type": "data", "array": [(gap.high or 0) - (gap.mean or 0)], "visible": gap.high is not None}
+        figure.add_trace(
+            go.Scatter(x=[gap.mean], y=[f"{one.variant} − {one.against}"], mode="markers", error_x=half,
+                       marker={"color": colour, "size": 11, "symbol": "square"}, showlegend=False,
+                       hovertext=f"{one.decided}, {gap.n} rows", name=one.variant)
+        )  # fmt: skip
+    figure.add_vline(x=0, line_dash="dash", line_color="#888888")
+    figure.update_xaxes(title_text=f"difference, {found.title}", zeroline=False)
+    figure = _plain(figure, 120 + 46 * max(1, len(shown)))
+    figure.update_layout(margin={"l": 180, "r": 20, "t": 20, "b": 50})
+    return figure
 
 
 def _plain(figure: Any, height: int) -> Any:

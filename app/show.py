@@ -1,7 +1,7 @@
 """Pure formatting: values to text and rows. Knows no gradio, so that it can be tested by itself."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.comparison import STOPPED, Comparison
@@ -166,6 +166,12 @@ WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
 
 def wins(records: Sequence[Record]) -> list[list[Any]]:
     return [[record.variant, record.won, record.lost, record.tied, record.bad, record.votes] for record in records]
+
+
+def agreement(found: Mapping[str, tuple[int, int]]) -> str:
+    """How other judges go with your votes."""
+    told = [f"{inert(judge)} says what you say on {same} of {both}" for judge, (same, both) in found.items()]
+    return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
 
 
 def side(now: Comparison, place: int) -> list[dict[str, str]]:

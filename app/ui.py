@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from app.chat import chat_tab
 from app.compare import compare_tab
 from app.guard import Doorman, fetch_nothing
+from app.judge import judge_tab
 from app.library import library_tab
 from app.runs import runs_tab
 from app.train import train_tab
@@ -13,7 +14,8 @@ from backend.lab import Lab
 from backend.settings import Settings
 
 TITLE = """# PEFT Lab
-Talk to small Llama models on this CPU, compare them side by side, and fine-tune them: train, watch, export, talk.
+Talk to small Llama models on this CPU, compare them side by side, fine-tune them, and find out honestly whether
+the fine-tune got better.
 """
 
 
@@ -28,6 +30,7 @@ def create_ui(lab: Lab) -> gr.Blocks:
             compare_tab(lab)
             train_tab(lab, tabs)
             runs_tab(lab)
+            judge_tab(lab)
             library_tab(lab)
     page.queue(max_size=64, api_open=False)
     return page

@@ -57,6 +57,7 @@ JOBS = {
     "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "evaluate": Job("backend.judge.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
     "judge": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
+    "opinion": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
     "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
 }
 

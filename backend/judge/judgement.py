@@ -1,7 +1,8 @@
 """A judgement, and the file they are kept in."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +13,7 @@ from backend.inference.sampling import Generation, Sampling
 from backend.messages import Message
 
 Verdict = Literal["winner", "tie", "all bad"]
+YOU = "you"
 
 
 class Candidate(BaseModel):
@@ -30,7 +32,7 @@ class Judgement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    judge: str = "you"
+    judge: str = YOU
     time: float = Field(default_factory=time.time)
     blind: bool
     candidates: list[Candidate] = Field(min_length=2)
@@ -79,21 +81,45 @@ def kept(path: Path) -> list[Judgement]:
     return found
 
 
-def wins(judgements: Iterable[Judgement]) -> list[Record]:
-    """A record per variant, most wins first. A variant against itself tells nothing about it and is left out.
+def wins(judgements: Iterable[Judgement], judge: str = YOU) -> list[Record]:
+    """What one judge says: a record per variant, most wins first. A variant against itself tells nothing about it and
+    is left out.
 
     A variant that stood there twice beside another one is counted once, by the better of its two answers.
     """
     counts: dict[str, dict[str, int]] = {}
     for judgement in judgements:
         names = [candidate.variant for candidate in judgement.candidates]
-        if len(set(names)) < 2:
+        if len(set(names)) < 2 or judgement.judge != judge:
             continue
         for name in set(names):
             mine = counts.setdefault(name, {"won": 0, "lost": 0, "tied": 0, "bad": 0})
             mine[_outcome(judgement, name)] += 1
     records = [Record(variant=name, **count) for name, count in counts.items()]
     return sorted(records, key=lambda record: (-record.won, record.lost, record.variant))
+
+
+def with_you(judgements: Iterable[Judgement]) -> dict[str, tuple[int, int]]:
+    """For each other judge: on how many pairs of answers it says what you said, and on how many both have spoken."""
+    every = list(judgements)
+    yours = {pair: better for one in every if one.judge == YOU for pair, better in _pairs(one)}
+    found: dict[str, tuple[int, int]] = {}
+    for one in every:
+        for pair, better in _pairs(one) if one.judge != YOU else ():
+            if pair in yours:
+                same, both = found.get(one.judge, (0, 0))
+                found[one.judge] = same + (better == yours[pair]), both + 1
+    return found
+
+
+def _pairs(one: Judgement) -> Iterator[tuple[frozenset[str], str]]:
+    """Two answers to the same question and the better one, empty for a tie, as far as the judgement tells."""
+    said = ["\0".join(message["content"] for message in candidate.messages) for candidate in one.candidates]
+    for a, b in combinations(range(len(said)), 2):
+        if said[a] == said[b] or one.verdict == "all bad":
+            continue
+        if one.winner is None or one.winner in (a, b):
+            yield frozenset((said[a], said[b])), "" if one.winner is None else said[one.winner]
 
 
 def _outcome(judgement: Judgement, name: str) -> str:

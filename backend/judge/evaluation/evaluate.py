@@ -6,10 +6,11 @@ that was stopped or killed goes on where it was.
 
 import os
 import sys
+import threading
 import time
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backend import jsonl
 from backend.errors import LabError
@@ -18,10 +19,11 @@ from backend.judge import check, judgement
 from backend.judge.evaluation import records
 from backend.judge.evaluation.answering import answer_all
 from backend.judge.evaluation.judges import Ready, judge_of
-from backend.judge.evaluation.judging import Wanted, judge_all, missing
+from backend.judge.evaluation.judging import Wanted, each, judge_all, missing
 from backend.judge.evaluation.questions import gathered
 from backend.judge.evaluation.records import Answer, Picked, Question
 from backend.judge.evaluation.spec import EvaluateSpec
+from backend.judge.grader import is_empty
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.pairs import Chooser, Pick
 from backend.judge.rubric import rubrics
@@ -48,27 +50,28 @@ def evaluate(asked: EvaluateSpec, journal: Journal) -> None:
 
         answer_all(asked, questions, folder, say)
     answers = records.answers(folder)
+    failed, unknown = sum(bool(one.error) for one in answers.values()), 0
     if asked.judge.kind != "given":
         journal.step(now=True, state="asking the judge")
         with judge_of(asked, folder, key) as ready:
-            journal.step(now=True, state="asking the judge", unknown=ready.unknown)
-            if asked.way == "winner":
-                pick_all(asked, questions, answers, ready, journal)
-            else:
-                score_all(asked, questions, answers, ready, journal)
-    journal.result(rows=len(questions), answers=len(answers))
+            unknown = ready.unknown
+            journal.step(now=True, state="asking the judge", unknown=unknown)
+            judge_them = pick_all if asked.way == "winner" else score_all
+            failed += judge_them(asked, questions, answers, ready, journal)
+    journal.result(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown)
 
 
 def score_all(
     asked: EvaluateSpec,
     questions: list[Question],
-    answers: dict[tuple[str, str], Answer],
+    answers: Answers,
     ready: Ready,
     journal: Journal,
-) -> None:
-    """The check of the judge first, then every answer, then some of them once more."""
+) -> int:
+    """The check of the judge first, then every answer, then some of them once more. How many judgements are missing
+    because the judge failed."""
     judge, known = ready.judge, records.scores(journal.folder)
-    if asked.check and ready.asker:
+    if ready.asker:
         check_judge(asked, ready, known, journal)
     items = [
         records.item(one, answers[one.id, name], asked.judge.reference)
@@ -77,18 +80,22 @@ def score_all(
         if (one.id, name) in answers and not answers[one.id, name].error
     ]
     wanted = [Wanted(item, repeat) for item in items for repeat in range(asked.judge.repeats)]
-    again = list({item.key(judge.identity.id): item for item in items}.values()) if ready.asker else []
+    asks = ready.asker is not None
+    again = [item for item in {item.key(""): item for item in items}.values() if asks and not is_empty(item.answer)]
     step = max(1, len(again) // max(1, asked.rejudged))
-    wanted += [Wanted(item, asked.judge.repeats) for item in islice(again[::step], asked.rejudged)]
-    run(ready, wanted, known, "judging", journal)
+    more = [Wanted(item, asked.judge.repeats) for item in islice(again[::step], asked.rejudged)]
+    run(ready, wanted + more, known, "judging", journal)
+    return len(missing(judge, wanted, known)) if asks else 0
 
 
 def check_judge(asked: EvaluateSpec, ready: Ready, known: dict[str, list[Score]], journal: Journal) -> None:
-    """The probes, unless this very judge has been tried on them before."""
+    """The probes, unless this very judge has been tried on them before, or nobody asks for it."""
     judge, wanted = ready.judge, check.wanted()
     shared = Path(asked.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
-    if shared.is_file():
-        records.write_whole(journal.folder / records.CHECK, shared.read_text(encoding="utf-8"))
+    if made := records.read_one(shared, check.Report):
+        records.write_whole(journal.folder / records.CHECK, made.model_dump_json(indent=1))
+        return
+    if not asked.check:
         return
     run(ready, [Wanted(one.item, one.repeat) for one in wanted], known, "checking the judge", journal)
     keys = {one.id: one.item.key(judge.identity.id, one.repeat) for one in wanted}
@@ -112,6 +119,7 @@ def run(ready: Ready, wanted: list[Wanted], known: dict[str, list[Score]], state
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
+        facts["unknown"] = ready.unknown
         journal.step(done == len(todo), state=state, waiting_until=ready.waiting_until, **facts)
 
     judge_all(ready.judge, todo, known, keep, say, ready.close)
@@ -120,32 +128,61 @@ def run(ready: Ready, wanted: list[Wanted], known: dict[str, list[Score]], state
 def pick_all(
     asked: EvaluateSpec,
     questions: list[Question],
-    answers: dict[tuple[str, str], Answer],
+    answers: Answers,
     ready: Ready,
     journal: Journal,
-) -> None:
-    """Every two answers to each row, in both orders; those of two variants also become votes of that judge."""
+) -> int:
+    """Every two answers to each row, in both orders; those of two variants also become votes of that judge. How many
+    are missing because the judge failed."""
     if ready.asker is None:
         raise LabError("A rule measures, it does not choose. Let it score, or choose a judge that is a model.")
     chooser = Chooser(ready.asker, rubrics()[asked.judge.rubric])
-    known, folder = records.picks(journal.folder), journal.folder
-    todo = [(one, a, b) for one in questions for a, b in combinations(asked.variants, 2)]
-    for place, (one, a, b) in enumerate(todo):
-        journal.step(state="judging", done=place, total=len(todo))
-        if (found := known.get((one.id, a, b))) and found.pick.better is not None:
-            continue
-        first, second = answers[one.id, a], answers[one.id, b]
+    known, tried, folder = records.picks(journal.folder), records.tries(journal.folder), journal.folder
+    every = [(one, a, b) for one in questions for a, b in combinations(asked.variants, 2)]
+    todo = [
+        Pair(place, one, answers[one.id, a], answers[one.id, b])
+        for place, (one, a, b) in enumerate(every)
+        if _answered(answers, one, a) and _answered(answers, one, b)
+        if (one.id, a, b) not in known or known[one.id, a, b].pick.better is None
+    ]
+    lock, failed, spent = threading.Lock(), 0, 0.0
+
+    def pick(pair: Pair) -> None:
+        nonlocal failed, spent
+        one, first, second = pair.question, pair.first, pair.second
         reference = one.reference if asked.judge.reference else None
-        what = f"{one.id}.{place}.{_tries(folder, one.id, a, b)}"
-        pick = chooser.pick(one.messages, reference, first.text, second.text, what)
-        jsonl.append(folder / records.PICKS, Picked(row=one.id, first=a, second=b, pick=pick).model_dump(mode="json"))
-        if pick.better is not None:
-            judgement.keep(Path(asked.runs) / VOTES, _vote(asked, one, first, second, pick, ready.by.identity.model))
+        what = f"{one.id}.{pair.place}.{tried[one.id, first.variant, second.variant]}"
+        found = chooser.pick(one.messages, reference, first.text, second.text, what)
+        if "cancelled" in (found.forth.status, found.back.status):
+            return
+        picked = Picked(row=one.id, first=first.variant, second=second.variant, pick=found)
+        with lock:
+            jsonl.append(folder / records.PICKS, picked.model_dump(mode="json"))
+            failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
+            if found.better is not None:
+                vote = _vote(asked, one, first, second, found, ready.by.identity.model)
+                judgement.keep(Path(asked.runs) / VOTES, vote)
+
+    def say(done: int) -> None:
+        facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
+        facts |= {"unknown": ready.unknown, "waiting_until": ready.waiting_until}
+        journal.step(done == len(todo), state="judging", **facts)
+
+    each(todo, pick, ready.asker.together, say, ready.close)
+    return failed
 
 
-def _tries(folder: Path, row: str, a: str, b: str) -> int:
-    found = jsonl.read(folder / records.PICKS)
-    return sum((one.get("row"), one.get("first"), one.get("second")) == (row, a, b) for one in found)
+class Pair(NamedTuple):
+    """Two answers to one row. `place`: which of all pairs it is, answered or not."""
+
+    place: int
+    question: Question
+    first: Answer
+    second: Answer
+
+
+def _answered(answers: Answers, one: Question, name: str) -> bool:
+    return (one.id, name) in answers and not answers[one.id, name].error
 
 
 def _vote(asked: EvaluateSpec, one: Question, first: Answer, second: Answer, pick: Pick, model: str) -> Judgement:

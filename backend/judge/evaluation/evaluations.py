@@ -13,6 +13,7 @@ from backend import jsonl, machine
 from backend.data.spec import DataSpec
 from backend.errors import LabError
 from backend.jobs import launch
+from backend.jobs.event import note
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, runs_in, tend
 from backend.judge.evaluation import given, people, records
@@ -33,6 +34,7 @@ from models.catalogue import look
 from models.variant import Variant
 
 KINDS = ("evaluate", "judge")
+OPINION = "opinion"  # of what stands on the screen: it is in no list
 BROUGHT = "data"  # the folder of answers that were brought, below the runs
 
 
@@ -49,6 +51,8 @@ class Standing:
     doing: Mapping[str, Any] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
     folder: Path = Path()
+    failed: int = 0
+    """Of one that is done: answers and judgements that failed, and are tried again when it is resumed."""
 
     @property
     def live(self) -> bool:
@@ -57,7 +61,7 @@ class Standing:
     @property
     def resumable(self) -> bool:
         """Whether there is more to be had: what has ended early, and what is done but for failures."""
-        return self.state in ("stopped", "failed", "lost")
+        return self.state in ("stopped", "failed", "lost") or (self.state == "done" and self.failed > 0)
 
     @property
     def log(self) -> str:
@@ -98,6 +102,9 @@ class Evaluations:
         """An evaluation of rows, or of answers that are here already. LabError if it makes no sense."""
         if not variants:
             raise LabError("No variant is chosen. Choose two or more, so that there is something to compare.")
+        variants = tuple(dict.fromkeys(variants))
+        if more.get("way") == "winner" and (len(variants) < 2 or judge.kind in ("rule", "given")):
+            raise LabError("Winners are chosen among two variants or more, by a judge that is a model.")
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
         known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
@@ -147,15 +154,17 @@ class Evaluations:
         """What judging has cost in the last day, all runs together."""
         return ledger.spent(self.runs / ledger.FILE, since=time.time() - 86_400)
 
-    def start(self, asked: EvaluateSpec) -> Run:
+    def start(self, asked: EvaluateSpec, listed: bool = True) -> Run:
         """Evaluate. The live run that does just this already, if there is one."""
-        kind = "judge" if asked.given else "evaluate"
+        kind = ("judge" if asked.given else "evaluate") if listed else OPINION
         digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:16]
         return launch.launch(self.runs, kind, asked.name, asked, digest, self._secrets(asked))
 
     def resume(self, run: str) -> Run:
-        """Go on with one that ended early. LabError if it cannot."""
+        """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
         found = self._run(run)
+        if found.state == "done" and _standing(found).resumable:
+            _open_again(found)
         return launch.again(found, self._secrets(_spec(found)))
 
     def stop(self, run: str) -> None:
@@ -211,7 +220,7 @@ class Evaluations:
 
     def _run(self, name: str) -> Run:
         """Runs are chosen from a list, never by a path."""
-        for run in runs_in(self.runs, *KINDS):
+        for run in runs_in(self.runs, *KINDS, OPINION):
             if run.id == name:
                 return run
         raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
@@ -226,7 +235,7 @@ class Evaluations:
 
 def _standing(run: Run) -> Standing:
     state, asked = run.state, run.spec
-    step = run.last("step")
+    step, made = run.last("step"), run.last("result") if state == "done" else None
     return Standing(
         id=run.id,
         name=asked.name,
@@ -237,7 +246,20 @@ def _standing(run: Run) -> Standing:
         doing=step.facts if step else {},
         waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
         folder=run.folder,
+        failed=int(made.facts.get("failed") or 0) if made else 0,
     )
+
+
+def _open_again(run: Run) -> None:
+    """It is not done any more: its own word, that it was, counts no longer."""
+    end = time.monotonic() + launch.PATIENCE
+    while run.alive and time.monotonic() < end:  # its runner is still on its way out
+        time.sleep(0.02)
+    try:
+        (run.folder / "exit.json").unlink(missing_ok=True)
+        note(run.folder, "again")
+    except OSError as error:
+        raise LabError(f"It could not be resumed ({error.strerror}). Look after the disk, then try again.") from error
 
 
 def _spec(run: Run) -> EvaluateSpec | None:

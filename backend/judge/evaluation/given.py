@@ -3,7 +3,6 @@ comparison has on the screen. With score and explanation, the verdict can be had
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,42 +59,50 @@ def read(path: Path) -> Brought:
     """LabError with the first faults and their lines; nothing is taken from a file that has any."""
     if path.suffix.lower() not in READERS:
         raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
-    rows, faults = [], []
+    found, faults = list[tuple[int, Given]](), list[str]()
     try:
         for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
             try:
-                rows.append(_given(record.wrong, record.value))
+                found.append((record.line, _given(record.wrong, record.value)))
             except ValueError as error:
                 faults.append(f"line {record.line:,}: {error}")
     except OSError as error:
         raise LabError(f"{shown(path.name)} cannot be read ({error.strerror or error}).") from error
-    faults += _together(rows)
+    faults += [f"line {line:,}: {fault}" for line, fault in _together(found)]
     if faults:
         more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
         raise LabError(f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Mend it there.")
+    rows = [one for _, one in found]
     if not rows:
         raise LabError(f"{shown(path.name)} holds no answers.")
     if len(rows) > MOST:
         raise LabError(f"{shown(path.name)} holds more than {MOST:,} answers. Take a part of it.")
-    found = [one.score for one in rows if one.score is not None]
-    low, high = _scale(found)
-    return Brought(rows, bool(found), low, high)
+    scores = [one.score for one in rows if one.score is not None]
+    low, high = _scale(scores)
+    return Brought(rows, bool(scores), low, high)
 
 
 def keep(rows: Sequence[Given], folder: Path) -> Path:
-    """The same rows as a file that runs may read. OSError if the disk refuses it."""
+    """The same rows as a file that runs may read. LabError where they contradict each other, OSError if the disk
+    refuses it."""
+    if faults := _together(list(enumerate(rows, 1))):
+        raise LabError(f"These answers cannot be judged together: {faults[0][1]}.")
     text = "".join(one.model_dump_json() + "\n" for one in rows)
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.answers.jsonl"
+    path = folder / f"{_digest(text.encode())}.answers.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
     return path.resolve()
 
 
 def kept(path: Path) -> tuple[list[Question], list[Answer]]:
-    """The rows and answers of such a file. LabError if it is gone."""
-    rows = [Given.model_validate(record) for record in jsonl.read(path)]
+    """The rows and answers of such a file. LabError if it is gone, or is not what it was."""
+    try:
+        whole = _digest(path.read_bytes()) == path.name.partition(".")[0]
+        rows = [Given.model_validate(record) for record in jsonl.read(path)] if whole else []
+    except (OSError, ValueError):
+        rows = []
     if not rows:
-        raise LabError(f"The answers that were brought ({path.name}) are not there any more. Bring them again.")
+        raise LabError(f"The answers that were brought ({path.name}) are gone or were changed. Bring them again.")
     asked = {one.id: one for one in reversed(rows)}
     order = list(dict.fromkeys(one.id for one in rows))
     questions = [
@@ -111,6 +118,10 @@ def kept(path: Path) -> tuple[list[Question], list[Answer]]:
         for one in rows
     ]  # fmt: skip
     return questions, answers
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def _given(wrong: str, value: Any) -> Given:
@@ -155,23 +166,24 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"its score {str(value)[:20]!r} is no number")
     return number
 
 
-def _together(rows: Sequence[Given]) -> list[str]:
-    """What is wrong with rows that are sound by themselves."""
-    faults = []
-    twice = Counter((one.model, one.id) for one in rows)
-    faults += [f"{model} answers {id} {n} times" for (model, id), n in twice.items() if n > 1]
-    asked: dict[str, Given] = {}
-    for one in rows:
+def _together(rows: Sequence[tuple[int, Given]]) -> list[tuple[int, str]]:
+    """What is wrong with rows that are sound by themselves, each with its line."""
+    faults, seen, asked = [], set[tuple[str, str]](), dict[str, Given]()
+    for line, one in rows:
         first = asked.setdefault(one.id, one)
-        if first.messages != one.messages or first.reference != one.reference:
-            faults.append(f"{one.id} is asked differently of {first.model} and of {one.model}")
+        if (one.model, one.id) in seen:
+            faults.append((line, f"{shown(one.model)} has answered {shown(one.id)} before"))
+        elif first.messages != one.messages or first.reference != one.reference:
+            what = "instruction" if first.messages != one.messages else "reference"
+            faults.append((line, f"{shown(one.id)} has another {what} here than for {shown(first.model)}"))
+        seen.add((one.model, one.id))
     return faults
 
 

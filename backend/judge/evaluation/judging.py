@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from backend.judge.evaluation import records
 from backend.judge.evaluation.judges import Judge
@@ -11,6 +11,7 @@ from backend.judge.score import Item, Score
 
 GRACE = 20.0  # seconds that calls which are under way are given when a run is stopped: they are paid for
 LOOK = 0.5
+Thing = TypeVar("Thing")
 
 
 class Wanted(NamedTuple):
@@ -38,16 +39,10 @@ def judge_all(
     say: Callable[[int], None],
     close: Callable[[], None],
 ) -> None:
-    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. `say` is told how many are
-    done. LabError where going on makes no sense: what is under way is still kept.
-
-    `close` ends what is under way, if it does not end by itself after a stop.
-    """
-    over, lock = threading.Event(), threading.Lock()
+    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. The rest as in `each`."""
+    lock = threading.Lock()
 
     def score(one: Wanted) -> None:
-        if over.is_set():
-            return
         key = one.item.key(judge.identity.id, one.repeat)
         found = judge.score(one.item, one.repeat, len(known.get(key, ())))
         if found.status == "cancelled":
@@ -56,14 +51,36 @@ def judge_all(
             keep(found)
             known.setdefault(key, []).append(found)
 
-    with ThreadPoolExecutor(max_workers=max(1, judge.together)) as pool:
-        futures = [pool.submit(score, one) for one in todo]
+    each(todo, score, judge.together, say, close)
+
+
+def each(
+    todo: Sequence[Thing],
+    do: Callable[[Thing], None],
+    together: int,
+    say: Callable[[int], None],
+    close: Callable[[], None],
+) -> None:
+    """`do` to every one, in their order, `together` at once. `say` is told how many are done. LabError where going on
+    makes no sense: what is under way then may still end, and what has not begun never does.
+
+    `close` ends what is under way, if it does not end by itself after a stop.
+    """
+    over, futures = threading.Event(), list[Future[None]]()
+
+    def unless_over(one: Thing) -> None:
+        if not over.is_set():
+            do(one)
+
+    with ThreadPoolExecutor(max_workers=max(1, together)) as pool:
         try:
+            for one in todo:
+                futures.append(pool.submit(unless_over, one))
             _follow(futures, say)
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            wait(futures, GRACE)
+            wait([one for one in futures if not one.cancelled()], GRACE)  # nobody tells `wait` of a cancelled one
             close()
             raise
 

@@ -16,7 +16,7 @@ from backend.judge.verdict.table import Table
 SCALE = "lab"
 """The rubric people rate by, whoever the judge is."""
 FEWEST, MOST = 10, 50
-"""Answers that are worth rating, and as many as anybody should be asked for."""
+"""Answers from which on ratings are worth looking at, and as many rows as anybody should be asked about."""
 ENOUGH = 30
 """Rated answers of a variant from which its mean is corrected by them."""
 

@@ -14,6 +14,7 @@ variants.json    the variants as they were when they answered
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -151,6 +152,11 @@ def picks(folder: Path) -> dict[tuple[str, str, str], Picked]:
         if one.pick.better is not None or key not in found or found[key].pick.better is None:
             found[key] = one
     return found
+
+
+def tries(folder: Path) -> Counter[tuple[str, str, str]]:
+    """How often a winner was asked for, by row and the two variants."""
+    return Counter((one.row, one.first, one.second) for one in _records(folder / PICKS, Picked))
 
 
 def ratings(folder: Path) -> dict[tuple[str, str], Rating]:

@@ -43,11 +43,8 @@ class Result:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     steadiness: tuple[int, float] | None = None
     """How many answers were judged twice, and the spread within one, in points of the scale."""
-
-    @property
-    def cost(self) -> float:
-        """Dollars that the scores of this table took, failures included."""
-        return math.fsum(one.cost for one in self.scores.values())
+    cost: float = 0.0
+    """Dollars that its judgements took, each once: the check, failures and repetitions included."""
 
     @property
     def leaked(self) -> int:
@@ -100,7 +97,9 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
         contrasts=spec.contrasts,
         cells=cells,
     )
-    ratings = records.ratings(folder)
+    ratings, picks = records.ratings(folder), records.picks(folder).values()
+    costs = [one.cost for several in found.values() for one in several]
+    costs += [one.cost for picked in picks for one in (picked.pick.forth, picked.pick.back)]
     return Result(
         spec=spec,
         rubric=rubric,
@@ -109,13 +108,14 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
         questions=tuple(questions),
         answers=answers,
         scores=scores,
-        picks=tuple(records.picks(folder).values()),
+        picks=tuple(picks),
         ratings=ratings,
         table=table,
         verdict=verdict(table),
         people=people.people(table, ratings),
         variants=_variants(folder),
         steadiness=_steadiness(spec, by, rubric, questions, answers, found),
+        cost=math.fsum(costs),
     )
 
 
@@ -179,7 +179,7 @@ def _steadiness(
             item = records.item(question, answer, spec.judge.reference)
             first, again = (item.key(by.identity.id, repeat) for repeat in (0, spec.judge.repeats))
             pair = [records.best(found[key]) for key in (first, again) if key in found]
-            if len(pair) == 2 and all(one.status == "ok" for one in pair):
+            if len(pair) == 2 and all(one.status == "ok" and not one.by_rule for one in pair):
                 gaps[first] = rubric.primary_of(pair[0].values) - rubric.primary_of(pair[1].values)
     if not gaps:
         return None

@@ -12,17 +12,11 @@ Kind = Literal["rule", "endpoint", "variant", "given"]
 GREEDY = Sampling(temperature=0, seed=1, max_tokens=512)
 
 
-class JudgeSpec(BaseModel):
-    """Who judges, and how."""
+class JudgeHow(BaseModel):
+    """How a judge is asked, whoever it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind = "rule"
-    rubric: str = "overlap"
-    model: str = ""
-    """A model of the address, or the id of a variant."""
-    address: str = ""
-    """As judge_address gives it; empty but for an endpoint."""
     repeats: int = Field(
         1, ge=1, le=5, title="Judgements of each answer", description="Their mean counts. More rows tell more for less."
     )
@@ -30,11 +24,20 @@ class JudgeSpec(BaseModel):
         True, title="Show the reference", description="Off: whether a fine-tune wins by sounding like its data."
     )
     together: int = Field(
-        0, ge=0, le=32, title="Asked at once", description="0: four at an address, one at an address near by."
+        0, ge=0, le=32, title="Asked at once", description="0: many at an address, one at an address near by."
     )
-    cap_run: float = Field(
-        1.0, ge=0, le=1000, title="Limit of this run, $", description="It stops before it is passed."
-    )
+    cap_run: float = Field(1.0, ge=0, le=1000, title="Limit of this run, $", description="It stops before that.")
+
+
+class JudgeSpec(JudgeHow):
+    """Who judges, and how."""
+
+    kind: Kind = "rule"
+    rubric: str = "overlap"
+    model: str = ""
+    """A model of the address, or the id of a variant."""
+    address: str = ""
+    """As judge_address gives it; empty but for an endpoint."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -45,10 +48,24 @@ class JudgeSpec(BaseModel):
         return self
 
 
-class EvaluateSpec(BaseModel):
-    """A value that is kept in the run. Rows come of `data`, or with their answers from the file `given`."""
+class EvaluateHow(BaseModel):
+    """How an evaluation goes about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: bool = Field(
+        True, title="Check the judge first", description="On 24 texts of known worth; once for each judge and rubric."
+    )
+    rejudged: int = Field(
+        5, ge=0, le=50, title="Answers judged once more", description="To see how steady the judge is."
+    )
+    system: str = Field(
+        "", max_length=20_000, title="System prompt of the evaluation", description="For rows without one of their own."
+    )
+
+
+class EvaluateSpec(EvaluateHow):
+    """A value that is kept in the run. Rows come of `data`, or with their answers from the file `given`."""
 
     name: str = Field(min_length=1, max_length=100)
     way: Literal["score", "winner"] = "score"
@@ -60,13 +77,8 @@ class EvaluateSpec(BaseModel):
     variants: tuple[str, ...] = Field(min_length=1)
     baselines: dict[str, str] = Field(default_factory=dict)
     contrasts: tuple[tuple[str, str], ...] = ()
-    system: str = ""
     sampling: Sampling = GREEDY
     judge: JudgeSpec = JudgeSpec()
-    check: bool = True
-    """Whether a model that judges is tried on the probes first."""
-    rejudged: int = Field(5, ge=0, le=50)
-    """Answers that are judged once more, to see how steady the judge is."""
     low: float = 1.0
     high: float = 5.0
     """The scale of scores that came along; of `given` alone."""

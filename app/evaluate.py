@@ -1,0 +1,152 @@
+"""Part of the Judge tab: what is to be evaluated, what it will cost, and Start."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from app import forms, guard, show, show_judging
+from backend import evaluating
+from backend.errors import LabError
+from backend.evaluating import ANSWERS, CAME, FILE, OVERLAP, RUBRICS, TOY, Chosen
+from backend.inference.sampling import Sampling
+from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow
+from backend.lab import Lab
+
+NONE = ""
+AUTOMATIC = ("automatic: a fine-tune against its base", NONE)
+ROWS = 60
+LONGEST = 128  # tokens of an answer, at first: what is cut is marked
+
+
+class Form(NamedTuple):
+    """What the tab needs of it: the event that starts a run, and what to choose from again when the tab is opened."""
+
+    started: Any
+    lists: list[Any]
+
+
+def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
+    """`which`: the list of evaluations, in which a new one is chosen."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("New evaluation", open=True):
+        variants = gr.Dropdown(
+            show.options(lab.entries()), value=["tiny_base", "tiny_lora"], multiselect=True,
+            label="Variants to evaluate", info="Each answers every row, in the template it was trained on.",
+        )  # fmt: skip
+        with gr.Row():
+            source = gr.Dropdown(evaluating.sources(lab), value=TOY, label="Rows", interactive=True, scale=3)
+            rows = gr.Number(ROWS, label="Rows at the most", minimum=1, maximum=10_000, precision=0, scale=1)
+            drop = gr.UploadButton("Drop or choose a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
+        file = gr.Textbox(label="The file", interactive=False, visible=False)
+        with gr.Row():
+            judge = gr.Dropdown(evaluating.judges(lab), value=OVERLAP, label="Judge", interactive=True, scale=3)
+            rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of a model", interactive=True, scale=1)
+            baseline = gr.Dropdown([AUTOMATIC], value=NONE, label="Baseline", interactive=True, scale=2)
+        with gr.Accordion("How answers are made, and how the judge is asked", open=False):
+            of_how = forms.draw(EvaluateHow)
+            of_judge = forms.draw(JudgeHow)
+            of_sampling = forms.draw(Sampling, " (evaluation)")
+        cost = gr.Markdown()
+        start = gr.Button("Start evaluation", variant="primary")
+        said = gr.Markdown()
+    for name, component in zip(forms.drawn(Sampling), of_sampling, strict=True):
+        component.value = LONGEST if name == "max_tokens" else getattr(GREEDY, name)
+    named = dict(zip(forms.drawn(JudgeHow), of_judge, strict=True))
+    named["cap_run"].value = lab.settings.judge_cap_run
+    controls = [variants, source, rows, file, judge, rubric, baseline, *of_how, *of_judge, *of_sampling]
+
+    # handlers
+    def chosen(values: tuple[Any, ...]) -> Chosen:
+        first, rest = values[:7], values[7:]
+        names, where, count, path, who, by, against = first
+        if count is None:
+            raise LabError("How many rows is empty. Fill it in.")
+        return Chosen(
+            variants=tuple(names or ()),
+            source=where,
+            rows=int(count),
+            file=path or "",
+            judge=who,
+            rubric=by,
+            baseline=against or "",
+            how=forms.parse(EvaluateHow, rest[: len(of_how)]),
+            judge_how=forms.parse(JudgeHow, rest[len(of_how) : len(of_how) + len(of_judge)]),
+            sampling=forms.parse(Sampling, rest[len(of_how) + len(of_judge) :]),
+        )
+
+    @shown
+    def reckon(request: gr.Request, *values: Any) -> str:
+        """Called while somebody chooses: what is missing is said, not refused."""
+        if not guard.may_change(lab.settings, request):
+            return "You are a visitor here: only the owner evaluates. You may look at what was evaluated."
+        try:
+            wanted = chosen(values)
+            found = evaluating.forecast(lab, wanted)
+        except LabError as error:
+            return f"⚠ {show.inert(str(error))}"
+        limits = wanted.judge_how.cap_run, lab.settings.judge_cap_day
+        return show_judging.forecast(found, lab.evaluations.spent(), *limits)
+
+    @shown
+    def take(path: str | None, where: str, request: gr.Request) -> list[Any]:
+        guard.require_owner(lab.settings, request, "bring rows or answers")
+        kept = lab.training.keep_file(Path(path or ""))
+        if where not in (FILE, ANSWERS):
+            where = ANSWERS if _answers(lab, kept) else FILE
+        told = _answers(lab, kept) if where == ANSWERS else None
+        if where == ANSWERS and told is None:
+            lab.evaluations.brought(kept)  # says what is wrong with it
+        scored = told is not None and told[1]
+        who = CAME if scored else gr.skip()
+        against = [AUTOMATIC, *((name, name) for name in (told[0] if told else ()))]
+        return [gr.update(value=str(kept), visible=True), where, who, gr.update(choices=against, value=NONE)]
+
+    @shown
+    def choose_rows(where: str, path: str | None) -> list[Any]:
+        """Which controls make sense for these rows."""
+        own = where in (FILE, ANSWERS)
+        return [
+            gr.update(visible=where != ANSWERS),
+            gr.update(visible=where != ANSWERS),
+            gr.update(visible=own and bool(path)),
+        ]
+
+    @shown
+    def among(names: list[str] | None, against: str | None) -> Any:
+        options = [AUTOMATIC, *((name, name) for name in names or ())]
+        return gr.update(choices=options, value=against if against in (names or ()) else NONE)
+
+    @shown
+    def begin(request: gr.Request, *values: Any) -> list[Any]:
+        guard.require_owner(lab.settings, request, "evaluate")
+        run = lab.evaluations.start(evaluating.asked(lab, chosen(values)))
+        gr.Info(f"The evaluation has begun: {run.spec.name}.")
+        listed = gr.update(choices=show_judging.options(lab.evaluations.standings()), value=run.id)
+        return [f"Run {run.id} has begun; it stands below. The page may be closed meanwhile.", listed]
+
+    # bindings
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    brought = drop.upload(take, [drop, source], [file, source, judge, baseline], api_name="bring_answers")
+    fitting = brought.then(choose_rows, [source, file], [variants, rows, file], **quiet)
+    fitting.then(reckon, controls, cost, **quiet)
+    source.input(choose_rows, [source, file], [variants, rows, file], **quiet)
+    tab.select(reckon, controls, cost, **quiet)
+    variants.change(among, [variants, baseline], baseline, **quiet)
+    for control in controls:
+        event = control.change if control in (variants, source, judge) else getattr(control, "input", None)
+        if event is not None and control is not file:
+            event(reckon, controls, cost, trigger_mode="always_last", **quiet)
+    started = start.click(begin, controls, [said, which], api_name="evaluate")
+    return Form(started, [variants, source, judge])
+
+
+def _answers(lab: Lab, path: Path) -> tuple[tuple[str, ...], bool] | None:
+    """The models of a file of answers and whether it brings scores; None if it is no such file."""
+    try:
+        found = lab.evaluations.brought(path)
+    except LabError:
+        return None
+    return found.models, found.scored

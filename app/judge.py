@@ -1,0 +1,69 @@
+"""The Judge tab: evaluate, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import show, show_judging
+from app.evaluate import evaluate_form
+from app.part import UNKNOWN, Part, choices, follow
+from app.rating import rating_part
+from app.verdict import verdict_parts
+from backend import evaluating
+from backend.judge.evaluation.evaluations import Standing
+from backend.judge.evaluation.result import Result
+from backend.lab import Lab
+
+VISITING = "You are a visitor here: you may look at every evaluation; only the owner evaluates, rates and resumes."
+PACE = 2.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Evaluations, the newest first."""
+
+    lab: Lab
+    runs: Sequence[Standing]
+    owner: bool
+
+    def named(self, chosen: Any) -> Standing | None:
+        """The chosen one, else the newest."""
+        return next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
+
+    def result(self, chosen: Any) -> Result | None:
+        """What there is of the chosen one so far."""
+        one = self.named(chosen)
+        return self.lab.evaluations.result(one.id) if one and one.spec else None
+
+
+def judge_tab(lab: Lab) -> None:
+    with gr.Tab("Judge", id="judge") as tab:
+        visiting = gr.Markdown(VISITING, visible=False)
+        which = gr.Dropdown([], label="Evaluation", interactive=True, render=False)
+        form = evaluate_form(lab, tab, which)
+        which.render()
+        nothing = gr.Markdown("Nothing has been evaluated yet. Choose variants, rows and a judge, and press Start.")
+
+        def view(now: Sight, chosen: Any) -> list[Any]:
+            listed = choices(show_judging.options(now.runs), None if chosen is UNKNOWN else chosen)
+            return [listed, gr.update(visible=not now.runs), *_lists(lab)]
+
+        acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
+        parts = [Part([which, nothing, *form.lists], view, acted, [which])]
+        parts += verdict_parts(lab, which)
+        parts.append(rating_part(lab, which))
+
+        def see(owner: bool) -> tuple[Sight, bool]:
+            lab.evaluations.tend()
+            found = lab.evaluations.standings()
+            return Sight(lab, found, owner), any(one.live for one in found)
+
+        follow(lab, tab, "judge", parts, see, visiting, PACE)
+
+
+def _lists(lab: Lab) -> list[Any]:
+    """Variants, rows and judges there are now."""
+    variants = gr.update(choices=show.options(lab.entries()))
+    return [variants, gr.update(choices=evaluating.sources(lab)), gr.update(choices=evaluating.judges(lab))]

@@ -1,0 +1,62 @@
+"""Part of the Compare tab: what a judge says of the answers on the screen."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app import guard, show_judging
+from backend import evaluating
+from backend.comparison import Comparison
+from backend.errors import LabError
+from backend.evaluating import CAME, OVERLAP, RUBRICS, Way
+from backend.lab import Lab
+
+LOOK = 0.4  # seconds between two looks at a run that is waited for
+
+
+def opinion(lab: Lab, match: Any, tab: gr.Tab) -> None:
+    """`match`: the comparison on the screen."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("Ask a judge about these answers", open=False):
+        gr.Markdown("One judgement is an impression. The Judge tab makes many of them, and says what they can carry.")
+        with gr.Row():
+            judge = gr.Dropdown(_judges(lab), value=OVERLAP, label="Judge of the screen", interactive=True)
+            rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of the screen", interactive=True)
+        reference = gr.Textbox(label="Reference answer, if there is one", lines=2)
+        with gr.Row():
+            score = gr.Button("Score each answer")
+            pick = gr.Button("Pick a winner, both orders")
+        said = gr.Markdown(elem_id="opinion")
+
+    # handlers
+    def asking(way: Way) -> Any:
+        @shown
+        def ask(now: Comparison, who: str, by: str, known: str, request: gr.Request) -> Iterator[str]:
+            guard.require_owner(lab.settings, request, "ask a judge")
+            run = lab.evaluations.start(evaluating.on_screen(lab, now, known or "", who, by, way), listed=False)
+            while (one := lab.evaluations.standing(run.id)).live:
+                yield show_judging.progress(one)
+                time.sleep(LOOK)
+            if one.state != "done":
+                raise LabError(one.why or f"The judge ended as {one.state}. Try again.")
+            names = show_judging.letters(evaluating.names_of(now), now.hidden)
+            yield show_judging.on_screen(lab.evaluations.result(run.id), names)
+
+        return ask
+
+    # bindings
+    told: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "minimal"}
+    score.click(asking("score"), [match, judge, rubric, reference], said, api_name="judge_scores", **told)
+    pick.click(asking("winner"), [match, judge, rubric, reference], said, api_name="judge_picks", **told)
+    tab.select(
+        lambda: gr.update(choices=_judges(lab)), None, judge, api_visibility="private",
+        show_progress="hidden",
+    )  # fmt: skip
+
+
+def _judges(lab: Lab) -> list[tuple[str, str]]:
+    return [one for one in evaluating.judges(lab) if one[1] != CAME]

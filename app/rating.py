@@ -1,0 +1,76 @@
+"""Part of the Judge tab: people rate the same answers blind, which tells what the judge is worth."""
+
+from typing import Any
+
+import gradio as gr
+
+from app import guard, show_cells, show_verdict
+from app.part import Part
+from backend.errors import LabError
+from backend.judge.evaluation.people import SCALE
+from backend.judge.rubric import Criterion, rubrics
+from backend.lab import Lab
+
+
+def rating_part(lab: Lab, which: Any) -> Part:
+    shown, scale = guard.shown(lab.settings), rubrics()[SCALE]
+
+    # components
+    with gr.Accordion("Rate answers yourself, blind", open=False):
+        told = gr.Markdown()
+        begin = gr.Button("Show me an answer")
+        now = gr.State(None)
+        answer = gr.HTML()
+        with gr.Row(visible=False) as points:
+            radios = [
+                gr.Radio(
+                    [
+                        (f"{int(one.low) + place}: {anchor}", int(one.low) + place)
+                        for place, anchor in enumerate(one.anchors)
+                    ],
+                    label=one.title,
+                    info=one.about,
+                )
+                for one in scale.criteria
+            ]
+        save = gr.Button("Save and show the next", variant="primary", visible=False)
+
+    # handlers
+    def next_one(run: str) -> list[Any]:
+        found = lab.evaluations.to_rate(run)
+        key = (run, found.question.id, found.answer.variant) if found else None
+        seen = gr.update(visible=found is not None)
+        return [key, show_cells.rating(found), seen, seen, *[gr.update(value=None) for _ in radios]]
+
+    @shown
+    def show(run: str | None, request: gr.Request) -> list[Any]:
+        guard.require_owner(lab.settings, request, "rate answers")
+        if not run:
+            raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
+        return next_one(run)
+
+    @shown
+    def keep(key: tuple[str, str, str] | None, request: gr.Request, *points: float | None) -> list[Any]:
+        guard.require_owner(lab.settings, request, "rate answers")
+        if key is None:
+            raise LabError("No answer is shown. Press “Show me an answer” first.")
+        run, row, variant = key
+        given = {one.name: float(value) for one, value in zip(scale.criteria, points, strict=True) if value is not None}
+        lab.evaluations.rate(run, row, variant, given)
+        return next_one(run)
+
+    def view(sight: Any, chosen: Any) -> list[Any]:
+        found = sight.result(chosen)
+        return [show_verdict.people(found.people) if found else ""]
+
+    # bindings
+    outs = [now, answer, points, save, *radios]
+    begin.click(show, which, outs, api_name="rate_next")
+    acted = [save.click(keep, [now, *radios], outs, api_name="rate")]
+    which.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outs[:4],
+                api_visibility="private")  # fmt: skip
+    return Part([told], view, acted, [which])
+
+
+def _points(one: Criterion) -> list[tuple[str, int]]:
+    return [(f"{number}: {anchor}", number) for number, anchor in enumerate(one.anchors, int(one.low))]

@@ -1,0 +1,211 @@
+"""What came of an evaluation: the sentence, who judged, the tables. Knows no gradio."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from app.show import inert
+from backend.judge.evaluation.people import ENOUGH, People
+from backend.judge.evaluation.records import Picked
+from backend.judge.evaluation.result import Result
+from backend.judge.remote.prices import retirement
+from backend.judge.verdict.contrast import Contrast
+from backend.judge.verdict.sentence import interval, size
+from backend.judge.verdict.statistics import Estimate
+from backend.judge.verdict.verdict import Standing as Row
+
+RULE = "It measures likeness to the reference, not truth: a right answer in other words gets little."
+
+
+def headline(found: Result) -> str:
+    """The sentence first; an unreliable judge is said before it."""
+    said = inert(found.verdict.sentence) if found.spec.way == "score" else inert(picked_sentence(found.picks))
+    unreliable = found.check is not None and not found.check.reliable
+    return ("### ⚠ Unreliable judge: its scores are noise\n\n" if unreliable else "") + f"## {said}"
+
+
+def about(found: Result) -> str:
+    """Who judged, whether that can be believed, and what to know before believing a number."""
+    lines = [f"**Judge:** {inert(judge(found))}"]
+    if found.check:
+        lines.append(f"**Judge check:** {'' if found.check.reliable else '⚠ '}{inert(found.check.sentence)}.")
+    elif found.spec.judge.kind in ("endpoint", "variant"):
+        lines.append("**Judge check:** ⚠ this judge was never checked. Nobody knows whether it can be believed.")
+    if found.steadiness:
+        count, spread = found.steadiness
+        lines.append(f"**Repeatability:** {count} answers judged twice, SD {spread:.2f} points within one.")
+    lines += [f"⚠ {inert(note)}" for note in (*(found.by.notes if found.by else ()), *found.verdict.notes)]
+    if found.by and found.by.agreed:
+        lines += _negotiated(found)
+    if found.leaked:
+        lines.append(f"⚠ **{found.leaked} of these rows ask what was trained on**: they flatter the fine-tune.")
+    length = found.verdict.checks.length
+    if length is not None:
+        hint = " ⚠ Length alone goes with much of the score." if abs(length) > 0.5 else ""
+        lines.append(f"**Length and score:** rank correlation {length:+.2f} over all answers.{hint}")
+    halo = found.verdict.checks.halo
+    if halo is not None and found.verdict.checks.alike:
+        names = " and ".join(found.verdict.checks.alike)
+        lines.append(f"**Agreement between criteria:** at most {halo:+.2f} ({names}).")
+    return "\n\n".join(lines)
+
+
+def judge(found: Result) -> str:
+    """Who judged, in a line."""
+    who, rubric = found.identity, f"rubric {found.rubric.id} ({found.rubric.hash})"
+    match who.kind:
+        case "rule":
+            return f"rule, {who.model or 'no model'}; {rubric}. {RULE}"
+        case "given":
+            return "elsewhere: the scores came with the answers."
+        case "endpoint":
+            answered = f", answering as {who.returned}" if who.returned not in ("", who.model) else ""
+            return f"{who.model} at {who.address}{answered}; {rubric}; identity {who.id}."
+    return f"{who.model} on this machine ({who.returned[:16]}); {rubric}; identity {who.id}."
+
+
+def _negotiated(found: Result) -> list[str]:
+    agreed = found.by.agreed if found.by else None
+    if agreed is None:
+        return []
+    taken = ", ".join(f"{name}={value}" for name, value in agreed.parameters.items())
+    refused = "; ".join(f"{name}: {said[:100]}" for name, said in agreed.refused.items())
+    more = f" Not taken: {refused}." if refused else ""
+    form = "obeys the form" if agreed.honoured else "does not obey the form by itself"
+    chances = "tells its probabilities" if agreed.logprobs else "tells no probabilities"
+    lines = [f"**Negotiated:** {inert(taken)}; it {form} and {chances}.{inert(more)}"]
+    leaving = retirement(found.identity.model, date.today())
+    if leaving and leaving not in (found.by.notes if found.by else ()):
+        lines.append(f"⚠ {inert(leaving)}")
+    return lines
+
+
+VARIANTS = [
+    "variant", "average", "95 % interval", "to its baseline", "status", "rows", "failures", "cut", "without cut",
+    "at the ceiling", "good",
+]  # fmt: skip
+
+
+def variants(found: Result) -> list[list[str]]:
+    """The lab's table, with what was missing in it: a row for each variant."""
+    return [_variant(one) for one in found.verdict.variants]
+
+
+def _variant(one: Row) -> list[str]:
+    failures = ", ".join(f"{count} {status}" for status, count in one.failures.items()) or "0"
+    difference = f"{_gap(one.difference)} (to {one.baseline})" if one.difference else one.baseline
+    return [
+        one.variant,
+        _mean(one.primary),
+        _range(one.primary),
+        difference,
+        one.status,
+        str(one.primary.n),
+        failures,
+        str(one.cut),
+        _mean(one.uncut),
+        f"{one.ceiling.share:.0%}" if one.ceiling.share is not None else "",
+        f"{one.good.share:.0%}" if one.good.share is not None else "",
+    ]
+
+
+def _gap(one: Contrast) -> str:
+    return f"{one.difference.mean:+.2f}" if one.difference.mean is not None else "–"
+
+
+CONTRASTS = [
+    "comparison", "difference", "95 % interval", "t p", "sign-flip p", "Holm p", "won / tied / lost", "rows", "verdict",
+    "rows needed", "failures", "worst / best",
+]  # fmt: skip
+
+
+def contrasts(found: Result) -> list[list[str]]:
+    """What was planned to be compared: a row for each."""
+    return [_contrast(one) for one in found.verdict.contrasts]
+
+
+def _contrast(one: Contrast) -> list[str]:
+    gap = one.difference
+    questions = f" ({gap.clusters} questions)" if gap.clusters < gap.n else ""
+    return [
+        f"{one.variant} − {one.against}",
+        interval(gap)[0] if gap.low is not None else size(gap.mean) if gap.mean is not None else "–",
+        _range(gap),
+        _p(gap.p),
+        _p(one.flip_p),
+        _p(one.holm_p),
+        f"{one.wins} / {one.ties} / {one.losses}",
+        f"{gap.n}{questions}",
+        one.decided,
+        f"{one.rows_needed:,}" if one.rows_needed else "",
+        f"{one.failures[0]} and {one.failures[1]}" if any(one.failures) else "0",
+        f"{one.bounds[0]:+.2f} / {one.bounds[1]:+.2f}" if one.bounds else "",
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def criteria(found: Result) -> str:
+    """Means of each criterion, as a Markdown table; secondary, and said to be."""
+    names = found.rubric.criteria
+    if len(names) < 2 or not any(one.primary.n for one in found.verdict.variants):
+        return ""
+    head = "| variant | " + " | ".join(one.title for one in names) + " |\n|---|" + "--:|" * len(names)
+    rows = [
+        f"| {inert(one.variant)} | " + " | ".join(_mean(one.criteria[name.name]) for name in names) + " |"
+        for one in found.verdict.variants
+    ]
+    return f"Means by criterion (secondary, corrected for nothing):\n\n{head}\n" + "\n".join(rows)
+
+
+def check(found: Result) -> list[list[str]]:
+    """The judge check, probe by probe."""
+    tried = found.check.tried if found.check else ()
+    return [[one.id, one.kind, "passed" if one.passed else "failed", one.why] for one in tried]
+
+
+def people(found: People) -> str:
+    """How a person's ratings go with the judge's."""
+    if not found.rated:
+        return "Nobody has rated these answers yet."
+    lines = [f"**{found.rated} answers rated blind.**"]
+    same = found.agreement
+    if same and same.exact is not None and same.within_one is not None:
+        kappa = f", weighted kappa {same.kappa:.2f}" if same.kappa is not None else ""
+        lines.append(
+            f"Judge and person, {same.n} answers: the same in {same.exact:.0%}, within a point in "
+            f"{same.within_one:.0%}{kappa}."
+        )
+    if found.rank is not None:
+        lines.append(f"Rank correlation with the judge: {found.rank:+.2f}.")
+    for name, one in found.means.items():
+        lines.append(f"{inert(name)}, corrected by people: **{_mean(one)}** ({_range(one)}; {one.n} rated).")
+    if found.missing:
+        more = ", ".join(f"{inert(name)} {n}" for name, n in found.missing.items())
+        lines.append(f"From {ENOUGH} rated answers of a variant on, its mean is corrected by them. Missing: {more}.")
+    return "\n\n".join(lines)
+
+
+def picked_sentence(picks: Sequence[Picked]) -> str:
+    """Who won, in a sentence; order disagreements are ties."""
+    decided = [one for one in picks if one.pick.better is not None]
+    if not decided:
+        return "No winner was picked yet."
+    told = []
+    for one in decided:
+        if one.pick.better == "tie":
+            turned = " (it chose by place: turned round, it chose the other)" if one.pick.disagree else ""
+            told.append(f"{one.first} and {one.second}: a tie{turned}")
+        else:
+            won, lost = (one.first, one.second) if one.pick.better == "first" else (one.second, one.first)
+            told.append(f"{won} is better than {lost}")
+    return "; ".join(told) + "."
+
+
+def _mean(one: Estimate) -> str:
+    return f"{one.mean:.2f}" if one.mean is not None else "–"
+
+
+def _range(one: Estimate) -> str:
+    return "{1} to {2}".format(*interval(one)) if one.low is not None else one.why

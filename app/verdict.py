@@ -1,0 +1,160 @@
+"""Part of the Judge tab: one evaluation, its sentence, tables, figures, every answer, and what can be saved of it."""
+
+from typing import Any
+
+import gradio as gr
+
+from app import figures, guard, show_cells, show_judging, show_verdict
+from app.part import Part
+from app.saving import boxes, saving
+from backend.errors import LabError
+from backend.judge.evaluation.exports import EXPORTS, export
+from backend.lab import Lab
+
+
+def verdict_parts(lab: Lab, which: Any) -> list[Part]:
+    """The parts below the choice of an evaluation."""
+    return [_one(lab, which), _tables(which), _cells(lab, which), _saved(lab, which)]
+
+
+def _one(lab: Lab, which: Any) -> Part:
+    """How it stands, and what it found in a sentence."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    told = gr.Markdown()
+    with gr.Row():
+        stop = gr.Button("Stop evaluation", size="sm", visible=False, variant="stop")
+        resume = gr.Button("Resume evaluation", size="sm", visible=False, variant="primary")
+    headline = gr.Markdown(elem_id="verdict")
+
+    # handlers
+    def acting(what: str, act: Any) -> Any:
+        @shown
+        def handler(request: gr.Request, run: str | None) -> None:
+            guard.require_owner(lab.settings, request, what)
+            if not run:
+                raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
+            act(run)
+
+        return handler
+
+    def view(now: Any, chosen: Any) -> list[Any]:
+        one, found = now.named(chosen), now.result(chosen)
+        if one is None:
+            return ["", gr.update(visible=False), gr.update(visible=False), ""]
+        return [
+            show_judging.progress(one),
+            gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop evaluation"),
+            gr.update(visible=one.resumable),
+            show_verdict.headline(found) if found and found.questions else "",
+        ]
+
+    # bindings
+    acted = [
+        stop.click(acting("stop evaluations", lab.evaluations.stop), which, None, api_name="stop_evaluation"),
+        resume.click(acting("resume evaluations", lab.evaluations.resume), which, None, api_name="resume_evaluation"),
+    ]
+    return Part([told, stop, resume, headline], view, acted, [which])
+
+
+def _tables(which: Any) -> Part:
+    """Numbers, and what to know before believing them."""
+    with gr.Column(visible=False) as group:
+        table = gr.Dataframe(
+            value=[], headers=show_verdict.VARIANTS, label="Variants", interactive=False, wrap=True, max_height=300
+        )
+        plot = gr.Plot(label="Differences with 95 % intervals")
+        contrasts = gr.Dataframe(
+            value=[], headers=show_verdict.CONTRASTS, label="Planned comparisons", interactive=False, wrap=True,
+            max_height=300, column_widths=[190, 90, 110, 70, 80, 70, 100, 130, 110, 80, 80, 90],
+        )  # fmt: skip
+    about = gr.Markdown()
+    criteria = gr.Markdown()
+    with gr.Accordion("The judge check, probe by probe", open=False, visible=False) as fold:
+        check = gr.Dataframe(
+            value=[], headers=["probe", "kind", "came out", "why"], label="Judge check", interactive=False, wrap=True
+        )
+
+    def view(now: Any, chosen: Any) -> list[Any]:
+        found = now.result(chosen)
+        if found is None or not found.questions:
+            return [gr.update(visible=False), [], None, [], "", "", gr.update(visible=False), []]
+        scored = found.spec.way == "score"
+        return [
+            gr.update(visible=scored),
+            show_verdict.variants(found),
+            figures.forest(found.verdict) if scored and found.verdict.contrasts else None,
+            show_verdict.contrasts(found),
+            show_verdict.about(found),
+            show_verdict.criteria(found),
+            gr.update(visible=found.check is not None),
+            show_verdict.check(found),
+        ]
+
+    return Part([group, table, plot, contrasts, about, criteria, fold, check], view, [], [which])
+
+
+def _cells(lab: Lab, which: Any) -> Part:
+    """Rows x variants; a cell opens its answer."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("Every answer: rows × variants", open=True):
+        show = gr.Radio(list(show_cells.EVERY), value=show_cells.EVERY[0], label="Show")
+        table = gr.Dataframe(
+            value=[], headers=["row"], label="Points. Click a cell to open its answer; ✂ cut, ⚑ flagged, ✗ no verdict",
+            interactive=False, max_height=420,
+        )  # fmt: skip
+        cell = gr.HTML()
+
+    # handlers
+    def view(now: Any, chosen: Any, wanted: Any) -> list[Any]:
+        found = now.result(chosen)
+        if found is None:
+            return [gr.update(value={"headers": ["row"], "data": []})]
+        return [gr.update(value=show_cells.heat(found, wanted if isinstance(wanted, str) else show_cells.EVERY[0]))]
+
+    @shown
+    def look(run: str | None, event: gr.SelectData) -> str:
+        """The row as the page shows it, which may be sorted."""
+        row, column = event.row_value, event.index[1]
+        if not run or not row:
+            return ""
+        found = lab.evaluations.result(run)
+        names = found.spec.variants
+        name = names[column - 1] if 0 < column <= len(names) else names[0]
+        return show_cells.cell(found, str(row[0]), name)
+
+    # bindings
+    table.select(look, which, cell, api_visibility="private", show_progress="hidden")
+    which.input(lambda: "", None, cell, api_visibility="private", show_progress="hidden")
+    acted = [show.input(lambda: None, None, None, api_visibility="private")]
+    return Part([table], view, acted, [which, show])
+
+
+def _saved(lab: Lab, which: Any) -> Part:
+    """The methods paragraph, and files for elsewhere."""
+    shown = guard.shown(lab.settings)
+
+    # components
+    with gr.Accordion("Save, cite, train on", open=False):
+        methods = gr.Textbox(label="Methods, for a paper", lines=6, interactive=False, buttons=["copy"])
+        with gr.Row():
+            what = gr.Dropdown(list(EXPORTS), value=next(iter(EXPORTS)), label="What to save", interactive=True)
+            save = gr.Button("Save it")
+
+    # handlers
+    @shown
+    def write(run: str | None, wanted: str) -> list[str]:
+        if not run:
+            raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
+        text = export(lab.evaluations.result(run), wanted)
+        return [text, f"{run[:19]}.{EXPORTS[wanted]}"]
+
+    def view(now: Any, chosen: Any) -> list[Any]:
+        found = now.result(chosen)
+        return [export(found, "methods paragraph") if found and found.questions else ""]
+
+    saving(save, write, [which, what], boxes("Saved evaluation"), "save_evaluation")
+    return Part([methods], view, [], [which])

@@ -1,0 +1,180 @@
+"""What a person chooses for an evaluation, made the one that is asked for: which rows, which judge, which variants."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from backend import conversation
+from backend.comparison import Comparison
+from backend.data.spec import TINY, TINY_HELD, DataSpec
+from backend.errors import LabError
+from backend.inference.sampling import Sampling
+from backend.judge.evaluation import given
+from backend.judge.evaluation.forecast import Forecast
+from backend.judge.evaluation.given import Brought, Given
+from backend.judge.evaluation.spec import GREEDY, EvaluateHow, EvaluateSpec, JudgeHow, JudgeSpec
+from backend.lab import Lab
+
+Way = Literal["score", "winner"]
+OVERLAP, EXACT, ENDPOINT, VARIANT, CAME = "rule:overlap", "rule:exact", "endpoint", "variant:", "given"
+TOY, LAB, RUN, FILE, ANSWERS = "tiny", "lab", "run:", "file", "answers"
+RUBRICS = ("lab", "brief")
+"""Of models that judge; a rule has its own."""
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The controls of the form. `rows`: how many at the most. `file`: rows or answers, kept where runs find it."""
+
+    variants: tuple[str, ...] = ()
+    source: str = TOY
+    rows: int = 60
+    file: str = ""
+    judge: str = OVERLAP
+    rubric: str = "lab"
+    baseline: str = ""
+    judge_how: JudgeHow = field(default_factory=JudgeHow)
+    how: EvaluateHow = field(default_factory=EvaluateHow)
+    sampling: Sampling = GREEDY
+
+
+def sources(lab: Lab) -> list[tuple[str, str]]:
+    """Where rows can come from: what to call it, and its id."""
+    trained = [one for one in lab.training.standings() if one.made and one.made.held]
+    runs = [
+        (f"Held-out rows of {one.name} ({one.id[:15]}; {one.made.held})", RUN + one.id) for one in trained if one.made
+    ]
+    return [
+        ("The toy's held-out questions", TOY),
+        *runs,
+        ("The lab's 20 rows: FineTome 1,000 to 1,019, from the Hub", LAB),
+        ("A file of rows of your own", FILE),
+        ("Answers made elsewhere (CSV or JSONL)", ANSWERS),
+    ]
+
+
+def judges(lab: Lab) -> list[tuple[str, str]]:
+    """Who can judge: what to call it, and its id."""
+    settings = lab.settings
+    where = settings.judge_base_url or "OpenAI"
+    variants = [entry.variant.id for entry in lab.entries() if entry.runs and entry.variant.runtime == "llama"]
+    return [
+        ("Rule: overlap with the reference (no model)", OVERLAP),
+        ("Rule: exact match (no model)", EXACT),
+        (f"{settings.judge_model} at {where}", ENDPOINT),
+        *((f"{name}, on this machine", VARIANT + name) for name in variants),
+        ("Nobody: the scores that came with the answers", CAME),
+    ]
+
+
+def judge(lab: Lab, chosen: str, rubric: str, how: JudgeHow) -> JudgeSpec:
+    """LabError where that judge cannot be asked."""
+    more = how.model_dump()
+    if chosen in (OVERLAP, EXACT):
+        return JudgeSpec(kind="rule", rubric=chosen.partition(":")[2], **more)
+    if rubric not in RUBRICS:
+        raise LabError(f"There is no rubric {rubric!r} for models. There are {', '.join(RUBRICS)}.")
+    if chosen == ENDPOINT:
+        return lab.evaluations.endpoint().model_copy(update=more | {"rubric": rubric})
+    if chosen.startswith(VARIANT):
+        return JudgeSpec(kind="variant", model=lab.entry(chosen[len(VARIANT) :]).variant.id, rubric=rubric, **more)
+    raise LabError("No judge is chosen. Choose one; a rule needs neither a key nor a model.")
+
+
+def asked(lab: Lab, chosen: Chosen) -> EvaluateSpec:
+    """The evaluation that was chosen. LabError with the first thing that is missing."""
+    more = chosen.how.model_dump() | {"sampling": chosen.sampling}
+    if chosen.source == ANSWERS:
+        found = _brought(chosen.file)
+        who = None if chosen.judge == CAME else judge(lab, chosen.judge, chosen.rubric, chosen.judge_how)
+        if who is None and not found.scored:
+            raise LabError("No scores came with these answers. Choose a judge for them.")
+        more |= {"low": found.low, "high": found.high}
+        came = JudgeSpec(kind="given", rubric="given")
+        name = Path(chosen.file).stem[:80]
+        return lab.evaluations.spec(
+            found.models, who or came, answers=found.rows, baseline=chosen.baseline, name=name, **more
+        )
+    data, part = rows(lab, chosen.source, chosen.rows, chosen.file)
+    who = judge(lab, chosen.judge, chosen.rubric, chosen.judge_how)
+    return lab.evaluations.spec(chosen.variants, who, data, baseline=chosen.baseline, part=part, **more)
+
+
+def forecast(lab: Lab, chosen: Chosen) -> Forecast:
+    """What judging that will cost."""
+    spec = asked(lab, chosen)
+    if chosen.source == ANSWERS:
+        found = _brought(chosen.file).rows
+        return lab.evaluations.forecast(spec, len({one.id for one in found}), found)
+    assert spec.data
+    return lab.evaluations.forecast(spec, spec.data.held_rows if spec.part == "held" else spec.data.rows)
+
+
+def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DataSpec, Literal["held", "train"]]:
+    """Which rows, and which part of them."""
+    if count < 1:
+        raise LabError("An evaluation needs a row at least. Choose how many.")
+    if source == TOY:
+        return DataSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=min(count, 10_000)), "held"
+    if source == LAB:
+        return DataSpec(held_rows=min(count, 10_000)), "held"
+    if source == FILE:
+        if not file:
+            raise LabError("No file is there yet. Drop one, or choose other rows.")
+        return DataSpec(source=file, first=0, rows=count, held_first=count, held_rows=0), "train"
+    made = lab.training.standing(source.removeprefix(RUN)).made
+    if made is None or not made.held:
+        raise LabError("This run holds out no rows. Choose another one, or other rows.")
+    return made.spec.data.model_copy(update={"held_rows": min(count, made.spec.data.held_rows)}), "held"
+
+
+def answers(now: Comparison, reference: str) -> list[Given]:
+    """What stands on the screen of a comparison, to be judged: one row, or a row for each where their conversations
+    have gone apart. LabError where not everybody has answered."""
+    found: list[Given] = []
+    for place, (name, (_, turns)) in enumerate(zip(names_of(now), now.contestants, strict=True)):
+        last = turns[-1] if turns else None
+        if last is None or last.role != "assistant" or last.error or last.generation is None:
+            raise LabError("Not everybody has answered yet. Send a prompt, wait, and ask a judge then.")
+        said = conversation.messages(now.system, turns)[:-1]
+        found.append(
+            Given(
+                model=name,
+                id="1" if not found or said == found[0].messages else LETTERS[place],
+                messages=said,
+                reference=reference.strip() or None,
+                candidate=last.content,
+                end=last.generation.end,
+                generation=last.generation,
+            )
+        )
+    return found
+
+
+def names_of(now: Comparison) -> list[str]:
+    """The variants, told apart where one stands there twice."""
+    twice = {name for name in now.variants if now.variants.count(name) > 1}
+    return [f"{name} ({LETTERS[place]})" if name in twice else name for place, name in enumerate(now.variants)]
+
+
+def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: str, way: Way) -> EvaluateSpec:
+    """An evaluation of what stands on the screen: one row, no planned comparison, no new check of the judge."""
+    if not now.variants:
+        raise LabError("There is nothing to judge yet. Send a prompt to two variants first.")
+    found = answers(now, reference)
+    if way == "winner" and len({one.id for one in found}) > 1:
+        raise LabError("These conversations have gone apart, so no winner can be picked. Start over with one prompt.")
+    who = judge(lab, chosen, rubric, JudgeHow(cap_run=lab.settings.judge_cap_run))
+    prompt = found[0].messages[-1]["content"].split("\n")[0][:60]
+    more: dict[str, Any] = {"way": way, "check": False, "rejudged": 0, "sampling": now.sampling}
+    return lab.evaluations.spec(names_of(now), who, answers=found, name=f"on the screen: {prompt}", **more)
+
+
+@lru_cache(maxsize=4)
+def _brought(file: str) -> Brought:
+    """A file that was kept is named by what is in it, so it is read once."""
+    if not file:
+        raise LabError("No file of answers is there yet. Drop one with model, id, instruction, reference, candidate.")
+    return given.read(Path(file))
