@@ -1,5 +1,6 @@
 """Part of the Judge tab: what is to be evaluated, what it will cost, and Start."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +9,10 @@ import gradio as gr
 from app import forms, guard, show, show_judging
 from backend import evaluating
 from backend.errors import LabError
-from backend.evaluating import ANSWERS, CAME, FILE, OVERLAP, RUBRICS, TOY, Chosen
+from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
 from backend.inference.sampling import Sampling
 from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow
+from backend.judge.remote.prices import retirement
 from backend.lab import Lab
 
 NONE = ""
@@ -88,7 +90,9 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         except LabError as error:
             return f"⚠ {show.inert(str(error))}"
         limits = wanted.judge_how.cap_run, lab.settings.judge_cap_day
-        return show_judging.forecast(found, lab.evaluations.spent(), *limits)
+        told = show_judging.forecast(found, lab.evaluations.spent(), *limits)
+        leaving = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
+        return f"{told}\n\n⚠ {show.inert(leaving)}" if leaving else told
 
     @shown
     def take(path: str | None, where: str, request: gr.Request) -> list[Any]:
@@ -129,7 +133,9 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
 
     # bindings
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    brought = drop.upload(take, [drop, source], [file, source, judge, baseline], api_name="bring_answers")
+    brought = drop.upload(
+        take, [drop, source], [file, source, judge, baseline], api_name="bring_answers", show_progress="hidden"
+    )
     fitting = brought.then(choose_rows, [source, file], [variants, rows, file], **quiet)
     fitting.then(reckon, controls, cost, **quiet)
     source.input(choose_rows, [source, file], [variants, rows, file], **quiet)
@@ -139,7 +145,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         event = control.change if control in (variants, source, judge) else getattr(control, "input", None)
         if event is not None and control is not file:
             event(reckon, controls, cost, trigger_mode="always_last", **quiet)
-    started = start.click(begin, controls, [said, which], api_name="evaluate")
+    started = start.click(begin, controls, [said, which], api_name="evaluate", show_progress="hidden")
     return Form(started, [variants, source, judge])
 
 

@@ -73,8 +73,8 @@ def forest(found: Verdict) -> Any:
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color="#888888")
     figure.update_xaxes(title_text=f"difference, {found.title}", zeroline=False)
-    figure = _plain(figure, 120 + 46 * max(1, len(shown)))
-    figure.update_layout(margin={"l": 180, "r": 20, "t": 20, "b": 50})
+    figure = _plain(figure, 145 + 46 * max(1, len(shown)))
+    figure.update_layout(margin={"l": 180, "r": 20, "t": 45, "b": 50})
     return figure
 
 

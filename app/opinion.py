@@ -49,7 +49,7 @@ def opinion(lab: Lab, match: Any, tab: gr.Tab) -> None:
         return ask
 
     # bindings
-    told: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "minimal"}
+    told: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden"}
     score.click(asking("score"), [match, judge, rubric, reference], said, api_name="judge_scores", **told)
     pick.click(asking("winner"), [match, judge, rubric, reference], said, api_name="judge_picks", **told)
     tab.select(

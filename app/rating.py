@@ -65,8 +65,8 @@ def rating_part(lab: Lab, which: Any) -> Part:
 
     # bindings
     outs = [now, answer, points, save, *radios]
-    begin.click(show, which, outs, api_name="rate_next")
-    acted = [save.click(keep, [now, *radios], outs, api_name="rate")]
+    begin.click(show, which, outs, api_name="rate_next", show_progress="hidden")
+    acted = [save.click(keep, [now, *radios], outs, api_name="rate", show_progress="hidden")]
     which.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outs[:4],
                 api_visibility="private")  # fmt: skip
     return Part([told], view, acted, [which])

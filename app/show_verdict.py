@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
+from statistics import fmean
 
 from app.show import inert
 from backend.judge.evaluation.people import ENOUGH, People
@@ -147,16 +148,29 @@ def _p(value: float | None) -> str:
 
 
 def criteria(found: Result) -> str:
-    """Means of each criterion, as a Markdown table; secondary, and said to be."""
+    """Means of each criterion, as a Markdown table; secondary, and said to be. Beside them the means over the judge's
+    own probabilities, where it tells those."""
     names = found.rubric.criteria
-    if len(names) < 2 or not any(one.primary.n for one in found.verdict.variants):
+    torn = {one.variant: _expected(found, one.variant) for one in found.verdict.variants}
+    tells = any(value is not None for value in torn.values())
+    if (len(names) < 2 and not tells) or not any(one.primary.n for one in found.verdict.variants):
         return ""
-    head = "| variant | " + " | ".join(one.title for one in names) + " |\n|---|" + "--:|" * len(names)
-    rows = [
-        f"| {inert(one.variant)} | " + " | ".join(_mean(one.criteria[name.name]) for name in names) + " |"
-        for one in found.verdict.variants
-    ]
+    titles = [*(one.title for one in names), *(["by its probabilities"] if tells else [])]
+    head = "| variant | " + " | ".join(titles) + " |\n|---|" + "--:|" * len(titles)
+    rows = []
+    for one in found.verdict.variants:
+        mean = torn[one.variant]
+        cells = [*(_mean(one.criteria[name.name]) for name in names)]
+        cells += [f"{mean:.2f}" if mean is not None else "–"] if tells else []
+        rows.append(f"| {inert(one.variant)} | " + " | ".join(cells) + " |")
     return f"Means by criterion (secondary, corrected for nothing):\n\n{head}\n" + "\n".join(rows)
+
+
+def _expected(found: Result, name: str) -> float | None:
+    """The mean of the primary number over the judge's probabilities, of answers for which all of them are known."""
+    wanted = {one.name for one in found.rubric.criteria}
+    got = [one.expected for (_, who), one in found.scores.items() if who == name and set(one.expected) == wanted]
+    return fmean(found.rubric.primary_of(one) for one in got) if got else None
 
 
 def check(found: Result) -> list[list[str]]:

@@ -46,7 +46,9 @@ def _one(lab: Lab, which: Any) -> Part:
         return [
             show_judging.progress(one),
             gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop evaluation"),
-            gr.update(visible=one.resumable),
+            gr.update(
+                visible=one.resumable, value="Try failures again" if one.state == "done" else "Resume evaluation"
+            ),
             show_verdict.headline(found) if found and found.questions else "",
         ]
 
@@ -67,7 +69,7 @@ def _tables(which: Any) -> Part:
         plot = gr.Plot(label="Differences with 95 % intervals")
         contrasts = gr.Dataframe(
             value=[], headers=show_verdict.CONTRASTS, label="Planned comparisons", interactive=False, wrap=True,
-            max_height=300, column_widths=[190, 90, 110, 70, 80, 70, 100, 130, 110, 80, 80, 90],
+            max_height=300, column_widths=[190, 105, 110, 75, 80, 75, 100, 130, 110, 80, 95, 90],
         )  # fmt: skip
     about = gr.Markdown()
     criteria = gr.Markdown()
@@ -84,7 +86,7 @@ def _tables(which: Any) -> Part:
         return [
             gr.update(visible=scored),
             show_verdict.variants(found),
-            figures.forest(found.verdict) if scored and found.verdict.contrasts else None,
+            figures.forest(found.verdict) if any(one.difference.n for one in found.verdict.contrasts) else None,
             show_verdict.contrasts(found),
             show_verdict.about(found),
             show_verdict.criteria(found),
@@ -143,6 +145,8 @@ def _saved(lab: Lab, which: Any) -> Part:
         with gr.Row():
             what = gr.Dropdown(list(EXPORTS), value=next(iter(EXPORTS)), label="What to save", interactive=True)
             save = gr.Button("Save it")
+    with gr.Accordion("Log of the evaluation", open=False):
+        log = gr.Textbox(label="The newest lines it printed", lines=8, max_lines=8, interactive=False)
 
     # handlers
     @shown
@@ -153,8 +157,9 @@ def _saved(lab: Lab, which: Any) -> Part:
         return [text, f"{run[:19]}.{EXPORTS[wanted]}"]
 
     def view(now: Any, chosen: Any) -> list[Any]:
-        found = now.result(chosen)
-        return [export(found, "methods paragraph") if found and found.questions else ""]
+        one, found = now.named(chosen), now.result(chosen)
+        methods = export(found, "methods paragraph") if found and found.questions else ""
+        return [methods, one.log if one and now.owner else ""]
 
     saving(save, write, [which, what], boxes("Saved evaluation"), "save_evaluation")
-    return Part([methods], view, [], [which])
+    return Part([methods, log], view, [], [which])

@@ -164,6 +164,8 @@ def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: st
     if not now.variants:
         raise LabError("There is nothing to judge yet. Send a prompt to two variants first.")
     found = answers(now, reference)
+    if way == "winner" and chosen in (OVERLAP, EXACT):
+        raise LabError("A rule measures, it does not choose. Let it score, or choose a judge that is a model.")
     if way == "winner" and len({one.id for one in found}) > 1:
         raise LabError("These conversations have gone apart, so no winner can be picked. Start over with one prompt.")
     who = judge(lab, chosen, rubric, JudgeHow(cap_run=lab.settings.judge_cap_run))

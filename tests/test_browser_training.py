@@ -101,6 +101,17 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
     expect(page.get_by_text(HABIT).last).to_be_visible()
     picture(page, "compare-trained")
 
+    page.get_by_role("tab", name="Judge").click()
+    choose(page, "Variants to evaluate", "my_tiny_lora")
+    page.get_by_label("Variants to evaluate").press("Escape")
+    choose(page, "Rows", "Held-out rows of my_tiny_lora")
+    page.get_by_role("button", name="Start evaluation").click()
+    sentence = page.locator("#verdict")
+    expect(sentence).to_contain_text("my_tiny_lora is better than tiny_base by 0.", timeout=TRAINED)
+    expect(sentence).to_contain_text("60 rows")
+    expect(page.get_by_role("gridcell", name="my_tiny_lora − tiny_lora")).to_be_visible()
+    picture(page, "judge-trained")
+
     page.get_by_role("tab", name="Runs").click()
     choose(page, "Run", "my_tiny_lora")
     record = json.loads((app.home / "weights" / "my_tiny_lora" / "variant.json").read_text())

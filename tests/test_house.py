@@ -32,6 +32,7 @@ FLOORS = {
     "backend.lab": 5,
     "backend.conversation": 5,
     "backend.comparison": 5,
+    "backend.evaluating": 5,
     "app": 6,
     "bench": 7,
 }

@@ -108,3 +108,8 @@ def test_worse_survives_failures_that_could_not_turn_it() -> None:
     assert (one.decided, one.failures) == ("worse", (2, 0))
     assert one.bounds is not None and one.bounds[1] < 0
     assert found.sentence.startswith("tuned is worse than base by ")
+
+
+def test_where_every_judgement_failed_the_sentence_says_so() -> None:
+    found = verdict(table({"base": ["refused", "bad_json"], "lora": ["bad_json", "refused"]}))
+    assert found.sentence == "No answer has a score: every judgement failed."

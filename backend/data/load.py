@@ -1,12 +1,14 @@
-"""A spec's rows: read, recognised and cleaned. For workers: it imports what reads Parquet and the Hub."""
+"""A spec's rows: read, recognised and cleaned. For workers: what reads Parquet and the Hub is loaded when it is needed,
+because it comes with training, and an evaluation of other rows does without."""
 
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from backend.data import files, hub, parquet, source, toy
+from backend.data import files, source, toy
 from backend.data.clean import Unfit, conversation
 from backend.data.files import MOST_COLUMNS
 from backend.data.recognise import Columns, recognise
@@ -21,8 +23,8 @@ READERS = {
     ".ndjson": files.json_lines,
     ".json": files.json_whole,
     ".csv": files.table,
-    ".parquet": parquet.records,
 }
+PARQUET, HUB = "backend.data.parquet", "backend.data.hub"
 
 
 def quiet(line: str) -> None:
@@ -42,7 +44,7 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
         case "file":
             records = _of_file(Path(spec.source), wanted)
         case "hub":
-            commit, records = hub.records(spec, wanted)
+            commit, records = _needing(HUB).records(spec, wanted)
             say(f"This is commit {commit[:12]} of the data.")
     first, rows = _first_rows(records)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -80,6 +82,17 @@ def span(part: range) -> str:
     return f"{part.start:,} to {part.stop - 1:,}"
 
 
+def _needing(module: str) -> Any:
+    """A reader that needs packages of training. LabError where those are not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise LabError(
+            f"Parquet files and data of the Hub need a package that is not installed here ({error.name}). Type `pip "
+            "install torch==2.13.0` and `pip install -r requirements-train.txt`, or take a JSON or CSV file."
+        ) from None
+
+
 def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
     name = source.shown(str(path))
     try:
@@ -87,7 +100,8 @@ def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
             raise LabError(f"There is no file {name}. Check the path and its spelling.")
         if not path.is_file():
             raise LabError(f"{name} is not a file but a folder or a device. Give the path of one file.")
-        yield from READERS[path.suffix.lower()](path, wanted)
+        ending = path.suffix.lower()
+        yield from READERS[ending](path, wanted) if ending in READERS else _needing(PARQUET).records(path, wanted)
     except OSError as error:
         raise LabError(f"{name} cannot be read: {error.strerror or error}. Check who may read it.") from error
 

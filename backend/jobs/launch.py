@@ -84,12 +84,15 @@ def launch(
         ) from error
 
 
-def again(run: Run, secrets: dict[str, str] | None = None) -> Run:
-    """Go on with a run that ended early, in its own folder. LabError if it lives, is done, or the disk refuses."""
+def again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = False) -> Run:
+    """Go on with a run that ended early, in its own folder. LabError if it lives, is done, or the disk refuses.
+
+    `done_too`: also with one that is done, where that can bring more.
+    """
     runs, name = run.folder.parent, run.spec.name
     try:
         with _one_at_a_time(runs):
-            if run.live or run.state == "done":
+            if run.live or (run.state == "done" and not done_too):
                 raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
             _need_room(runs)
             note(run.folder, "again")

@@ -18,6 +18,7 @@ from backend.messages import Message
 TOKENS = 500
 """The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""
 KEPT = 20_000  # characters of a reply that are kept
+_UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")  # Cn and Co can be seen: an emoji newer than Python's table is Cn
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _together(first: Told, second: Told) -> Told:
 
 def is_empty(text: str) -> bool:
     """Whether there is nothing to be seen in it."""
-    return not any(unicodedata.category(letter)[0] not in "ZC" for letter in text)
+    return all(unicodedata.category(letter) in _UNSEEN for letter in text)
 
 
 def worthless(key: str, judge: str, rubric: Rubric) -> Score:

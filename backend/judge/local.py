@@ -25,7 +25,8 @@ class LocalJudge:
     together: int
 
     def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
-        """Greedy, so that the same question gets the same reply."""
+        """Greedy. Replies to the same question can still differ where two words are about equally likely: what is kept
+        of an earlier prompt is not computed again, and what is computed in other portions is rounded otherwise."""
         begun = time.monotonic()
         sampling = Sampling(temperature=0, seed=SEED, max_tokens=tokens, grammar=form.grammar)
         text, why = "", ""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from backend.judge.asking import Asker, Form
 from backend.judge.grader import asked_twice
 from backend.judge.prompt import EVIDENCE, blocks
-from backend.judge.reading import Read, read_object
+from backend.judge.reading import Read, kept, read_object
 from backend.judge.rubric import Rubric
 from backend.judge.score import Status
 from backend.messages import Message
@@ -128,4 +128,4 @@ def _winner(one: dict[str, object]) -> Read:
     winner, evidence = one["winner"], one["evidence"]
     if winner not in ("A", "B", "tie") or not isinstance(evidence, str):
         raise ValueError("winner is neither A nor B nor tie")
-    return Read("ok", "", {}, evidence[:2000], (str(winner),))
+    return Read("ok", "", {}, kept(evidence), (str(winner),))

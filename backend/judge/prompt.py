@@ -17,7 +17,9 @@ LONGEST = 24_000
 """Characters of one text that a judge is shown; of a longer one both ends, and it is said how much is left out."""
 EVIDENCE = 60  # words
 _HEAD = 2 / 3
-_CONTROL = re.compile(r"<(?=[|\uff5c])|(?<=[|\uff5c])>|\[(?=/?INST\])")
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c])|(?<=[|\uff5c])>|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
+)
 _TAG = re.compile(
     r"<(?=/?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn|\|?im_start|\|?im_end)>|<?/?SYS>>)", re.I
 )

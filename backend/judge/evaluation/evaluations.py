@@ -13,7 +13,6 @@ from backend import jsonl, machine
 from backend.data.spec import DataSpec
 from backend.errors import LabError
 from backend.jobs import launch
-from backend.jobs.event import note
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, runs_in, tend
 from backend.judge.evaluation import given, people, records
@@ -163,9 +162,8 @@ class Evaluations:
     def resume(self, run: str) -> Run:
         """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
         found = self._run(run)
-        if found.state == "done" and _standing(found).resumable:
-            _open_again(found)
-        return launch.again(found, self._secrets(_spec(found)))
+        more = found.state == "done" and _standing(found).resumable
+        return launch.again(found, self._secrets(_spec(found)), done_too=more)
 
     def stop(self, run: str) -> None:
         """Wish it to stop: what is judged is kept. LabError if there is no such run."""
@@ -248,18 +246,6 @@ def _standing(run: Run) -> Standing:
         folder=run.folder,
         failed=int(made.facts.get("failed") or 0) if made else 0,
     )
-
-
-def _open_again(run: Run) -> None:
-    """It is not done any more: its own word, that it was, counts no longer."""
-    end = time.monotonic() + launch.PATIENCE
-    while run.alive and time.monotonic() < end:  # its runner is still on its way out
-        time.sleep(0.02)
-    try:
-        (run.folder / "exit.json").unlink(missing_ok=True)
-        note(run.folder, "again")
-    except OSError as error:
-        raise LabError(f"It could not be resumed ({error.strerror}). Look after the disk, then try again.") from error
 
 
 def _spec(run: Run) -> EvaluateSpec | None:

@@ -66,17 +66,23 @@ def each(
 
     `close` ends what is under way, if it does not end by itself after a stop.
     """
-    over, futures = threading.Event(), list[Future[None]]()
+    over, futures, ended = threading.Event(), list[Future[None]](), list[Thing]()
 
     def unless_over(one: Thing) -> None:
-        if not over.is_set():
+        if over.is_set():
+            return
+        try:
             do(one)
+        except BaseException:
+            over.set()  # at once: the next one would begin before anybody has heard of it
+            raise
+        ended.append(one)
 
     with ThreadPoolExecutor(max_workers=max(1, together)) as pool:
         try:
             for one in todo:
                 futures.append(pool.submit(unless_over, one))
-            _follow(futures, say)
+            _follow(futures, lambda: say(len(ended)))
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -85,12 +91,11 @@ def each(
             raise
 
 
-def _follow(futures: Sequence["Future[None]"], say: Callable[[int], None]) -> None:
+def _follow(futures: Sequence["Future[None]"], look: Callable[[], None]) -> None:
     """Until all are done, or until one has failed."""
-    left, done = set(futures), 0
+    left = set(futures)
     while left:
         ended, left = wait(left, LOOK, FIRST_COMPLETED)
         for one in ended:
             one.result()
-        done += len(ended)
-        say(done)
+        look()

@@ -1,12 +1,12 @@
 """The rows of an evaluation, made questions: read once, written down whole, and the same ones ever after."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 from backend import jsonl
+from backend.data.load import load
 from backend.data.look import overlap
-from backend.data.rows import Data, Row
+from backend.data.rows import Row
 from backend.errors import LabError
 from backend.judge.evaluation import given, records
 from backend.judge.evaluation.records import Answer, Question
@@ -28,8 +28,7 @@ def gathered(asked: EvaluateSpec, folder: Path, say: Callable[[str], None]) -> l
 
 def _of_data(asked: EvaluateSpec, say: Callable[[str], None]) -> list[Question]:
     assert asked.data
-    # what reads the Hub takes over a second to import, and answers that are here already are not kept waiting for it
-    data: Data = importlib.import_module("backend.data.load").load(asked.data, say)
+    data = load(asked.data, say)
     rows = data.held if asked.part == "held" else data.train
     leaked = {row.index for _, row in overlap(data.train, data.held)} if asked.part == "held" else set()
     found = [_question(row, row.index in leaked) for row in rows if row.messages[-1]["role"] == "assistant"]

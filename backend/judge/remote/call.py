@@ -64,7 +64,7 @@ class Line:
         size = len(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace"))
         most_out = int(asked.get("max_completion_tokens") or asked["max_tokens"])
         entry = self.ledger.reserve(what, self.price.of(size, most_out))  # no token is shorter than a byte
-        told = self._post(asked, timeout, what)
+        told = self._post(asked, timeout, what, entry)
         if isinstance(told, Trouble):
             if told.unbilled:
                 self.ledger.release(entry)
@@ -75,10 +75,10 @@ class Line:
 
     def settle_known(self) -> int:
         """Account for calls of this run that were answered before a kill came between answer and account. How many are
-        left whose outcome nobody knows."""
+        left whose outcome nobody knows: another call may have brought an answer to the same question."""
         unknown = 0
         for entry in self.ledger.open_ones():
-            known = self._recalled(entry.what)
+            known = self._recalled(entry.what) if self.replies and self.replies.brought(entry.id) else None
             if known and known.usage:
                 self.ledger.settle(entry.id, self.price.of(*known.usage), *known.usage)
             elif known:
@@ -94,7 +94,7 @@ class Line:
         raw = self.replies.recall(what) if self.replies else None
         return body.read(raw) if raw is not None else None
 
-    def _post(self, asked: dict[str, Any], timeout: float, what: str) -> Body | Trouble:
+    def _post(self, asked: dict[str, Any], timeout: float, what: str, entry: str) -> Body | Trouble:
         raw = self._raw(asked, timeout)
         if isinstance(raw, Trouble):
             return raw
@@ -111,7 +111,7 @@ class Line:
             said = trouble.without_key(str(found.error.get("message", "")), self.key)[: trouble.LONGEST]
             return Trouble("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
         if self.replies:
-            self.replies.keep(what, plain)
+            self.replies.keep(what, plain, entry)
         return found
 
     def _raw(self, asked: dict[str, Any], timeout: float) -> bytes | Trouble:

@@ -13,28 +13,36 @@ class Replies:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
-        self._known = {
-            one["what"]: _bytes(one["body"])
-            for one in jsonl.read(path)
-            if isinstance(one.get("what"), str) and isinstance(one.get("body"), str)
-        }
+        self._known: dict[str, bytes] = {}
+        self._calls: set[str] = set()
+        for one in jsonl.read(path):
+            body = _bytes(one.get("body"))
+            if body is not None and isinstance(one.get("what"), str):
+                self._known[one["what"]] = body
+                self._calls.add(str(one.get("call")))
 
     def recall(self, what: str) -> bytes | None:
         """The body that was answered to it; None if none was."""
         with self._lock:
             return self._known.get(what)
 
-    def keep(self, what: str, raw: bytes) -> None:
-        """LabError if it cannot be written: then nothing more may be asked."""
+    def brought(self, call: str) -> bool:
+        """Whether it was this call, by its id in the ledger, that brought an answer."""
+        with self._lock:
+            return call in self._calls
+
+    def keep(self, what: str, raw: bytes, call: str) -> None:
+        """`call`: its id in the ledger. LabError if it cannot be written: then nothing more may be asked."""
         with self._lock:
             try:
-                jsonl.append(self._path, {"what": what, "body": _text(raw)})
+                jsonl.append(self._path, {"what": what, "call": call, "body": _text(raw)})
             except OSError as error:
                 raise LabError(
                     f"What the judge said cannot be written down ({error.strerror or 'the disk refuses it'}). Make "
                     "room on the disk and resume; what is judged so far is kept."
                 ) from None
             self._known[what] = raw
+            self._calls.add(call)
 
 
 def _text(raw: bytes) -> str:
@@ -45,5 +53,11 @@ def _text(raw: bytes) -> str:
         return base64.b64encode(raw).decode()
 
 
-def _bytes(text: str) -> bytes:
-    return text[1:].encode("utf-8", "replace") if text.startswith("=") else base64.b64decode(text, validate=False)
+def _bytes(text: object) -> bytes | None:
+    """None for what was never written here: a damaged line is no answer."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return text[1:].encode("utf-8", "replace") if text.startswith("=") else base64.b64decode(text, validate=True)
+    except ValueError:
+        return None

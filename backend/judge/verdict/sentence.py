@@ -16,7 +16,8 @@ def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, 
     `means`: of the primary number, by variant.
     """
     if not any(one.n for one in means.values()):
-        return "Nothing is judged yet."
+        failed = any(any(one.failures) for one in contrasts)
+        return "No answer has a score: every judgement failed." if failed else "Nothing is judged yet."
     if not contrasts:
         each = "; ".join(_mean(name, one) for name, one in means.items() if one.n)
         return f"{each} {rubric.title}. No comparison was planned."
