@@ -28,6 +28,7 @@ from backend.judge import prompt
 from backend.judge.evaluation import records
 from backend.judge.evaluation.given import Given
 from backend.judge.evaluation.spec import JudgeSpec
+from backend.judge.remote.address import AT_ONCE
 from backend.judge.rubric import rubrics
 from backend.judge.score import Item
 from backend.lab import Lab
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 ROWS, MODELS = 50, ("one", "two")
 CALLS = ROWS * len(MODELS)
 LATENCY = 0.5
-DEFAULT = 20
+DEFAULT = AT_ONCE
 """Asked at once at an address out on the network."""
 TRIED = (4, 8, 10, 12, 16, 20)
 FASTER = 8.0

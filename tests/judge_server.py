@@ -75,6 +75,7 @@ def chances(text: str) -> dict[str, Any]:
 
 class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits for an acknowledgement
     server: "_Server"
 
     def do_POST(self) -> None:

@@ -16,6 +16,7 @@ from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.errors import LabError
 from backend.judge.asking import Told
+from backend.judge.remote.address import AT_ONCE
 from backend.judge.remote.call import LARGEST, connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import spent
@@ -160,7 +161,7 @@ def test_a_judge_near_by_is_asked_one_at_a_time_and_others_four() -> None:
     agreed = Negotiated(model="m", limit="max_tokens")
     far = connect("m", "https://example.com/v1", KEY, PRICE, ledger(folder))
     near = connect("m", "http://localhost:1/v1", "", FREE, ledger(folder))
-    assert Endpoint(far, agreed).together == 4 and Endpoint(near, agreed).together == 1
+    assert Endpoint(far, agreed).together == AT_ONCE and Endpoint(near, agreed).together == 1
     assert Endpoint(near, agreed, together=3).together == 3
 
 

@@ -250,3 +250,19 @@ def test_a_limit_reached_in_the_middle_leaves_the_other_threads_answers(judge: J
     assert len(fine) == judge.calls and 0 < len(fine) < 200
     assert all("this run is" in one for one in told if one != "ok")
     assert counted(tmp_path).most <= 0.02 and counted(tmp_path).open == 0
+
+
+def test_who_waits_for_a_limit_is_let_go_and_who_is_answered_is_kept(judge: JudgeServer, tmp_path: Path) -> None:
+    asker = endpoint(judge, tmp_path, together=2)
+    judge.next(Reply(graded().body, delay=0.6), refused(429, "slow down", {"Retry-After": "100"}))
+    with ThreadPoolExecutor(2) as pool:
+        answered = pool.submit(asker.ask, QUESTION, FORM, 300, "first")
+        while judge.calls < 1:
+            time.sleep(0.01)
+        waits = pool.submit(asker.ask, QUESTION, FORM, 300, "second")
+        while not asker.waiting_until:
+            time.sleep(0.01)
+        asker.let_go()
+        assert waits.result().status == "cancelled"
+        assert answered.result().status == "ok"
+    assert judge.calls == 2

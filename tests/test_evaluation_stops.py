@@ -131,7 +131,7 @@ def judged(judge: JudgeServer, folder: Path, known: dict[str, list[Score]], cap:
     items = [Wanted(Item(messages=ask, reference="4", answer=f"It is {n}.")) for n in range(12)]
     todo, kept = missing(grader, items, known), list[Score]()
     try:
-        judge_all(grader, todo, known, kept.append, lambda done: None, asker.close)
+        judge_all(grader, todo, known, kept.append, lambda done: None, asker)
     finally:
         assert sum(map(len, known.values())) >= len(kept)
     return grader
@@ -155,21 +155,35 @@ def test_a_limit_on_spending_is_never_passed_and_is_gone_on_from(
     assert ledger.spent(tmp_path / ledger.FILE).settled == pytest.approx(12 * 0.0026)
 
 
+class Asked:
+    """Waits until it is closed, and tells in which order it was ended."""
+
+    def __init__(self) -> None:
+        self.over, self.said = Event(), list[str]()
+
+    def let_go(self) -> None:
+        self.said.append("let go")
+
+    def close(self) -> None:
+        self.said.append("closed")
+        self.over.set()
+
+
 def test_what_has_not_begun_when_it_is_stopped_never_does(tmp_path: Path) -> None:
     """Also where what is under way ends only because it is closed."""
-    began, closed = list[int](), Event()
+    began, asked = list[int](), Asked()
 
     def do(one: int) -> None:
         began.append(one)
-        closed.wait(SOON)
+        asked.over.wait(SOON)
 
     def say(done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
         patch.setattr(judging, "GRACE", 0.1)
-        each(range(1000), do, 3, say, closed.set)
-    assert sorted(began) == [0, 1, 2]
+        each(range(1000), do, 3, say, asked)
+    assert sorted(began) == [0, 1, 2] and asked.said == ["let go", "closed"]
 
 
 def test_a_run_says_how_it_goes(desk: Lab, judge: JudgeServer) -> None:

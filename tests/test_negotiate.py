@@ -205,3 +205,9 @@ def test_every_attempt_is_in_the_ledger(judge: JudgeServer, tmp_path: Path) -> N
     assert [one["state"] for one in lines] == ["reserved", "released"] * 2 + ["reserved", "settled"]
     assert {one["what"] for one in lines} == {"negotiation"} and agreed.attempts == 3
     assert spent(tmp_path / "ledger.jsonl").settled == pytest.approx(PRICE.of(100, 20))
+
+
+def test_a_fault_inside_that_names_a_parameter_is_a_refusal_at_once(judge: JudgeServer, tmp_path: Path) -> None:
+    judge.picky("json_schema", status=500, say="1 validation error for request: response_format.type: {}")
+    found = agree(judge, tmp_path)
+    assert (found.shape, found.attempts, judge.calls) == ("json_object", 2, 2)

@@ -122,7 +122,7 @@ def run(ready: Ready, wanted: list[Wanted], known: dict[str, list[Score]], state
         facts["unknown"] = ready.unknown
         journal.step(done == len(todo), state=state, waiting_until=ready.waiting_until, **facts)
 
-    judge_all(ready.judge, todo, known, keep, say, ready.close)
+    judge_all(ready.judge, todo, known, keep, say, ready)
 
 
 def pick_all(
@@ -168,7 +168,7 @@ def pick_all(
         facts |= {"unknown": ready.unknown, "waiting_until": ready.waiting_until}
         journal.step(done == len(todo), state="judging", **facts)
 
-    each(todo, pick, ready.asker.together, say, ready.close)
+    each(todo, pick, ready.asker.together, say, ready)
     return failed
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from backend.judge import check, prompt
 from backend.judge.evaluation.given import Given
 from backend.judge.evaluation.spec import EvaluateSpec
-from backend.judge.remote.address import is_near
+from backend.judge.remote.address import at_once, is_near
 from backend.judge.remote.prices import Price
 from backend.judge.rubric import rubrics
 
@@ -50,7 +50,7 @@ def forecast(asked: EvaluateSpec, rows: int, price: Price | None, given: Sequenc
     dollars = None
     if price is not None:
         dollars = price.of(tokens_in[0], tokens_out[0]), price.of(tokens_in[1], tokens_out[1])
-    together = spec.together or (1 if is_near(spec.address) else 4)
+    together = spec.together or at_once(spec.address)
     seconds = None
     if spec.kind == "endpoint" and not is_near(spec.address):
         seconds = ((calls + checks) * SECONDS[0] / together, (calls + checks) * SECONDS[1] / together)

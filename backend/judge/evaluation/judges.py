@@ -64,8 +64,13 @@ class Ready:
     def waiting_until(self) -> float:
         return self.endpoint.waiting_until if self.endpoint else 0.0
 
+    def let_go(self) -> None:
+        """Questions that wait end as cancelled; those under way may still be answered."""
+        if self.endpoint:
+            self.endpoint.let_go()
+
     def close(self) -> None:
-        """Questions that wait end as cancelled."""
+        """Those under way end as cancelled, too."""
         if self.endpoint:
             self.endpoint.close()
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from backend.judge.evaluation import records
 from backend.judge.evaluation.judges import Judge
@@ -12,6 +12,18 @@ from backend.judge.score import Item, Score
 GRACE = 20.0  # seconds that calls which are under way are given when a run is stopped: they are paid for
 LOOK = 0.5
 Thing = TypeVar("Thing")
+
+
+class Asked(Protocol):
+    """Whoever is asked, as far as a stop needs it."""
+
+    def let_go(self) -> None:
+        """Those who only wait end; those whose call is under way may still be answered."""
+        ...
+
+    def close(self) -> None:
+        """Those whose call is under way end, too."""
+        ...
 
 
 class Wanted(NamedTuple):
@@ -37,7 +49,7 @@ def judge_all(
     known: dict[str, list[Score]],
     keep: Callable[[Score], None],
     say: Callable[[int], None],
-    close: Callable[[], None],
+    asked: Asked,
 ) -> None:
     """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. The rest as in `each`."""
     lock = threading.Lock()
@@ -51,7 +63,7 @@ def judge_all(
             keep(found)
             known.setdefault(key, []).append(found)
 
-    each(todo, score, judge.together, say, close)
+    each(todo, score, judge.together, say, asked)
 
 
 def each(
@@ -59,12 +71,12 @@ def each(
     do: Callable[[Thing], None],
     together: int,
     say: Callable[[int], None],
-    close: Callable[[], None],
+    asked: Asked,
 ) -> None:
     """`do` to every one, in their order, `together` at once. `say` is told how many are done. LabError where going on
     makes no sense: what is under way then may still end, and what has not begun never does.
 
-    `close` ends what is under way, if it does not end by itself after a stop.
+    `asked` is let go at a stop, and closed if what is under way does not end by itself then.
     """
     over, futures, ended = threading.Event(), list[Future[None]](), list[Thing]()
 
@@ -86,8 +98,9 @@ def each(
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            asked.let_go()
             wait([one for one in futures if not one.cancelled()], GRACE)  # nobody tells `wait` of a cancelled one
-            close()
+            asked.close()
             raise
 
 

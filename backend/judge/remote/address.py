@@ -7,6 +7,9 @@ from urllib.parse import SplitResult, urlsplit
 from backend.errors import LabError, shown
 
 OPENAI = "https://api.openai.com/v1"
+AT_ONCE = 20
+"""Questions under way at once where nothing else is asked for: so many make 100 judgements of half a second eight times
+as fast as one after the other, the start of a run included (`python -m bench.judge`)."""
 _NAME_AT_HOME = re.compile(r"[a-z][a-z0-9_-]*|.*\.(localhost|local|internal|home\.arpa)")
 _CALL = re.compile(r"/chat/completions$|/completions$|/models$")
 
@@ -46,6 +49,11 @@ def is_openai(address: str) -> bool:
 def is_near(address: str) -> bool:
     """This machine or the network at home: nothing is paid there, and no proxy stands between."""
     return _near(host(address))
+
+
+def at_once(address: str) -> int:
+    """How many questions an address is asked at once: one on a machine near by, which has to share itself."""
+    return 1 if is_near(address) else AT_ONCE
 
 
 def host(address: str) -> str:

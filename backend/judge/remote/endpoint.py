@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from backend.judge.asking import Form, Told
-from backend.judge.remote.address import is_near
+from backend.judge.remote.address import at_once
 from backend.judge.remote.body import Body
 from backend.judge.remote.call import TIMEOUT, Answer, Line
 from backend.judge.remote.negotiated import Negotiated
@@ -16,7 +16,7 @@ _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_ou
 
 
 class Endpoint:
-    """Asks with what was negotiated, and tells what came back. `together` is 4, but 1 for a machine near by."""
+    """Asks with what was negotiated, and tells what came back. `together`: how many at once, by the address if 0."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Endpoint:
         timeout: float = TIMEOUT,
         longest: float = LONGEST,
     ) -> None:
-        self.together = together or (1 if is_near(line.address) else 4)
+        self.together = together or at_once(line.address)
         self._agreed = agreed
         self._patience = Patience(line, pause, timeout, longest)
 
@@ -36,8 +36,12 @@ class Endpoint:
         """When asking goes on after a limit of rate, in seconds since 1970; 0 when nobody waits."""
         return self._patience.waiting_until
 
+    def let_go(self) -> None:
+        """Questions that wait end as cancelled; those under way may still be answered."""
+        self._patience.let_go()
+
     def close(self) -> None:
-        """Questions that wait end as cancelled."""
+        """Those under way end as cancelled, too."""
         self._patience.close()
 
     def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:

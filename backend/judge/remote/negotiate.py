@@ -47,10 +47,14 @@ def negotiate(
     made = 0
     while made < MOST:
         now = _without(start, named + unnamed)
-        again = TEMPORARY - {"busy"} if unnamed else TEMPORARY
-        outcome = patience.ask(now.asked(messages, form, tokens), "negotiation", min(ATTEMPTS, MOST - made), again)
+        asked, again = now.asked(messages, form, tokens), TEMPORARY - {"busy"}
+        outcome = patience.ask(asked, "negotiation", min(ATTEMPTS, MOST - made), again)
         made += outcome.attempts
         told = outcome.told
+        if _is_down(told, now, start) and not unnamed and made < MOST:
+            outcome = patience.ask(asked, "negotiation", min(ATTEMPTS - 1, MOST - made), TEMPORARY)
+            made += outcome.attempts
+            told = outcome.told
         if isinstance(told, Answer):
             break
         if told is None or not (told.kind == "refused" or told.status in (500, 501)):
@@ -88,6 +92,15 @@ def _without(start: Negotiated, dropped: Sequence[tuple[str, str]]) -> Negotiate
             if name == "logprobs":
                 steady.pop("top_logprobs", None)
     return start.model_copy(update={"steady": steady, "shape": shape, "limit": limit, "refused": refused})
+
+
+def _is_down(told: Answer | Trouble | None, now: Negotiated, start: Negotiated) -> bool:
+    """Whether it broke inside and blames nothing: then it may be well in a moment. Some answer so to a parameter they
+    do not know, and name it."""
+    if not isinstance(told, Trouble) or told.kind != "busy":
+        return False
+    guilty = _guilty(told, now, start)
+    return guilty is None or not guilty[1]
 
 
 def _guilty(told: Trouble, now: Negotiated, start: Negotiated) -> tuple[str, bool] | None:

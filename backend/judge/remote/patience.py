@@ -43,9 +43,13 @@ class Patience:
         left = self._until - time.monotonic()
         return time.time() + left if left > 0 else 0.0
 
-    def close(self) -> None:
-        """Whoever waits stops waiting, and nobody asks any more."""
+    def let_go(self) -> None:
+        """Whoever waits stops waiting, and nobody asks any more; calls under way may still be answered."""
         self._over.set()
+
+    def close(self) -> None:
+        """Calls under way end, too."""
+        self.let_go()
         self._line.close()
 
     def ask(
