@@ -16,7 +16,10 @@ from backend.judge.evaluation.evaluations import Standing
 from backend.judge.evaluation.result import Result
 from backend.lab import Lab
 
-VISITING = "You are a visitor here: you may look at every evaluation; only the owner evaluates, rates and resumes."
+VISITING = (
+    "You are a visitor here: you may look at every verdict. What was asked and answered is shown to the owner, who "
+    "also evaluates and rates."
+)
 PACE = 2.0
 
 

@@ -17,14 +17,15 @@ HEAT_ROWS = 500
 PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
 
 
-def heat(found: Result, which: str) -> dict[str, Any]:
-    """Rows x variants as a table with grounds: the darker, the more points. Failures and cut answers are marked."""
+def heat(found: Result, which: str, owner: bool = True) -> dict[str, Any]:
+    """Rows x variants as a table with grounds: the greener, the more points. Failures and cut answers are marked. What
+    was asked is for the owner."""
     rows = [one for one in found.questions if _wanted(found, one, which)][:HEAT_ROWS]
     names = list(found.spec.variants)
     data, styles = [], []
     for one in rows:
         cells = [_heat(found, one.id, name) for name in names]
-        data.append([one.id, *(text for text, _ in cells), conversation(one.messages)[:120]])
+        data.append([one.id, *(text for text, _ in cells), conversation(one.messages)[:120] if owner else ""])
         styles.append(["", *(style for _, style in cells), "opacity:.7"])
     return {"headers": ["row", *names, "question"], "data": data, "metadata": {"styling": styles}}
 

@@ -8,7 +8,7 @@ from app import figures, guard, show_cells, show_judging, show_verdict
 from app.part import Part
 from app.saving import boxes, saving
 from backend.errors import LabError
-from backend.judge.evaluation.exports import EXPORTS, export
+from backend.judge.evaluation.exports import EXPORTS, TEXTS, export
 from backend.lab import Lab
 
 
@@ -115,11 +115,16 @@ def _cells(lab: Lab, which: Any) -> Part:
         found = now.result(chosen)
         if found is None:
             return [gr.update(value={"headers": ["row"], "data": []})]
-        return [gr.update(value=show_cells.heat(found, wanted if isinstance(wanted, str) else show_cells.EVERY[0]))]
+        return [
+            gr.update(
+                value=show_cells.heat(found, wanted if isinstance(wanted, str) else show_cells.EVERY[0], now.owner)
+            )
+        ]
 
     @shown
-    def look(run: str | None, event: gr.SelectData) -> str:
+    def look(run: str | None, event: gr.SelectData, request: gr.Request) -> str:
         """The row as the page shows it, which may be sorted."""
+        guard.require_owner(lab.settings, request, "open answers")
         row, column = event.row_value, event.index[1]
         if not run or not row:
             return ""
@@ -150,7 +155,9 @@ def _saved(lab: Lab, which: Any) -> Part:
 
     # handlers
     @shown
-    def write(run: str | None, wanted: str) -> list[str]:
+    def write(run: str | None, wanted: str, request: gr.Request) -> list[str]:
+        if wanted in TEXTS:
+            guard.require_owner(lab.settings, request, "save what was asked and answered")
         if not run:
             raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
         text = export(lab.evaluations.result(run), wanted)

@@ -26,7 +26,7 @@ def test_a_visitor_judges_nothing_by_any_handler_and_the_owner_does(space: App, 
     asked: dict[str, list[object]] = {
         "evaluate": form(), "bring_answers": [None, TOY], "stop_evaluation": [None], "resume_evaluation": [None],
         "rate_next": [None], "rate": [None, 5, 5, 5], "judge_scores": [None, OVERLAP, "lab", ""],
-        "judge_picks": [None, OVERLAP, "lab", ""],
+        "judge_picks": [None, OVERLAP, "lab", ""], "save_evaluation": [None, "preference pairs for TRL (JSON lines)"],
     }  # fmt: skip
     for name, values in asked.items():
         why = str(stranger.call(name, *values)[1])

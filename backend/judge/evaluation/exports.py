@@ -17,6 +17,8 @@ EXPORTS = {
     "preference pairs for TRL (JSON lines)": "pairs.jsonl",
 }
 """What can be had, and how its file's name ends."""
+TEXTS = ("preference pairs for TRL (JSON lines)",)
+"""Of those, what holds questions and answers."""
 
 
 def export(found: Result, what: str) -> str:
