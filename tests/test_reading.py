@@ -251,7 +251,8 @@ def test_an_object_with_thousands_of_keys_is_no_verdict() -> None:
 
 PIECES = st.sampled_from(
     [said(1), said(5), "{", "}", '{"', '"', "\\", "NaN", "<think>", "</think>", "```json\n", "\n```", "4", "5", ",",
-     '{"a": 1, "a": 2}', '"correctness": ', "[", "]", "\x00", "\ud800", "null", "{}", '{"a": NaN', said()[:40], said()[40:]]
+     '{"a": 1, "a": 2}', '"correctness": ', "[", "]", "\x00", "\ud800", "null", "{}", '{"a": NaN', said()[:40],
+     said()[40:]]
 )  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
