@@ -86,7 +86,8 @@ def test_a_stop_keeps_the_winners_and_pays_for_no_order_twice(desk: Lab, judge: 
     desk.evaluations.stop(run.id)
     assert ended(run, 15).state == "stopped"
     kept = len(records.picks(run.folder))
-    assert 3 <= kept < 10 and len(desk.judgements()) == kept and judge.calls == 1 + 2 * kept and judge.peak == 2
+    half = judge.calls - 1 - 2 * kept  # pairs of which one order was answered when it was stopped
+    assert 3 <= kept < 10 and len(desk.judgements()) == kept and 0 <= half <= 2 == judge.peak
     judge.rule = by_worth
     found = done(desk, ended(desk.evaluations.resume(run.id)))
     assert {one.pick.better for one in found.picks} == {"first"} and len(found.picks) == 10 == len(desk.judgements())

@@ -306,3 +306,16 @@ def test_the_key_is_not_in_what_was_written_down(judge: JudgeServer, tmp_path: P
     found = score(judge, tmp_path, graded(json.dumps(GRADE | {"evidence": f"Your key is {KEY}"})))
     assert found.status == "ok" and KEY not in found.model_dump_json()
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_second_question_that_is_cancelled_leaves_no_failure_behind(judge: JudgeServer, tmp_path: Path) -> None:
+    """A failure would begin another round, which pays for the first question once more."""
+    one = grader(judge, tmp_path)
+
+    def prose(body: dict[str, Any]) -> Reply:
+        one.asker.let_go()
+        return graded("prose")
+
+    judge.rule = prose
+    found = one.score(item())
+    assert (found.status, found.values, judge.calls) == ("cancelled", {}, 1)

@@ -69,7 +69,8 @@ def asked_twice(
     asker: Asker, messages: Sequence[Message], form: Form, tokens: int, what: str, reads: Callable[[str], Read]
 ) -> tuple[Told, Read]:
     """A question, asked again where that can help: a reply that was cut with twice the room, one that cannot be read
-    with what was wrong about it. Costs and attempts are of both together."""
+    with what was wrong about it. Costs and attempts are of both together. If the second was cancelled, all of it was:
+    asked again later, the first is answered from what is kept."""
     told = asker.ask(messages, form, tokens, f"{what}.0")
     found = _read(told, reads)
     if found.status == "judge_truncated":
@@ -78,8 +79,6 @@ def asked_twice(
         again = asker.ask([*messages, *_complaint(told, found)], form, tokens, f"{what}.1")
     else:
         return told, found
-    if again.status == "cancelled":
-        return _together(told, replace(told, cost=0, tokens_in=0, tokens_out=0, seconds=0, attempts=0)), found
     return _together(told, again), _read(again, reads)
 
 

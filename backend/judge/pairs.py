@@ -89,6 +89,8 @@ class Chooser:
             same = Asked(status="ok", winner="tie", evidence="Both answers are the same.")
             return Pick(forth=same, back=same)
         forth = self._asked(messages, reference, first, second, f"{what}.forth")
+        if forth.winner is None:  # no second order could make a verdict of it
+            return Pick(forth=forth, back=Asked(status=forth.status, why=forth.why))
         return Pick(forth=forth, back=self._asked(messages, reference, second, first, f"{what}.back"))
 
     def _asked(self, messages: Sequence[Message], reference: str | None, a: str, b: str, what: str) -> Asked:
