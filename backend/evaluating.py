@@ -22,6 +22,7 @@ TOY, LAB, RUN, FILE, ANSWERS = "tiny", "lab", "run:", "file", "answers"
 RUBRICS = ("lab", "brief")
 """Of models that judge; a rule has its own."""
 LETTERS = "ABCD"
+MOST = 10_000  # rows of one evaluation
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def judge(lab: Lab, chosen: str, rubric: str, how: JudgeHow) -> JudgeSpec:
     if chosen == ENDPOINT:
         return lab.evaluations.endpoint().model_copy(update=more | {"rubric": rubric})
     if chosen.startswith(VARIANT):
-        return JudgeSpec(kind="variant", model=lab.entry(chosen[len(VARIANT) :]).variant.id, rubric=rubric, **more)
+        return JudgeSpec(kind="variant", model=_ready(lab, chosen.removeprefix(VARIANT)), rubric=rubric, **more)
     raise LabError("No judge is chosen. Choose one; a rule needs neither a key nor a model.")
 
 
@@ -97,9 +98,19 @@ def asked(lab: Lab, chosen: Chosen) -> EvaluateSpec:
         return lab.evaluations.spec(
             found.models, who or came, answers=found.rows, baseline=chosen.baseline, name=name, **more
         )
+    for name in chosen.variants:
+        _ready(lab, name)
     data, part = rows(lab, chosen.source, chosen.rows, chosen.file)
     who = judge(lab, chosen.judge, chosen.rubric, chosen.judge_how)
     return lab.evaluations.spec(chosen.variants, who, data, baseline=chosen.baseline, part=part, **more)
+
+
+def _ready(lab: Lab, name: str) -> str:
+    """LabError, before anything is begun, for a variant that cannot run."""
+    entry = lab.entry(name)
+    if not entry.runs:
+        raise LabError(f"{name} cannot run: it is {entry.state}. Get it in the Library, or choose another variant.")
+    return entry.variant.id
 
 
 def forecast(lab: Lab, chosen: Chosen) -> Forecast:
@@ -116,10 +127,11 @@ def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DataSpec, Litera
     """Which rows, and which part of them."""
     if count < 1:
         raise LabError("An evaluation needs a row at least. Choose how many.")
+    count = min(count, MOST)
     if source == TOY:
-        return DataSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=min(count, 10_000)), "held"
+        return DataSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=count), "held"
     if source == LAB:
-        return DataSpec(held_rows=min(count, 10_000)), "held"
+        return DataSpec(held_rows=count), "held"
     if source == FILE:
         if not file:
             raise LabError("No file is there yet. Drop one, or choose other rows.")
