@@ -1,6 +1,5 @@
 """A judge behind a server that nobody here wrote: llama-cpp-python's own, serving the toy."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 from evaluating import BARE, desk, done, evaluated, give, scores
 
+from backend import machine
 from backend.judge.evaluation import records
 from backend.judge.evaluation.spec import JudgeSpec
 from backend.lab import Lab
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--model_alias", NAME, "--n_ctx", str(CONTEXT), "--n_threads", "1", "--host", "127.0.0.1"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=ROOT, env={**os.environ}, stdout=file, stderr=subprocess.STDOUT
+            [*command, "--port", str(port)], cwd=ROOT, env=machine.environment(), stdout=file, stderr=subprocess.STDOUT
         )
     try:
         yield ready(f"http://127.0.0.1:{port}/v1", process, log)
@@ -61,7 +61,6 @@ def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_fo
     found = done(desk, run)
     assert found.by and found.by.agreed
     agreed = found.by.agreed
-    print(agreed.attempts, [(one.status, one.tokens_in, one.tokens_out, one.seconds) for one in scores(run)])
     assert (
         agreed.limit == "max_tokens" and agreed.usage and agreed.returned == NAME and agreed.steady["temperature"] == 0
     )
