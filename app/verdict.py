@@ -69,7 +69,7 @@ def _tables(which: Any) -> Part:
         plot = gr.Plot(label="Differences with 95 % intervals")
         contrasts = gr.Dataframe(
             value=[], headers=show_verdict.CONTRASTS, label="Planned comparisons", interactive=False, wrap=True,
-            max_height=300, column_widths=[190, 105, 110, 75, 80, 75, 100, 130, 110, 80, 95, 90],
+            max_height=300, column_widths=[180, 100, 105, 75, 80, 75, 95, 115, 105, 75, 90, 85],
         )  # fmt: skip
     about = gr.Markdown()
     criteria = gr.Markdown()
