@@ -66,7 +66,7 @@ def compare_tab(lab: Lab) -> None:
         with gr.Accordion("System prompt, and how the next token is chosen", open=False):
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
-        opinion(lab, match, tab)
+        said = opinion(lab, match, tab)
         table = gr.Dataframe(show.wins(lab.wins()), headers=show.WINS, label="Your votes so far", interactive=False)
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
         agreed = gr.Markdown()
@@ -152,6 +152,8 @@ def compare_tab(lab: Lab) -> None:
     many: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
     gr.on([text.submit, send.click], ask, inputs, outs, api_name="compare", **many)
     stop.click(running.stop, None, None, api_name="compare_stop", queue=False)
+    others = [text.submit, send.click, new.click, reveal.click, *(button.click for button in buttons)]
+    gr.on(others, lambda: "", None, said, api_visibility="private", show_progress="hidden", queue=False)
     new.click(clear, match, outs, api_name="compare_new", queue=False)
     for pane in chatbots:
         pane.clear(clear, match, outs, api_visibility="private", queue=False)

@@ -95,18 +95,16 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         return f"{told}\n\n⚠ {show.inert(leaving)}" if leaving else told
 
     @shown
-    def take(path: str | None, where: str, request: gr.Request) -> list[Any]:
+    def take(path: str | None, request: gr.Request) -> list[Any]:
         guard.require_owner(lab.settings, request, "bring rows or answers")
         kept = lab.training.keep_file(Path(path or ""))
-        if where not in (FILE, ANSWERS):
-            where = ANSWERS if _answers(lab, kept) else FILE
-        told = _answers(lab, kept) if where == ANSWERS else None
-        if where == ANSWERS and told is None:
-            lab.evaluations.brought(kept)  # says what is wrong with it
-        scored = told is not None and told[1]
+        where = ANSWERS if _means_answers(kept) else FILE
+        found = lab.evaluations.brought(kept) if where == ANSWERS else None  # says what is wrong with it
+        scored = found is not None and found.scored
         who = CAME if scored else gr.skip()
-        against = [AUTOMATIC, *((name, name) for name in (told[0] if told else ()))]
-        return [gr.update(value=str(kept), visible=True), where, who, gr.update(choices=against, value=NONE)]
+        against = [AUTOMATIC, *((name, name) for name in found.models)] if found else []
+        baselines = gr.update(choices=against, value=NONE) if found else gr.skip()
+        return [gr.update(value=str(kept), visible=True), where, who, baselines]
 
     @shown
     def choose_rows(where: str, path: str | None) -> list[Any]:
@@ -133,9 +131,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
 
     # bindings
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    brought = drop.upload(
-        take, [drop, source], [file, source, judge, baseline], api_name="bring_answers", show_progress="hidden"
-    )
+    brought = drop.upload(take, drop, [file, source, judge, baseline], api_name="bring_answers", show_progress="hidden")
     fitting = brought.then(choose_rows, [source, file], [variants, rows, file], **quiet)
     fitting.then(reckon, controls, cost, **quiet)
     source.input(choose_rows, [source, file], [variants, rows, file], **quiet)
@@ -149,10 +145,8 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     return Form(started, [variants, source, judge])
 
 
-def _answers(lab: Lab, path: Path) -> tuple[tuple[str, ...], bool] | None:
-    """The models of a file of answers and whether it brings scores; None if it is no such file."""
-    try:
-        found = lab.evaluations.brought(path)
-    except LabError:
-        return None
-    return found.models, found.scored
+def _means_answers(path: Path) -> bool:
+    """Whether a file looks like answers made elsewhere, with or without faults; else it is one of rows."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16).split(b"\n", 1)[0]
+    return b"candidate" in head and b"model" in head

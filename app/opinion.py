@@ -16,8 +16,8 @@ from backend.lab import Lab
 LOOK = 0.4  # seconds between two looks at a run that is waited for
 
 
-def opinion(lab: Lab, match: Any, tab: gr.Tab) -> None:
-    """`match`: the comparison on the screen."""
+def opinion(lab: Lab, match: Any, tab: gr.Tab) -> Any:
+    """`match`: the comparison on the screen. Returns what holds the opinion: it is of these answers and no others."""
     shown = guard.shown(lab.settings)
 
     # components
@@ -56,6 +56,7 @@ def opinion(lab: Lab, match: Any, tab: gr.Tab) -> None:
         lambda: gr.update(choices=_judges(lab)), None, judge, api_visibility="private",
         show_progress="hidden",
     )  # fmt: skip
+    return said
 
 
 def _judges(lab: Lab) -> list[tuple[str, str]]:

@@ -66,7 +66,7 @@ def on_screen(found: Result, names: Mapping[str, str]) -> str:
     """What a judge says of what stands in Compare. `names`: what each variant is called there now."""
     lines = [f"Judge: {inert(judge(found))}"]
     if found.check:
-        lines.append(f"Judge check: {inert(found.check.sentence)}.")
+        lines.append(f"{'' if found.check.reliable else '⚠ '}Judge check: {inert(found.check.sentence)}.")
     elif found.spec.judge.kind != "rule":
         lines.append("⚠ This judge was not checked. An evaluation with it in the Judge tab does that.")
     if found.spec.way == "winner":

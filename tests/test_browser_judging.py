@@ -145,3 +145,5 @@ def test_a_judge_speaks_of_letters_while_names_are_hidden(page: Page, app: App) 
     page.get_by_role("button", name="Pick a winner, both orders").click()
     expect(page.get_by_text("A rule measures, it does not choose").first).to_be_visible(timeout=LONG)
     picture(page, "compare-judged")
+    page.get_by_role("button", name="Start over").click()  # what was said of other answers does not stay
+    expect(opinion).not_to_contain_text("overlap")

@@ -24,7 +24,7 @@ def test_a_visitor_judges_nothing_by_any_handler_and_the_owner_does(space: App, 
     before = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
     assert stranger.call("judge")[1] == ""
     asked: dict[str, list[object]] = {
-        "evaluate": form(), "bring_answers": [None, TOY], "stop_evaluation": [None], "resume_evaluation": [None],
+        "evaluate": form(), "bring_answers": [None], "stop_evaluation": [None], "resume_evaluation": [None],
         "rate_next": [None], "rate": [None, 5, 5, 5], "judge_scores": [None, OVERLAP, "lab", ""],
         "judge_picks": [None, OVERLAP, "lab", ""], "save_evaluation": [None, "preference pairs for TRL (JSON lines)"],
     }  # fmt: skip

@@ -232,7 +232,7 @@ def _cut(whole: Verdict) -> str:
 
 
 def _halo(table: Table, checks: Checks) -> str:
-    if checks.halo is None or checks.alike is None or checks.halo <= HALO:
+    if not table.rubric.rules or checks.halo is None or checks.alike is None or checks.halo <= HALO:  # a rule has none
         return ""
     titles = [one.title for name in checks.alike for one in table.rubric.criteria if one.name == name]
     return (
