@@ -33,7 +33,7 @@ class Lab:
         self.training = Training(settings, self.library.memory_free)
         self.evaluations = Evaluations(settings)
         self._contexts: dict[str, int] = {}
-        self._votes = settings.lab_runs / "judgements.jsonl"
+        self._votes = settings.lab_runs / judgement.FILE
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,8 @@ from backend.messages import Message
 
 Verdict = Literal["winner", "tie", "all bad"]
 YOU = "you"
+FILE = "judgements.jsonl"
+"""Below the runs: votes of people and of models."""
 
 
 class Candidate(BaseModel):

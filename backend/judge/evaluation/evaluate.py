@@ -31,7 +31,6 @@ from backend.judge.score import Score
 from backend.messages import Message
 
 CHECKS = "checks"  # the folder of checks, below the runs: one for all evaluations by the same judge
-VOTES = "judgements.jsonl"
 PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing of the judge itself
 Answers = dict[tuple[str, str], Answer]
 
@@ -161,7 +160,7 @@ def pick_all(
             failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
             if found.better is not None:
                 vote = _vote(asked, one, first, second, found, ready.by.identity.model)
-                judgement.keep(Path(asked.runs) / VOTES, vote)
+                judgement.keep(Path(asked.runs) / judgement.FILE, vote)
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}

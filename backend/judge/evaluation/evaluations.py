@@ -135,15 +135,6 @@ class Evaluations:
         """What a file of answers holds. LabError with its faults."""
         return given.read(path)
 
-    def of_file(self, path: Path, judge: JudgeSpec | None, baseline: str = "") -> EvaluateSpec:
-        """An evaluation of answers made elsewhere; without a judge, of the scores that came with them."""
-        found = given.read(path)
-        if judge is None and not found.scored:
-            raise LabError(f"{path.name} brings no scores. Choose a judge for its answers.")
-        judge = judge or JudgeSpec(kind="given", rubric="given")
-        scale: dict[str, Any] = {"low": found.low, "high": found.high}
-        return self.spec(found.models, judge, answers=found.rows, baseline=baseline, name=path.stem[:80], **scale)
-
     def forecast(self, asked: EvaluateSpec, rows: int, answers: Sequence[Given] = ()) -> Forecast:
         """What judging it will cost. `rows`: how many there are, or will be at the most."""
         price = prices.FREE if asked.judge.kind != "endpoint" else prices.price(asked.judge.model, asked.judge.address)

@@ -20,7 +20,6 @@ from backend.messages import Message, plain
 MOST = 100_000  # rows of a file
 READERS = {".csv": files.table, ".jsonl": files.json_lines, ".ndjson": files.json_lines}
 NEEDED = ("model", "id", "instruction", "candidate")
-KNOWN = {*NEEDED, "reference", "score", "explanation", "cut"}
 SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
 SHOWN = 5  # faults that are told
 
