@@ -63,13 +63,19 @@ def groups(pace: Pace, count: int) -> list[range]:
     return [range(count)] if pace == "together" else [range(place, place + 1) for place in range(count)]
 
 
-def start(lab: Lab, now: Comparison, place: int, stopped: bool = False) -> Reply:
-    """The answer of one contestant. Its failure is its own: the others go on."""
+def texts(now: Comparison) -> list[str]:
+    """Everything that was written in it, and in what was voted on before: what it holds in memory."""
+    voted = [message["content"] for vote in now.votes for one in vote.candidates for message in one.messages]
+    return [now.system, *voted, *(turn.content for turns in now.turns for turn in turns)]
+
+
+def start(lab: Lab, now: Comparison, place: int, stopped: bool = False, visitor: tuple[str, str] = ("", "")) -> Reply:
+    """The answer of one contestant. Its failure is its own: the others go on. `visitor`: see `Lab.reply`."""
     messages = conversation.messages(now.system, now.turns[place])
     try:
         if stopped:
             raise LabError(STOPPED)
-        return lab.reply(now.variants[place], messages, now.sampling)
+        return lab.reply(now.variants[place], messages, now.sampling, visitor=visitor)
     except LabError as error:
         reply = Reply(stop=lambda: None)
         reply.end(error=str(error))

@@ -1,4 +1,10 @@
-"""The one error a person sees, how a stranger's name is put into it, and what to hide from the other kind."""
+"""The one error a person sees, how a name from outside is put into it, and what to hide in texts."""
+
+import re
+from pathlib import Path, PurePath
+
+_QUOTED = re.compile(r"""(['"])(/[^'"\n]*)\1""")
+_PATH = re.compile(r"""(?<![\w/:.~])/(?:[^/\s'"`<>|()]+/)+[^/\s'"`<>|()]*""")
 
 
 class LabError(Exception):
@@ -17,3 +23,17 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
         if secret:
             text = text.replace(secret, "[secret]")
     return text
+
+
+def short(text: str) -> str:
+    """An absolute path by its last part; any other text as it is."""
+    return PurePath(text).name if text.startswith("/") else text
+
+
+def without_paths(text: str) -> str:
+    """`text` with absolute paths by their last parts, and the home folder as ~: folders of this machine are private."""
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(rf"(?<![\w/]){re.escape(home)}(?![/\w-])", "~", text)
+    text = _QUOTED.sub(lambda found: f"{found[1]}{short(found[2])}{found[1]}", text)
+    return _PATH.sub(lambda found: short(found[0]), text)

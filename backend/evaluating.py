@@ -21,6 +21,8 @@ OVERLAP, EXACT, ENDPOINT, VARIANT, CAME = "rule:overlap", "rule:exact", "endpoin
 TOY, LAB, RUN, FILE, ANSWERS = "tiny", "lab", "run:", "file", "answers"
 RUBRICS = ("lab", "brief")
 """Of models that judge; a rule has its own."""
+ON_SCREEN = "the answers on the screen"
+"""What a run is called that judges them: its name is shown to visitors, and what was asked is private."""
 LETTERS = "ABCD"
 MOST = 10_000  # rows of one evaluation
 
@@ -59,7 +61,7 @@ def sources(lab: Lab) -> list[tuple[str, str]]:
 def judges(lab: Lab) -> list[tuple[str, str]]:
     """Who can judge: what to call it, and its id."""
     settings = lab.settings
-    where = settings.judge_base_url or "OpenAI"
+    where = "the address in JUDGE_BASE_URL" if settings.judge_base_url.strip() else "OpenAI"
     variants = [entry.variant.id for entry in lab.entries() if entry.runs and entry.variant.runtime == "llama"]
     return [
         ("Rule: overlap with the reference (no model)", OVERLAP),
@@ -94,7 +96,8 @@ def asked(lab: Lab, chosen: Chosen) -> EvaluateSpec:
             raise LabError("No scores came with these answers. Choose a judge for them.")
         more |= {"low": found.low, "high": found.high}
         came = JudgeSpec(kind="given", rubric="given")
-        name = Path(chosen.file).stem[:80]
+        # On a Space visitors see the names of evaluations, but not those of the owner's files.
+        name = "imported answers" if lab.settings.space_id else Path(chosen.file).stem[:80]
         return lab.evaluations.spec(
             found.models, who or came, answers=found.rows, baseline=chosen.baseline, name=name, **more
         )
@@ -181,9 +184,8 @@ def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: st
     if way == "winner" and len({one.id for one in found}) > 1:
         raise LabError("These conversations have gone apart, so no winner can be picked. Start over with one prompt.")
     who = judge(lab, chosen, rubric, JudgeHow(cap_run=lab.settings.judge_cap_run))
-    prompt = found[0].messages[-1]["content"].split("\n")[0][:60]
     more: dict[str, Any] = {"way": way, "check": False, "rejudged": 0, "sampling": now.sampling}
-    return lab.evaluations.spec(names_of(now), who, answers=found, name=f"on the screen: {prompt}", **more)
+    return lab.evaluations.spec(names_of(now), who, answers=found, name=ON_SCREEN, **more)
 
 
 @lru_cache(maxsize=4)

@@ -1,11 +1,19 @@
 """Records as lines of JSON: appended whole, read past a torn last line."""
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from pydantic_core import from_json
+
+from backend.files import open_regular
+
+LARGEST = 2 << 30  # bytes of a file that is read
+LONGEST = 64 << 20  # bytes of a line; a longer one is passed over
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -34,14 +42,42 @@ def _last_byte(descriptor: int, size: int) -> bytes:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole record, oldest first; a missing file holds none and a damaged line is passed over."""
-    if not path.exists():
+    """Every whole record, oldest first; a missing file holds none and a damaged line is passed over.
+
+    OSError if it is no regular file, cannot be opened, or has more than LARGEST bytes.
+    """
+    for line in lines(path):
+        try:
+            record = from_json(line.decode("utf-8", "replace"))
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def lines(path: Path, newest: int = 0) -> Iterator[bytes]:
+    """The lines of a file, without those longer than LONGEST; only those in its `newest` bytes, where that is not 0.
+
+    OSError as for `read`.
+    """
+    try:
+        file = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                yield record
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        if not newest and size > LARGEST:
+            raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 30} GB", str(path))
+        file.seek(max(0, size - newest) if newest else 0)
+        if newest and size > newest:
+            _skip_line(file)  # the first line is cut
+        while line := file.readline(LONGEST):
+            if line.endswith(b"\n") or len(line) < LONGEST:
+                yield line
+            else:
+                _skip_line(file)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (part := file.readline(LONGEST)) and not part.endswith(b"\n"):
+        pass

@@ -1,6 +1,5 @@
 """The lab: everything the screen, the tests and the benches ask for, behind one door."""
 
-import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -56,11 +55,19 @@ class Lab:
         return self.library.entry(variant)
 
     def reply(
-        self, variant: str, messages: Sequence[Message], sampling: Sampling, spoken: Spoken = "as trained"
+        self,
+        variant: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        spoken: Spoken = "as trained",
+        visitor: tuple[str, str] = ("", ""),
     ) -> Reply:
-        """Start an answer. LabError if the variant cannot run or there is nothing to answer."""
+        """Start an answer. LabError if the variant cannot run or there is nothing to answer.
+
+        `visitor`: address and session of a visitor, who gets a fair share of the line; empty for the owner.
+        """
         entry = self.entry(variant)
-        return self._engines.reply(self._seat(entry), messages, sampling, seating.manner(entry, spoken))
+        return self._engines.reply(self._seat(entry), messages, sampling, seating.manner(entry, spoken), visitor)
 
     def worker_pid(self, variant: str) -> int | None:
         """The process that runs this variant, if one does."""
@@ -85,7 +92,7 @@ class Lab:
         """All that is known of it. LabError if there is none of that name."""
         entries = self.entries()
         entry = next((entry for entry in entries if entry.variant.id == variant), None) or self.entry(variant)
-        return describe(entry, entries, self.context(entry), self.settings.lab_slots, os.environ.get("HF_ENDPOINT", ""))
+        return describe(entry, entries, self.context(entry), self.settings.lab_slots)
 
     def loaded(self) -> list[Loaded]:
         """The models in memory, the least used first."""
@@ -101,8 +108,8 @@ class Lab:
             judgement.keep(self._votes, vote)
         except OSError as error:
             raise LabError(
-                f"Your vote could not be saved ({error.strerror}). Look after the disk or the folder "
-                f"{self.settings.lab_runs}, and vote again."
+                f"Your vote could not be saved ({error.strerror}). Free space or allow writing in "
+                f"{self.settings.lab_runs.name}/, and vote again."
             ) from error
 
     def judgements(self) -> list[Judgement]:

@@ -30,6 +30,9 @@ NETWORK = (
 )  # fmt: skip
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
 def threads() -> int:
     """Threads for one model: the physical cores (hyper-threads do not help), two at least where there are two."""
     allowed = min(_affinity(), _quota())
@@ -60,8 +63,17 @@ def amount(count: int) -> str:
 def environment(network: bool = False) -> dict[str, str]:
     """What a child process may know of ours: no secret, no setting of a library that is not named here."""
     names = INHERITED + (NETWORK if network else ())
-    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} if network else {}
-    return {name: os.environ[name] for name in names if name in os.environ} | quiet | {"OMP_WAIT_POLICY": "PASSIVE"}
+    more = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if network:
+        more |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} | past_proxies()
+    return {name: os.environ[name] for name in names if name in os.environ} | more
+
+
+def past_proxies() -> dict[str, str]:
+    """NO_PROXY, in both its spellings: what it names already, and this machine. Loopback never goes through a proxy."""
+    told = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    names = dict.fromkeys([*filter(None, (name.strip() for name in told.split(","))), *LOOPBACK])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), "*" if "*" in names else ",".join(names))
 
 
 def _affinity() -> int:

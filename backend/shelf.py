@@ -87,7 +87,7 @@ def _arrivals(weights: Path) -> Path:
     folder = weights / ARRIVING
     if folder.is_symlink() or folder.is_file():
         what = "a link to another place" if folder.is_symlink() else "a file"
-        raise LabError(f"{folder} is {what}, and a folder is needed there. Remove it, then try again.")
+        raise LabError(f"{_called(folder)} is {what}, and a folder is needed there. Remove it, then try again.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,8 +95,13 @@ def _arrivals(weights: Path) -> Path:
     return folder
 
 
+def _called(path: Path) -> str:
+    """A path by its last two parts: where the folder of models lies on this machine is private."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def _refused(path: Path, error: OSError) -> LabError:
-    return LabError(f"{path} cannot be used: {error.strerror}. Look after the disk or that folder, then try again.")
+    return LabError(f"{_called(path)} cannot be used: {error.strerror}. Free space or allow writing there, then retry.")
 
 
 @contextmanager
@@ -109,7 +114,9 @@ def _alone(weights: Path) -> Iterator[None]:
             break
         except BlockingIOError:
             if time.monotonic() > end:
-                raise LabError(f"Another process holds {path}. End it, or remove that file, then try again.") from None
+                raise LabError(
+                    f"Another process holds {_called(path)}. End it, or remove that file, then try again."
+                ) from None
             time.sleep(0.05)
         except OSError as error:
             raise _refused(path, error) from error
@@ -193,7 +200,9 @@ def remove(weights: Path, identifier: str) -> int:
         try:
             os.rename(path, folder / "gone")
         except OSError as error:
-            raise LabError(f"{identifier} could not be removed: {error.strerror}. Look after its folder.") from error
+            raise LabError(
+                f"{identifier} could not be removed: {error.strerror}. Allow writing in its folder, then try again."
+            ) from error
     return freed
 
 

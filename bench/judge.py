@@ -156,7 +156,7 @@ def one_after_the_other(server: Server, folder: Path, calls: int) -> Took:
 
 
 def started(server: Server, lab: Lab, together: int) -> Run:
-    judge = JudgeSpec(kind="endpoint", rubric="lab", model="judge", address=server.url, together=together)
+    judge = JudgeSpec(kind="endpoint", rubric="lab", model="judge", address=server.url, free=True, together=together)
     spec = lab.evaluations.spec(MODELS, judge, answers=answers(), check=False, rejudged=0, name=f"{together} at once")
     return lab.evaluations.start(spec)
 

@@ -196,4 +196,6 @@ def _first(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         wrong = error.errors()[0]
         return f"{'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # its text names the folder
     return (str(error) or type(error).__name__).splitlines()[0][:200]

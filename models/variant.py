@@ -1,9 +1,10 @@
 """A variant: a model you can talk to."""
 
 import re
-from typing import Literal
+from pathlib import PurePath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Method = Literal["base", "lora", "qlora", "none"]
@@ -17,8 +18,8 @@ class Variant(BaseModel):
     id: str = Field(pattern=ID)
     about: str = ""
     runtime: Literal["llama", "echo"] = "llama"
-    base: str = ""
-    """The model it was made from, as its makers name it."""
+    base: Annotated[str, AfterValidator(lambda text: PurePath(text).name if text.startswith("/") else text)] = ""
+    """The model it was made from, as its makers name it; a folder of this machine by its last part."""
     method: Method = "base"
     quantisation: str = ""
     size: int = Field(0, ge=0)

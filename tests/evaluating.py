@@ -63,7 +63,9 @@ def judge() -> Iterator[JudgeServer]:
 
 
 def by(judge: JudgeServer, **more: Any) -> JudgeSpec:
-    return JudgeSpec(**({"kind": "endpoint", "rubric": "lab", "model": "judge-1", "address": judge.url} | more))
+    return JudgeSpec(
+        **({"kind": "endpoint", "rubric": "lab", "model": "judge-1", "address": judge.url, "free": True} | more)
+    )
 
 
 def give(columns: Mapping[str, Sequence[str | None]], **more: Any) -> list[Given]:

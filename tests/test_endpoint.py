@@ -14,6 +14,7 @@ import pytest
 from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
+from backend import jsonl
 from backend.errors import LabError
 from backend.judge.asking import Told
 from backend.judge.remote.address import AT_ONCE
@@ -122,12 +123,14 @@ def test_odd_but_whole_replies_are_kept(judge: JudgeServer, tmp_path: Path, kind
      {"prompt_tokens": True, "completion_tokens": 1}, {"prompt_tokens": 0, "completion_tokens": 0},
      {"prompt_tokens": "9", "completion_tokens": "9"}],
 )  # fmt: skip
-def test_without_a_count_tokens_are_reckoned_and_said_to_be(judge: JudgeServer, tmp_path: Path, usage: Any) -> None:
+def test_a_reply_without_usage_settles_at_what_was_reserved(judge: JudgeServer, tmp_path: Path, usage: Any) -> None:
     told = ask(judge, tmp_path, graded("x" * 31, usage=usage))
     letters = sum(len(message["content"]) for message in QUESTION)
     assert (told.tokens_in, told.tokens_out) == (-(-letters // 3), 11)
-    sum_ = spent(tmp_path / "ledger.jsonl")
-    assert sum_.reckoned == 1 and sum_.settled == told.cost == pytest.approx(PRICE.of(told.tokens_in, 11))
+    sum_, (reserved, settled) = spent(tmp_path / "ledger.jsonl"), jsonl.read(tmp_path / "ledger.jsonl")
+    assert (reserved["state"], settled["state"], settled["reckoned"]) == ("reserved", "settled", True)
+    assert sum_.reckoned == 1 and sum_.settled == told.cost == settled["dollars"] == reserved["dollars"]
+    assert told.cost > PRICE.of(told.tokens_in, 11)
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,37 @@ def test_a_judge_without_a_known_price_is_not_chosen(desk: Lab, judge: JudgeServ
     far = {"judge_base_url": "https://judge.example/v1", "judge_model": "nobody"}
     with Lab(Settings(**(desk.settings.model_dump() | far), _env_file=None)) as lab, pytest.raises(LabError) as refused:
         lab.evaluations.endpoint()
-    assert "No price is known for 'nobody' at 'judge.example'" in str(refused.value)
-    spec = brought(desk, by(judge, address=far["judge_base_url"]), TEXTS)
+    assert "No price is known for 'nobody' at the judge's address" in str(refused.value)
+    spec = brought(desk, by(judge, address=far["judge_base_url"], free=False), TEXTS)
     assert desk.evaluations.forecast(spec, 3).dollars is None
     run = evaluated(desk, spec)
     assert run.state == "failed" and "No price is known" in run.why and not scores(run)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_judge_on_this_machine_is_free_only_where_the_owner_says_so(
+    free: bool, desk: Lab, judge: JudgeServer
+) -> None:
+    mine = {"judge_base_url": judge.url, "judge_model": "judge-1", "judge_free": free}
+    with Lab(Settings(**(desk.settings.model_dump() | mine), _env_file=None)) as lab:
+        if free:
+            assert lab.evaluations.endpoint().free
+        else:
+            with pytest.raises(LabError, match="JUDGE_FREE=1"):
+                lab.evaluations.endpoint()
+    spec = brought(desk, by(judge, free=free), TEXTS)
+    assert (desk.evaluations.forecast(spec, 3).dollars is not None) == free
+    run = evaluated(desk, spec)
+    assert (run.state == "done") == free == bool(judge.bodies), run.why
+
+
+def test_both_limits_at_0_ask_not_even_the_trial_question(desk: Lab, judge: JudgeServer) -> None:
+    none = {"judge_cap_run": 0, "judge_cap_day": 0}
+    with Lab(Settings(**(desk.settings.model_dump() | none), _env_file=None)) as lab:
+        with pytest.raises(LabError, match=r"both \$0, so no judge at an address is called"):
+            brought(lab, by(judge, cap_run=0), TEXTS)
+        assert brought(lab, JudgeSpec(cap_run=0), TEXTS)  # a rule makes no call
+    spec = brought(desk, by(judge), TEXTS)
+    unlimited = spec.model_copy(update={"cap_day": 0.0, "judge": spec.judge.model_copy(update={"cap_run": 0.0})})
+    run = evaluated(desk, unlimited)
+    assert run.state == "failed" and "both $0" in run.why and judge.bodies == []

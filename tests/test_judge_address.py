@@ -26,7 +26,7 @@ LOCAL = "http://127.0.0.1:8080/v1"
         ("http://127.0.0.1:8080/v1//", "http://127.0.0.1:8080/v1"),
         ("http://[::1]:8080", "http://[::1]:8080/v1"),
         ("192.168.1.20:1234/v1", "http://192.168.1.20:1234/v1"),
-        ("http://ollama:11434/v1", "http://ollama:11434/v1"),
+        ("ollama:11434", "https://ollama:11434/v1"),
         ("http://host.docker.internal:1234", "http://host.docker.internal:1234/v1"),
         ("openrouter.ai/api/v1", "https://openrouter.ai/api/v1"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "https://generativelanguage.googleapis.com/v1beta/openai"),
@@ -46,6 +46,8 @@ def test_an_address_is_made_whole(typed: str, address: str) -> None:
         ("http://169.254.169.254/v1", "travel readable"),
         ("http://0.0.0.0:80/v1", "travel readable"),
         ("http://localhost.example.com/v1", "travel readable"),
+        ("http://ollama:11434/v1", "travel readable"),
+        ("http://judge/v1", "travel readable"),
         ("ftp://example.com", "https://"),
         ("https://me:secret-word@example.com/v1", "password"),
         ("https://secret-word@example.com/v1", "password"),
@@ -67,6 +69,7 @@ def test_what_is_no_address_is_refused_without_its_secrets(typed: str, why: str)
 def test_near_and_own() -> None:
     assert is_near("http://127.3.2.1/v1") and is_near("http://[::1]/v1") and is_near("http://172.16.0.3/v1")
     assert not is_near("https://example.com/v1") and not is_near("https://172.32.0.3/v1")
+    assert not is_near("https://judge/v1") and not is_near("https://ollama:11434/v1")  # a resolver may complete it
     assert is_openai(OPENAI) and not is_openai("https://api.openai.com.example.com/v1")
 
 

@@ -125,7 +125,7 @@ def test_json_is_strict_and_whole() -> None:
     assert read["rubric"]["id"] == "lab" and len(read["cells"]) == 24
     assert read["judge"]["parameters"] == {"temperature": 0.0, "odd": None}
     assert [one["values"] for one in read["cells"] if one["status"] != "ok"] == [{}, {}]
-    assert "secret" not in text and "hidden" not in text and "https://api.example.org/v1" in text
+    assert "secret" not in text and "hidden" not in text and "example.org" not in text  # an address is private
 
 
 def test_methods_name_everything_a_paper_needs() -> None:
@@ -134,13 +134,20 @@ def test_methods_name_everything_a_paper_needs() -> None:
         verdict(of), JUDGE, LAB, {"date": "2026-11-03", "check": "21/24 probes", "Sampling": "temperature 0"}
     )
     for part in (
-        "2 variants", "12 rows", "gpt-x (answering as gpt-x-2026-01-01), at api.example.org on 2026-11-03", LAB.hash,
+        "2 variants", "12 rows", LAB.hash,
+        "gpt-x (answering as gpt-x-2026-01-01), at an address that is not told on 2026-11-03",
         "correctness (1-5), completeness (1-5), faithfulness (1-5)", "the mean of 3 criteria", "Student's t",
         "9,999 draws with seed 2026", "Holm's method for 1 planned contrasts", "Judgements that failed (2)",
         "length limit (2)", "21/24 probes", "Sampling: temperature 0.",
     ):  # fmt: skip
         assert part in text
     assert "secret" not in text and "hidden" not in text and "cluster" not in text
+
+
+def test_methods_name_the_host_of_an_address_that_sells() -> None:
+    sold = JUDGE.model_copy(update={"address": "https://api.openai.com/v1"})
+    assert ", at api.openai.com on" in methods(verdict(table()), sold, LAB, {"date": "2026-11-03"})
+    assert json.loads(to_json(verdict(table()), table(), sold))["judge"]["address"] == "api.openai.com"
 
 
 def test_methods_of_other_judges() -> None:

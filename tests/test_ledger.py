@@ -79,13 +79,6 @@ def test_the_limit_of_the_day_holds_over_all_runs_and_forgets_yesterday(tmp_path
     assert spent(path).settled == 50.0 and spent(path, since=time.time() - DAY).settled == 0
 
 
-def test_a_limit_of_nothing_lets_what_is_free_pass(tmp_path: Path) -> None:
-    book = ledger(tmp_path, cap_run=0, cap_day=0)
-    assert book.reserve("free", 0.0)
-    with pytest.raises(LabError, match=r"\$0\.0000"):
-        book.reserve("paid", 0.0001)
-
-
 def test_damaged_lines_are_passed_over_and_a_torn_one_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     book = ledger(tmp_path)
@@ -204,11 +197,25 @@ def test_prices_hold_for_snapshots_and_only_where_they_are_asked() -> None:
         "http://192.168.1.2/v1",
         "http://10.0.0.1/v1",
     )
-    for address in near:
-        found = price("whatever", address)
+    for address in (*near, "https://judge/v1", "https://example.com/v1"):
+        assert price("whatever", address) is None, address  # to be near is not to be free
+        found = price("whatever", address, free=True)  # the owner says so
         assert found is not None and found.of(10**6, 10**6) == 0, address
-    with pytest.raises(LabError, match=r"No price is known for 'new'.*prices\.toml"):
+    assert price("gpt-4o-mini", OPENAI, free=True) == mini and price("new", OPENAI, free=True) is None
+    with pytest.raises(LabError, match=r"No price is known for 'new' at api\.openai\.com.*JUDGE_FREE=1.*prices\.toml"):
         known_price("new", OPENAI)
+    with pytest.raises(LabError) as refused:
+        known_price("new", "https://my-own-server.example/v1")
+    assert "my-own-server" not in str(refused.value)
+
+
+def test_both_limits_at_0_mean_no_call_also_where_calls_cost_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"both \$0, so no judge at an address is called. Raise .*JUDGE_CAP_DAY"):
+        ledger(tmp_path, cap_run=0, cap_day=0).reserve("a", 0.0)
+    assert not (tmp_path / "ledger.jsonl").exists()
+    assert ledger(tmp_path, cap_run=0, cap_day=1).reserve("a", 0.0)
+    with pytest.raises(LabError, match="this run"):
+        ledger(tmp_path, cap_run=0, cap_day=1).reserve("a", 0.01)
 
 
 def test_retirement_is_said_before_and_after() -> None:

@@ -83,9 +83,9 @@ def test_a_record_that_cannot_be_read_is_removed_with_its_folder(lab: Lab) -> No
     assert not folder.exists()
 
 
-def test_the_password_of_a_mirror_is_not_shown(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_of_a_mirror_is_not_shown(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://bob:hunter2@mirror.example")
-    assert lab.describe("base_1b").page == "https://mirror.example/unsloth/Llama-3.2-1B-Instruct-GGUF"
+    assert lab.describe("base_1b").page == "https://huggingface.co/unsloth/Llama-3.2-1B-Instruct-GGUF"
 
 
 def test_a_refused_header_is_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

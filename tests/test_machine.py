@@ -1,12 +1,19 @@
 """What the machine is said to give, and how its amounts are written."""
 
 import os
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
 from backend import machine
+from backend.judge.remote.call import connect
+from backend.judge.remote.ledger import Ledger
+from backend.judge.remote.prices import FREE
 
 
 @pytest.mark.parametrize(
@@ -47,3 +54,63 @@ def test_a_child_is_told_of_the_network_only_if_it_needs_it(monkeypatch: pytest.
     assert "HF_ENDPOINT" not in machine.environment()
     known = machine.environment(network=True)
     assert known["HF_ENDPOINT"] == "http://mirror" and "HF_TOKEN" not in known
+
+
+class Recorder:
+    """A server that counts its connections and answers none."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.seen = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.seen += 1
+            connection.close()
+
+
+ASK = """
+import sys
+import httpx, httpx2
+for client in (httpx.Client, httpx2.Client):
+    with client() as made:
+        for host in ("127.0.0.1", "localhost"):
+            try:
+                made.get(f"http://{host}:{sys.argv[1]}/")
+            except (httpx.HTTPError, httpx2.HTTPError):
+                pass
+print("asked")
+"""
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_loopback_never_goes_through_a_proxy(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy, server = Recorder(), Recorder()
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"{scheme}://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv(name.lower(), f"{scheme}://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("no_proxy", "mirror.example")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    env = machine.environment(network=True)
+    done = subprocess.run([sys.executable, "-c", ASK, str(server.port)], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "asked", done.stderr
+    assert (proxy.seen, server.seen) == (0, 4)
+    assert env["NO_PROXY"].split(",")[0] == "mirror.example"  # what the owner named stays
+
+
+def test_a_proxy_for_nothing_stays_one_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert machine.environment(network=True)["no_proxy"] == "*"
+
+
+def test_a_client_of_a_judge_can_be_made_behind_a_socks_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    for address in ("https://api.openai.com/v1", "http://127.0.0.1:8080/v1", "https://judge/v1"):
+        connect("m", address, "sk-abc", FREE, Ledger(tmp_path / "ledger.jsonl", 1.0, 1.0, "run")).close()

@@ -20,9 +20,10 @@ from visitor import until
 from backend import machine
 from backend.errors import LabError
 from backend.jobs import process
+from backend.jobs.folders import Workers
 from backend.jobs.launch import JOBS, launch, waits_for
 from backend.jobs.rehearsal import Rehearsal
-from backend.jobs.run import Run, Workers, runs_in, tend
+from backend.jobs.run import Run, runs_in, tend
 
 LONG = {"steps": 2000, "pause": 0.05}
 
@@ -233,7 +234,7 @@ def test_a_killed_worker_is_a_failed_run_and_no_guess_is_made_of_why(runs: Path)
     assert run.workers and run.workers.worker
     os.kill(run.workers.worker[0], signal.SIGKILL)
     until(lambda: over(run))
-    assert run.state == "failed" and "nobody said why" in run.why
+    assert run.state == "failed" and "no reason is known" in run.why
 
 
 def test_a_kill_at_any_moment_leaves_a_state_that_can_be_told(runs: Path) -> None:
@@ -337,4 +338,5 @@ def test_a_full_disk_ends_it_with_a_state_on_disk(tmp_path: Path) -> None:
     )  # fmt: skip
     lines = done.stdout.splitlines()
     assert lines and lines[0] == "28", done.stderr  # ENOSPC
-    assert lines[1].startswith("failed"), done.stdout
+    assert lines[1].startswith("failed The disk is full: 0 MB are free in"), done.stdout
+    assert "Free 1 GB there, then resume" in lines[1], done.stdout

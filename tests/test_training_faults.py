@@ -21,7 +21,8 @@ from visitor import until
 
 from backend.jobs import process
 from backend.jobs.event import note
-from backend.jobs.run import Run, Workers, runs_in
+from backend.jobs.folders import Workers
+from backend.jobs.run import Run, runs_in
 from backend.jobs.work import Journal
 from backend.lab import Lab
 from backend.settings import Settings

@@ -18,7 +18,8 @@ from visitor import until
 
 from backend.errors import LabError
 from backend.jobs import launch, process
-from backend.jobs.run import Exit, Run, Workers
+from backend.jobs.folders import Exit, Workers
+from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoint
 

@@ -21,6 +21,8 @@ from backend.data.source import shown
 from backend.data.spec import DataSpec
 from backend.errors import LabError
 
+HUB = "https://huggingface.co"
+
 
 def explained(error: BaseException, spec: DataSpec) -> LabError:
     """The sentence for what the Hub answered. What is not known is raised again, as a bug of ours."""
@@ -61,7 +63,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _sentence(error: BaseException, spec: DataSpec) -> str:
-    name, page = shown(spec.source), f"{_address()}/datasets/{spec.source}"
+    name, page = shown(spec.source), f"{HUB}/datasets/{spec.source}"
     match error:
         case LabError():
             return str(error)
@@ -114,5 +116,5 @@ def _of_status(status: int, name: str) -> str:
 
 
 def _address() -> str:
-    """The Hub's, without a password that may stand in it."""
-    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+    """What the Hub is called in a sentence: by its address, or by HF_ENDPOINT, whose value is private."""
+    return HUB if constants.ENDPOINT == HUB else "HF_ENDPOINT"

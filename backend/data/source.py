@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from backend.data.spec import TINY
-from backend.errors import LabError
+from backend.errors import LabError, short
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
@@ -36,6 +36,7 @@ def kind(source: str) -> Literal["tiny", "file", "hub"]:
 
 
 def shown(text: str) -> str:
-    """A name from outside as it can be put into a sentence: nothing invisible, and its end where it is long."""
-    plain = ascii(text)[1:-1]
+    """A name from outside as it can be put into a sentence: a path by its last part, nothing invisible, and its end
+    where it is long."""
+    plain = ascii(short(text))[1:-1]
     return f"'{plain if len(plain) <= 120 else '...' + plain[-117:]}'"

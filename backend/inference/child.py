@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import machine
+from backend.errors import without_paths
 
 ROOT = Path(__file__).parents[2]
 PATIENCE, LOADING = 60.0, 900.0  # seconds without a word, once it is loaded and before
@@ -68,7 +69,7 @@ class Child:
     @property
     def last_words(self) -> str:
         last = next((line for line in reversed(self._said) if line), "")
-        return f" It last said: {last}" if last else ""
+        return f" It last said: {without_paths(last)}" if last else ""
 
     def say(self, body: dict[str, Any]) -> None:
         """Send a request; returns at once."""

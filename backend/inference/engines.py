@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,7 +71,14 @@ class Engines:
         """Conversations answered at once, per variant."""
         return self._settings.lab_slots
 
-    def reply(self, seat: Seat, messages: Sequence[Message], sampling: Sampling, manner: Manner) -> Reply:
+    def reply(
+        self,
+        seat: Seat,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        manner: Manner,
+        visitor: tuple[str, str] = ("", ""),
+    ) -> Reply:
         """Start an answer; LabError if the conversation cannot be answered at all, or memory cannot hold the model."""
         asked = sampling.model_dump()
         if sampling.seed < 0:
@@ -83,6 +91,7 @@ class Engines:
             "template": manner.source,
             "template_name": manner.name,
             "stops": list(manner.stops),
+            "visitor": list(visitor),
         }
         with self._lock:
             held = self._hold(seat)
@@ -118,8 +127,8 @@ class Engines:
     def close(self) -> None:
         with self._lock:
             held = list(self._held.values())
-        for one in held:
-            one.engine.close()
+        with ThreadPoolExecutor(max(1, len(held))) as pool:  # each may take its grace
+            list(pool.map(lambda one: one.engine.close(grace=1.0), held))
 
     def _hold(self, seat: Seat) -> Held:
         """The table's entry for that seat, made if there is none. Under the lock, as all that follows."""

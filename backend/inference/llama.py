@@ -1,14 +1,14 @@
 """python -m backend.inference.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
 
 The worker that talks to GGUF models. One thread owns every llama.cpp call: it takes what has arrived, lets each
-lane compute one step, and sends what came of it. Requests that find no free slot wait in line, first come first served
-within their lane.
+lane compute one step, and sends what came of it. Requests that find no free slot wait in line: first come, first served
+within a lane, and in turns between visitors.
 """
 
 import argparse
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,29 @@ class Request:
     def lane(self) -> str:
         return str(self.body["lane"])
 
+    @property
+    def address(self) -> str:
+        """Of a visitor; empty for the owner."""
+        return str(self.body["visitor"][0])
+
+    @property
+    def session(self) -> str:
+        return str(self.body["visitor"][1])
+
+
+def in_turns(waiting: Iterable[Request], active: Iterable[Request], of: Callable[[Request], str]) -> list[Request]:
+    """The line in an order that is fair between addresses or sessions (`of`), else as it was.
+
+    The first request of each comes before the second of any; what is being answered counts as theirs already.
+    """
+    taken: Counter[str] = Counter(map(of, active))
+    turn: dict[int, int] = {}
+    line = list(waiting)
+    for request in line:
+        turn[request.id] = taken[of(request)]
+        taken[of(request)] += 1
+    return sorted(line, key=lambda request: turn[request.id])
+
 
 class Worker:
     def __init__(self, options: argparse.Namespace, wire: Wire) -> None:
@@ -92,9 +115,15 @@ class Worker:
         request = Request(body)
         self.waiting.append(request)
         self.admit()
-        if request in self.waiting and len(self.waiting) > self.options.waiting:
+        mine = sum(other.address == request.address for other in self.waiting)
+        if request not in self.waiting:
+            return
+        if len(self.waiting) > self.options.waiting:
             self.waiting.remove(request)
             self.refuse(request, f"{len(self.waiting)} requests are already waiting here. Try again in a moment.")
+        elif request.address and mine > max(1, self.options.waiting // 2):
+            self.waiting.remove(request)
+            self.refuse(request, f"{mine - 1} requests of your network address are already waiting. Try again later.")
 
     def stop(self, number: int) -> None:
         if number in self.active:
@@ -107,7 +136,10 @@ class Worker:
         self.wire.send("failed", id=request.id, message=why)
 
     def admit(self) -> None:
-        """Start whoever can start, in order of arrival; tell the others their place when it has changed."""
+        """Start the requests that can start, in fair turns; tell the others their place when it has changed."""
+        active = self.active.values()
+        by_session = in_turns(self.waiting, active, lambda request: request.address + "\0" + request.session)
+        self.waiting = deque(in_turns(by_session, active, lambda request: request.address))
         still: deque[Request] = deque()
         while self.waiting:
             request = self.waiting.popleft()

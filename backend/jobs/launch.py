@@ -21,7 +21,8 @@ from pydantic import BaseModel
 from backend import machine
 from backend.errors import LabError
 from backend.jobs.event import note
-from backend.jobs.run import RECENT, STAMP, Asked, Run, runs_in
+from backend.jobs.folders import STAMP, YEARS, Asked
+from backend.jobs.run import RECENT, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
 ROOM = 1 << 16  # bytes of the disk for what a runner writes at its start
@@ -79,8 +80,8 @@ def launch(
             return _start(_folder(runs, spec), spec, secrets or {})
     except OSError as error:
         raise LabError(
-            f"{name} could not be started ({error.strerror or error}). Look after the disk or the folder {runs}, then "
-            "try again."
+            f"{name} could not be started ({error.strerror or type(error).__name__}). Free space or allow writing in "
+            f"{runs.name}/, then try again."
         ) from error
 
 
@@ -99,8 +100,8 @@ def again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = Fals
             return _start(run.folder, run.spec, secrets or {})
     except OSError as error:
         raise LabError(
-            f"{name} could not be resumed ({error.strerror or error}). Look after the disk or the folder {runs}, then "
-            "try again."
+            f"{name} could not be resumed ({error.strerror or type(error).__name__}). Free space or allow writing in "
+            f"{runs.name}/, then try again."
         ) from error
 
 
@@ -128,7 +129,8 @@ def _take(lock: BinaryIO) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise LabError(
-                    f"Another process holds {lock.name}. End it, or remove that file, then try again."
+                    f"Another process holds {Path(lock.name).parent.name}/{Path(lock.name).name}. End it, or remove "
+                    "that file, then try again."
                 ) from None
             time.sleep(0.02)
 
@@ -149,7 +151,7 @@ def _doing(runs: Path, kind: str, key: str) -> Run | None:
 def _folder(runs: Path, spec: Asked) -> Path:
     """A new folder whose name sorts after those of all runs asked for before."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
-    newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name)), default="")
+    newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
     while True:
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"

@@ -9,58 +9,24 @@ exit.json      how it ended           written last, by the runner
 lock           held while it lives    by the runner and by its worker
 """
 
+import calendar
 import fcntl
-import json
-import os
-import re
 import time
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from backend.errors import LabError, shown, without_paths
+from backend.files import open_regular, read_whole
+from backend.jobs import folders, process
+from backend.jobs.event import FILE, Event, Kind, event_of, events, impossible
+from backend.jobs.folders import Asked, Exit, Workers
 
-from backend.jobs import process
-from backend.jobs.event import FILE, Event, Kind, events
-
-State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost"]
+State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost", "unreadable"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
 RECENT = 200  # runs among which live ones are looked for
-TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines
-STAMP = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}-")
-
-
-class Asked(BaseModel):
-    """spec.json. `key` names what is being made: two runs of one key would do the same work."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-    name: str
-    key: str = ""
-    created: float
-    asked: dict[str, Any]
-    """The fields of the worker's own spec class, which checks them again."""
-
-
-class Exit(BaseModel):
-    """exit.json. `why` is the sentence a person is shown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    state: Literal["done", "failed", "stopped"]
-    why: str = ""
-    code: int = 0
-    at: float = 0.0
-
-
-class Workers(BaseModel):
-    """runner.json: pid and beginning of both processes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    runner: tuple[int, str]
-    worker: tuple[int, str] | None = None
+ODD = 50  # runs with an impossible time in their name that are listed
+Read = TypeVar("Read")
 
 
 class Run:
@@ -75,11 +41,38 @@ class Run:
 
     @property
     def id(self) -> str:
-        return self.folder.name
+        """The folder's name; bytes of it that are no text are written as \\udc80 to \\udcff."""
+        return self.folder.name.encode("utf-8", "backslashreplace").decode()
+
+    @property
+    def kind(self) -> str:
+        """As the folder's name tells it."""
+        return folders.kind_of(self.folder.name)
+
+    @property
+    def begun(self) -> float:
+        """When it was asked for, as the folder's name tells it, in seconds since 1970; 0 if that is no date."""
+        try:
+            return float(max(0, calendar.timegm(time.strptime(self.id[:15], "%Y%m%d-%H%M%S"))))
+        except ValueError:
+            return 0.0
+
+    @property
+    def fault(self) -> str:
+        """Why it cannot be read and what to do, in a sentence; empty if it can be read."""
+        wrong = folders.wrong(self.folder)
+        return self.unreadable(wrong) if wrong else ""
+
+    def unreadable(self, wrong: str) -> str:
+        """The sentence for a folder with something `wrong`."""
+        place = self.folder.parent.name
+        return f"The folder {shown(self.id)} cannot be read: {wrong}. Move it out of {place}/ or delete it."
 
     @property
     def spec(self) -> Asked:
-        return _spec(self.folder / "spec.json")
+        """OSError or ValueError if it cannot be read."""
+        path = self.folder / "spec.json"
+        return folders.spec_of(path, folders.stamp_of(str(path)))
 
     @property
     def state(self) -> State:
@@ -102,7 +95,7 @@ class Run:
     def exit(self) -> Exit | None:
         """How it ended; None while it lives, and for ever if its runner was killed."""
         try:
-            return Exit.model_validate_json((self.folder / "exit.json").read_bytes())
+            return Exit.model_validate_json(read_whole(self.folder / "exit.json"))
         except (OSError, ValueError):
             return None
 
@@ -110,7 +103,7 @@ class Run:
     def alive(self) -> bool:
         """Whether some process holds its lock. The kernel lets go of it however that process ends."""
         try:
-            with (self.folder / "lock").open("rb") as lock:
+            with open_regular(self.folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
         except BlockingIOError:
@@ -121,7 +114,7 @@ class Run:
     @property
     def workers(self) -> Workers | None:
         try:
-            return Workers.model_validate_json((self.folder / "runner.json").read_bytes())
+            return Workers.model_validate_json(read_whole(self.folder / "runner.json"))
         except (OSError, ValueError):
             return None
 
@@ -129,13 +122,17 @@ class Run:
     def wishes(self) -> int:
         """How often a stop was asked for."""
         try:
-            return (self.folder / "stop").read_bytes().count(b"\n")
+            return read_whole(self.folder / "stop").count(b"\n")
         except OSError:
             return 0
 
     @property
     def why(self) -> str:
-        """What to tell of how it stands: how it ended, or what became of it."""
+        """How it ended, or what became of it, in words that a visitor may read: without the folders of this machine and
+        without what was printed, which earlier versions wrote into exit.json."""
+        return without_paths(self._why().partition(" It last said: ")[0])
+
+    def _why(self) -> str:
         if found := self.exit:
             return found.why
         state = self.state
@@ -161,10 +158,9 @@ class Run:
 
     def last(self, kind: Kind) -> Event | None:
         """The newest event of that kind since the run last began, if it is among the newest lines."""
-        for line in reversed(_tail(self.folder / FILE).splitlines()):
-            try:
-                event = Event.model_validate_json(line)
-            except ValueError:
+        for line in reversed(folders.tail(self.folder / FILE).splitlines()):
+            event = event_of(line)
+            if event is None or impossible(event):
                 continue
             if event.kind == kind:
                 return event
@@ -174,20 +170,53 @@ class Run:
 
     def log(self, lines: int = 40) -> str:
         """The newest lines of what was printed."""
-        return "\n".join(_tail(self.folder / "log.txt").decode("utf-8", "replace").splitlines()[-lines:])
+        return "\n".join(folders.tail(self.folder / "log.txt").decode("utf-8", "replace").splitlines()[-lines:])
 
 
 def runs_in(runs: Path, *kinds: str, newest: int = 0) -> list[Run]:
-    """Every run, oldest first, or only those of some kinds, or only the `newest` so many of them.
+    """Every run that can be read, oldest first, or only those of some kinds, or only the `newest` so many of them.
 
-    A folder that does not tell what was asked is passed over. The kind is in the folder's name, so that a long history
-    of others costs nothing.
+    The kind is in the folder's name, so that a long history of others costs nothing.
     """
-    if not runs.is_dir():
-        return []
-    named = [name for name in sorted(os.listdir(runs)) if STAMP.match(name)]
-    wanted = [name for name in named if not kinds or name.split("-", 4)[3:4][0] in kinds][-newest:]
-    return [Run(runs / name) for name in wanted if _tells(runs / name / "spec.json")]
+    return [run for run in _every(runs, kinds, newest) if not run.fault]
+
+
+def folders_in(runs: Path, *kinds: str, newest: int = 0) -> list[Run]:
+    """The same with those that cannot be read. Runs whose names hold an impossible time come first."""
+    return [run for run in _every(runs, kinds, newest) if not folders.begins(run.folder)]
+
+
+def _every(runs: Path, kinds: Collection[str], newest: int) -> list[Run]:
+    names = [name for name in folders.names(runs) if not kinds or folders.kind_of(name) in kinds]
+    odd = [name for name in names if not folders.possible(name)][-ODD:]
+    even = [name for name in names if folders.possible(name)][-newest:]
+    return [Run(runs / name) for name in (*odd, *even)]
+
+
+def unknown_in(runs: Path, known: Collection[str]) -> list[Run]:
+    """Runs of kinds that are not `known`, oldest first."""
+    return [Run(runs / name) for name in folders.names(runs) if folders.kind_of(name) not in known][-ODD:]
+
+
+def find(runs: Path, name: str, *kinds: str) -> Run | None:
+    """The run with that id; None if there is none. LabError if it cannot be read."""
+    run = next((run for run in folders_in(runs, *kinds) if run.id == name), None)
+    if run and (fault := run.fault):
+        raise LabError(fault)
+    return run
+
+
+def read_each(runs: Iterable[Run], read: Callable[[Run], Read], unreadable: Callable[[Run, str], Read]) -> list[Read]:
+    """What `read` makes of each run. Of one that cannot be read: what `unreadable` makes of it and of the sentence."""
+    found = []
+    for run in runs:
+        try:
+            fault = run.fault
+            found.append(unreadable(run, fault) if fault else read(run))
+        except (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+            wrong = f"what it holds is not what this app writes ({folders.said(error)})"
+            found.append(unreadable(run, run.unreadable(wrong)))
+    return found
 
 
 def tend(runs: Path) -> list[Run]:
@@ -199,26 +228,3 @@ def tend(runs: Path) -> list[Run]:
         if workers.worker and process.kill_group(*workers.worker):
             orphaned.append(run)
     return orphaned
-
-
-def _tells(path: Path) -> bool:
-    try:
-        return bool(_spec(path))
-    except (OSError, ValueError, RecursionError):  # half made, torn, or of another program
-        return False
-
-
-@lru_cache(maxsize=4096)
-def _spec(path: Path) -> Asked:
-    """It is written once and never changed."""
-    return Asked.model_validate(json.loads(path.read_bytes()))
-
-
-def _tail(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            return file.read(TAIL)
-    except OSError:
-        return b""

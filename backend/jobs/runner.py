@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,18 @@ from typing import Any, BinaryIO
 
 from backend.errors import redact
 from backend.jobs import process
+from backend.jobs.folders import Exit, Workers
 from backend.jobs.launch import JOBS, ROOT, waits_for
-from backend.jobs.run import Exit, Run, Workers
+from backend.jobs.run import Run
+from backend.jobs.work import DISK_FULL
 
 LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
 LINE_MOST = 1 << 14
 LOOK = 0.1  # seconds between two looks at the wish to stop
 GRACE_MOST = 86_400.0  # seconds, whatever a worker says
+NO_SPACE = ("no space left on device", "disk quota exceeded", "file too large", "the disk is full")
+LEAST = 1_000_000  # bytes free, below which a disk counts as full
+NEEDED = 1_000_000_000  # bytes that a full disk should have before a run goes on
 RESERVED = 4096  # bytes kept for exit.json from the start, so that a full disk cannot hide how a run ended
 
 
@@ -119,7 +125,21 @@ class Runner:
         if self.run.wishes:
             how = " It did not end by itself in time, so it was ended." if killed else ""
             return Exit(state="stopped", why=f"Stopped by you.{how}", code=code)
-        return Exit(state="failed", why=_why(code, out_of_memory, self.run.log(1)), code=code)
+        if code == DISK_FULL or (code and not out_of_memory and self._is_full()):
+            return Exit(state="failed", why=self._full(), code=code)
+        return Exit(state="failed", why=_why(code, out_of_memory), code=code)
+
+    def _is_full(self) -> bool:
+        """Whether the worker's last lines, or the disk itself, tell that there was no room."""
+        said = self.run.log(5).lower()
+        return any(words in said for words in NO_SPACE) or _free(self.run.folder) < LEAST
+
+    def _full(self) -> str:
+        place, free = self.run.folder.parent.name, _free(self.run.folder)
+        return (
+            f"The disk is full: {free / 1e6:,.0f} MB are free in {place}/. Free {NEEDED / 1e9:.0f} GB there, then "
+            "resume or start it again; what was saved is kept."
+        )
 
     def _say_who(self, worker: tuple[int, str] | None) -> None:
         part = self.run.folder / "runner.part"
@@ -153,16 +173,24 @@ def _killed_for_memory() -> int:
     return 0
 
 
-def _why(code: int, out_of_memory: bool, last: str) -> str:
-    said = f" It last said: {last.strip()[:200]}" if last.strip() else ""
+def _free(folder: Path) -> int:
+    """Bytes; where the system does not tell, more than enough."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return NEEDED
+
+
+def _why(code: int, out_of_memory: bool) -> str:
+    """What it printed last is in its log alone, which only the owner sees."""
     if code >= 0:
-        return f"The process ended with code {code} and without a result.{said} Its log has more; start it again."
+        return f"The process ended with code {code} and without a result. Its log has more; start it again."
     name = _signal(-code)
     if out_of_memory:
-        return f"The system ended the process because memory ran out.{said} Close what you can and start it again."
+        return "The system ended the process because memory ran out. Close what you can and start it again."
     if -code == signal.SIGKILL:
-        return f"The process was killed ({name}) and nobody said why; often memory ran out.{said} Start it again."
-    return f"The process crashed ({name}).{said} Its log has more; start it again."
+        return f"The process was killed ({name}) and no reason is known; often memory ran out. Start it again."
+    return f"The process crashed ({name}). Its log has more; start it again."
 
 
 def _signal(number: int) -> str:

@@ -3,6 +3,7 @@
 A worker is started as `python -m its.module FOLDER` and its `main` is one line: `sys.exit(work(Spec, function))`.
 """
 
+import errno
 import json
 import os
 import signal
@@ -22,6 +23,8 @@ from backend.jobs.event import note
 
 Spec = TypeVar("Spec", bound=BaseModel)
 INTERVAL = 0.5  # seconds between two steps that are written down
+DISK_FULL = 74  # exit code
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Stopped(BaseException):
@@ -51,7 +54,8 @@ class Journal:
 
 
 def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
-    """Run `do`. 0: it ended. 1: it failed, and said why in a `failed` event. 143: it was stopped.
+    """Run `do`. 0: it ended. 1: it failed, and said why in a `failed` event. DISK_FULL: it failed, and the disk had no
+    room for that event. 143: it was stopped.
 
     Only what happened counts as success: `ended` is written after `do` has returned.
     """
@@ -66,19 +70,38 @@ def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
     except Stopped:
         return 128 + signal.SIGTERM
     except LabError as error:
-        note(folder, "failed", why=str(error))
-        return 1
+        return _failed(folder, str(error), error)
     except Exception as error:
         traceback.print_exc()
-        note(folder, "failed", why=_unexpected(error))
-        return 1
+        return _failed(folder, _unexpected(error), error)
     return 0
+
+
+def _failed(folder: Path, why: str, error: Exception) -> int:
+    """Say why it failed, with the exit code alone where the event cannot be written."""
+    full = is_full(error)
+    try:
+        note(folder, "failed", why=why)
+    except OSError as refused:
+        print(why, file=sys.stderr, flush=True)
+        full = full or is_full(refused)
+        return DISK_FULL if full else 1
+    return 1
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the disk had no room, as far as an error or what led to it tells."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _asked(spec: type[Spec], folder: Path) -> Spec:
     try:
         return spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LabError(
             "What this run was asked cannot be read: another version of the app wrote it. Start a new one."
         ) from error
@@ -88,7 +111,9 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "There was not enough memory. Close what you can and start it again."
     if isinstance(error, OSError) and error.strerror:
-        return f"The system refused something ({error.strerror}). Look after the disk and its folders, then try again."
+        if is_full(error):
+            return f"The disk is full ({error.strerror}). Free 1 GB, then resume or start it again."
+        return f"The system refused something ({error.strerror}). Look into its log for the file, then try again."
     return f"This is a fault of the app, not yours ({type(error).__name__}). Its log has the details; try again."
 
 

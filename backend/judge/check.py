@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.jobs.event import Number, Seconds
 from backend.judge.rubric import Rubric
 from backend.judge.score import Item, Score
 from backend.messages import Message
@@ -55,7 +56,7 @@ class Tried(BaseModel):
     id: str
     kind: Kind
     passed: bool
-    share: float | None = None
+    share: Number | None = None
     why: str = ""
     """Of one that failed: what was expected and what came."""
 
@@ -68,9 +69,9 @@ class Report(BaseModel):
     judge: str
     probes: str
     tried: tuple[Tried, ...]
-    repeat_sd: float | None = None
+    repeat_sd: Number | None = None
     """Within an answer that is judged twice, in points of the scale; None where no pair was scored."""
-    at: float = Field(default_factory=time.time)
+    at: Seconds = Field(default_factory=time.time)
 
     @property
     def passed(self) -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from backend.jobs.event import Number
 from backend.judge.asking import Asker, Form
 from backend.judge.grader import asked_twice
 from backend.judge.prompt import EVIDENCE, blocks
@@ -42,7 +43,7 @@ class Asked(BaseModel):
     evidence: str = ""
     prompt: list[Message] = []
     reply: str = ""
-    cost: float = 0.0
+    cost: Number = 0.0
 
 
 class Pick(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.jobs.event import Count, Number, Seconds
 from backend.messages import Message
 
 Kind = Literal["rule", "endpoint", "variant", "given", "you"]
@@ -81,9 +82,9 @@ class Score(BaseModel):
     status: Status
     why: str = ""
     """Of a failure: one sentence."""
-    values: dict[str, float] = Field(default_factory=dict)
+    values: dict[str, Number] = Field(default_factory=dict)
     """Criterion's name -> value on its scale."""
-    expected: dict[str, float] = Field(default_factory=dict)
+    expected: dict[str, Number] = Field(default_factory=dict)
     """The same as means over the judge's own probabilities, where the endpoint tells them."""
     evidence: str = ""
     flags: tuple[str, ...] = ()
@@ -95,11 +96,11 @@ class Score(BaseModel):
     """Exactly what it said, up to a limit."""
     model: str = ""
     """As the address names what answered."""
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    cost: Number = 0.0
     """Dollars."""
-    seconds: float = 0.0
-    attempts: int = 0
+    seconds: Number = 0.0
+    attempts: Count = 0
     """Calls made for it, those that failed included."""
-    at: float = Field(default_factory=time.time)
+    at: Seconds = Field(default_factory=time.time)

@@ -1,6 +1,5 @@
 """Everything that is known of one variant, for whoever wants to look closely."""
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ class Description:
     template: str = ""
 
 
-def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int, endpoint: str = "") -> Description:
+def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -> Description:
     """What the record and the file's header say, and what follows from them."""
     variant, header = entry.variant, entry.header
     facts = {"About": variant.about, "Licence": variant.licence, "Base": variant.base, "Runs over": variant.over}
@@ -52,7 +51,7 @@ def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int, e
         id=variant.id,
         state=entry.state,
         why=entry.why,
-        page=f"{re.sub('//[^/@]*@', '//', endpoint) or HUB}/{variant.repo}" if variant.repo else "",  # no password
+        page=f"{HUB}/{variant.repo}" if variant.repo else "",  # a mirror in HF_ENDPOINT is private
         facts=facts,
         header=fields(entry),
         template=header.template if header else "",

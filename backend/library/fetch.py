@@ -127,7 +127,7 @@ def refused(error: Exception, found: Found) -> LabError:
         if isinstance(cause, OSError) and cause.errno in DISK:
             return LabError(
                 f"{found.name} could not be written: {cause.strerror}. What had arrived was removed. Free some space "
-                "or look after the folder, then try again."
+                "or allow writing in its folder, then try again."
             )
     return hub.explained(error, found.place)
 

@@ -4,7 +4,6 @@ import difflib
 import json
 import logging
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from backend.library.names import Place, usable_file
 ATTEMPTS = 3
 LONGEST_PAUSE = 30.0  # seconds; a Hub that asks for more is left alone
 BUSY = 429
+HUB = "https://huggingface.co"
 Result = TypeVar("Result")
 
 
@@ -127,8 +127,8 @@ def no_network(error: BaseException) -> bool:
 
 
 def address() -> str:
-    """The Hub's, without a password that may stand in it."""
-    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+    """What the Hub is called in a sentence: by its address, or by HF_ENDPOINT, whose value is private."""
+    return HUB if constants.ENDPOINT == HUB else "HF_ENDPOINT"
 
 
 def explained(error: BaseException, place: Place) -> LabError:
@@ -151,7 +151,7 @@ def nearest(place: Place) -> str:
 
 
 def _sentence(error: BaseException, place: Place) -> str:
-    repo, page = place.repo, f"{address()}/{place.repo}"
+    repo, page = place.repo, f"{HUB}/{place.repo}"
     match error:
         case LabError():
             return str(error)
@@ -218,8 +218,8 @@ def _of_line(error: BaseException) -> str:
             )
         case OSError() if error.errno is not None and error.filename:
             return (
-                f"{error.filename} cannot be used by the Hub's client: {error.strerror}. Look after that folder, or "
-                "set HF_HOME to another."
+                f"{os.path.basename(error.filename)} cannot be used by the Hub's client: {error.strerror}. Free space "
+                "or allow writing there, or set HF_HOME to another folder."
             )
         case OSError() if cut_short(error):
             return "The file arrived in another length than the Hub says, three times over. Try again later."

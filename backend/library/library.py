@@ -12,7 +12,7 @@ from backend.errors import LabError
 from backend.inference import memory
 from backend.inference.engines import Engines, Seat
 from backend.jobs.launch import launch
-from backend.jobs.run import RECENT, Run, runs_in, tend
+from backend.jobs.run import RECENT, Run, find, runs_in, tend
 from backend.library import names
 from backend.library.ask import File, Listing, listed
 from backend.library.asked import BringSpec, DownloadSpec, VerifySpec
@@ -141,7 +141,8 @@ class Library:
     def _named(self, repo: str, file: str) -> set[str]:
         """Ids under which this very file is arriving: who asks for it again gets the same transfer."""
         live = [run for run in runs_in(self.runs, "download", newest=RECENT) if run.live]
-        return {run.spec.name for run in live if (run.spec.asked["repo"], run.spec.asked["file"]) == (repo, file)}
+        wanted = {"repo": repo, "file": file}
+        return {run.spec.name for run in live if run.spec.asked.items() >= wanted.items()}
 
     def _secrets(self) -> dict[str, str]:
         token = self.settings.hf_token.get_secret_value()
@@ -218,7 +219,7 @@ class Library:
 
     def cancel(self, run: str) -> None:
         """Wish a transfer to stop. LabError if there is none of that name."""
-        found = next((one for one in runs_in(self.runs) if one.id == run), None)
+        found = find(self.runs, run)
         if found is None:
             raise LabError("No transfer is chosen. Choose one of those that are on their way.")
         with _written(self.runs):
@@ -260,7 +261,7 @@ def _written(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LabError(
-            f"This could not be written ({error.strerror}). Look after the disk or the folder {folder}, then try again."
+            f"This could not be written ({error.strerror}). Free space or allow writing in {folder.name}/, then retry."
         ) from error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.jobs.event import Count, Number, Seconds
 from backend.jobs.run import runs_in
 
 SHOWN = 100  # of the newest tests
@@ -36,16 +37,16 @@ class Speed(BaseModel):
 
     id: str
     quantisation: str
-    size: int
-    prompt_speed: float
-    generation_speed: float
-    memory: int
-    prompt: int
-    generate: int
-    repeats: int
-    threads: int
+    size: Count
+    prompt_speed: Number
+    generation_speed: Number
+    memory: Count
+    prompt: Count
+    generate: Count
+    repeats: Count
+    threads: Count
     machine: str
-    at: float = 0.0
+    at: Seconds = 0.0
     """Seconds since 1970."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from backend.files import read_whole
 from backend.training.spec import TrainSpec
 
 TRIAL = 5  # steps of a try
@@ -27,4 +28,4 @@ class Asked(BaseModel):
 
 def asked_of(run: Path) -> Asked:
     """What a training run was asked. ValueError or OSError if its spec.json does not say."""
-    return Asked.model_validate(json.loads((run / "spec.json").read_bytes())["asked"])
+    return Asked.model_validate(json.loads(read_whole(run / "spec.json"))["asked"])

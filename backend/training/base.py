@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +53,15 @@ def base_at(name: str, revision: str = "", say: Callable[[str], None] = lambda s
     say("fetching the base")
     try:
         folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=WANTED))
-    except RepositoryNotFoundError as error:
+    except RepositoryNotFoundError:
         raise LabError(
-            f"The Hub has no {name}, or it wants a token that may see it (HF_TOKEN). {_said(error)}"
+            f"The Hub has no {name}, or it wants a token that may see it. Check the name, or put one into HF_TOKEN."
         ) from None
     except RevisionNotFoundError:
         raise LabError(f"{name} has no revision {revision!r}. Look at its page, and name another.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise LabError(
-            f"{name} could not be fetched ({_said(error)}). Look after the network, then try again."
+            f"{name} could not be fetched ({_said(error)}). Check the network and HF_ENDPOINT, then try again."
         ) from None
     return Base(name, checked(folder), folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else "")
 
@@ -91,4 +92,8 @@ def checked(folder: Path) -> Path:
 
 
 def _said(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    """In a word or two. All that the client says, with the address and the folders, is for the log alone."""
+    print(error, file=sys.stderr, flush=True)
+    if isinstance(error, HfHubHTTPError):
+        return f"status {error.response.status_code}"
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__

@@ -1,5 +1,6 @@
 """A finished run on one page, for people: what was made, from what, how, and how it went."""
 
+from backend.errors import short
 from backend.machine import amount
 from backend.training.made import Made
 
@@ -35,11 +36,6 @@ def facts(made: Made) -> list[tuple[str, str]]:
         ("Seed", str(spec.seed)),
     ]
     return [(title, text) for title, text in found if text]
-
-
-def short(text: str) -> str:
-    """A path by its last part: a card is shown to others, and where things lie is nobody's business."""
-    return text.rpartition("/")[2] if text.startswith("/") else text
 
 
 def _at(commit: str) -> str:

@@ -10,9 +10,11 @@ import re
 import zipfile
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
+from backend.files import read_whole
 from backend.gguf.tensors import tensors_in
 
 FOLDER = "checkpoints"
@@ -20,6 +22,7 @@ NAME = re.compile(r"checkpoint-([0-9]+)")
 STATE = "trainer_state.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+LARGEST_STATE = 1 << 30  # bytes: it holds a record of every step
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
@@ -39,13 +42,15 @@ def _stamp(file: Path) -> tuple[int, int]:
         stat = file.stat()
     except OSError:
         return 0, 0
-    return stat.st_size, stat.st_mtime_ns
+    return (stat.st_size, stat.st_mtime_ns) if S_ISREG(stat.st_mode) else (-1, 0)
 
 
 @lru_cache(maxsize=1024)
 def _fault(step: int, folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
+    if (-1, 0) in stamps:
+        return "something in it is not a file"
     try:
-        state = json.loads((folder / STATE).read_bytes())
+        state = json.loads(read_whole(folder / STATE, LARGEST_STATE))
         if not isinstance(state, dict) or state.get("global_step") != step:
             return f"its {STATE} is of another step"
         tensors = tensors_in(folder / WEIGHTS)
@@ -53,8 +58,12 @@ def _fault(step: int, folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
             return f"{WEIGHTS} is empty"
         for name in PICKLED:
             with zipfile.ZipFile(folder / name) as packed:
-                if not packed.namelist() or packed.testzip():
+                held = packed.infolist()
+                whole = sum(one.file_size for one in held) <= (folder / name).stat().st_size  # torch packs nothing
+                if not held or not whole or packed.testzip():
                     return f"{name} is damaged"
+    except OSError as error:
+        return error.strerror or type(error).__name__
     except Exception as error:  # zipfile has many words for what is damaged
         return (str(error) or type(error).__name__).splitlines()[0][:150]
     return ""

@@ -11,6 +11,7 @@ import numpy as np
 from backend.jobs.event import FILE, Event, events
 
 MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
+STEPS = 10**9  # no training has more
 WIDTH = 0.02  # of all steps: the standard deviation of the smoothing
 
 
@@ -49,8 +50,8 @@ def _curve(run: Path, size: int, changed: int) -> Curve:
         if isinstance(begins := event.facts.get("begins"), int):  # what came after was lost, and is done again
             points = {step: point for step, point in points.items() if step <= begins}
             seen = {step: loss for step, loss in seen.items() if step <= begins}
-        points |= {int(point[0]): point for point in _rows(event, "points", 4)}
-        seen |= {int(point[0]): point[1] for point in _rows(event, "evaluations", 2)}
+        points |= {int(point[0]): [float(value) for value in point] for point in _rows(event, "points", 4)}
+        seen |= {int(point[0]): float(point[1]) for point in _rows(event, "evaluations", 2)}
         facts |= {name: value for name, value in event.facts.items() if name not in ("points", "evaluations")}
     ordered = [points[step] for step in sorted(points)]
     return Curve(
@@ -68,7 +69,8 @@ def _curve(run: Path, size: int, changed: int) -> Curve:
 def _rows(event: Event, name: str, width: int) -> list[Sequence[float]]:
     rows = event.facts.get(name)
     whole = rows if isinstance(rows, list) else []
-    return [row for row in whole if isinstance(row, list) and len(row) == width and all(map(_number, row))]
+    sound = [row for row in whole if isinstance(row, list) and len(row) == width and all(map(_number, row))]
+    return [row for row in sound if 0 <= row[0] <= STEPS]
 
 
 def _number(value: Any) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend import shelf
-from backend.errors import LabError
+from backend.errors import LabError, short
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.base import type_of, write_base
@@ -123,13 +123,14 @@ def adapt(export: Export, base: Entry) -> None:
 
 def base_here(made: Made, weights: Path) -> Entry:
     """The variant that holds the base's own weights. LabError naming what to download if there is none."""
-    bases = [entry for entry in look(weights) if entry.variant.base == made.base and entry.variant.method == "base"]
+    name = short(made.base)
+    bases = [entry for entry in look(weights) if entry.variant.base == name and entry.variant.method == "base"]
     for entry in bases:
         if entry.runs and entry.model and not entry.adapter:
             return entry
     known = next((f"Download {entry.variant.id} in the Library" for entry in bases if entry.variant.repo), "")
     raise LabError(
-        f"An adapter runs over a GGUF of {made.base}, and none is here. {known or 'Bring one into the Library'}, or "
+        f"An adapter runs over a GGUF of {name}, and none is here. {known or 'Bring one into the Library'}, or "
         "export the merged model."
     )
 
@@ -164,7 +165,7 @@ def variant_of(export: Export, over: str) -> Variant:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return Variant(
         id=export.spec.id,
-        about=f"made here: {made.base} after {made.step} steps of {made.spec.method} on {made.rows:,} rows",
+        about=f"made here: {short(made.base)} after {made.step} steps of {made.spec.method} on {made.rows:,} rows",
         base=made.base,
         method=made.spec.method,
         quantisation="F16" if over else export.spec.quantisation,
@@ -210,8 +211,8 @@ def export(spec: ExportSpec, journal: Journal) -> None:
             variant, close = finish(Export(spec, made, folder, journal))
         except OSError as error:
             raise LabError(
-                f"The export could not go on: {error.strerror or PARTLY}. Look after the disk and the folder "
-                f"{weights}, then export again; the adapter is kept."
+                f"The export could not go on: {error.strerror or PARTLY}. Free space or allow writing in "
+                f"{weights.name}/, then export again; the adapter is kept."
             ) from error
     journal.result(
         **variant.model_dump(include={"id", "file", "size", "quantisation", "over", "sha256"}),

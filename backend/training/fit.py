@@ -200,7 +200,7 @@ def plainly(run: Path) -> Iterator[None]:
             ) from error
         if any(words in said for words in NO_SPACE) or shutil.disk_usage(run).free < 1_000_000:
             raise LabError(
-                "The disk is full, so the training ended; the last whole checkpoint is kept. Free some space, then "
-                "resume."
+                "The disk is full, so the training ended; the last whole checkpoint is kept. Free 1 GB in "
+                f"{run.parent.name}/, then resume."
             ) from error
         raise

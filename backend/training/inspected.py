@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from backend.files import read_whole
+
 FILE = "report.json"
 
 
@@ -54,6 +56,6 @@ class Inspected(BaseModel):
 def inspected(run: Path) -> Inspected | None:
     """None while there is none yet."""
     try:
-        return Inspected.model_validate_json((run / FILE).read_bytes())
+        return Inspected.model_validate_json(read_whole(run / FILE))
     except (OSError, ValueError):
         return None

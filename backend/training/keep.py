@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from backend import machine
 from backend.data.rows import Data
 from backend.errors import LabError
+from backend.files import read_whole
 from backend.gguf.place import settle
 from backend.gguf.vocabulary import text_of
 from backend.jobs.work import Journal
@@ -44,7 +45,7 @@ class Began(BaseModel):
 
 def began_with(run: Path) -> Began:
     try:
-        return Began.model_validate_json((run / DATA).read_bytes())
+        return Began.model_validate_json(read_whole(run / DATA))
     except (OSError, ValueError):
         return Began()
 

@@ -16,6 +16,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.errors import LabError
+from backend.files import read_whole
+from backend.jobs.event import Count, Number
 from backend.training.spec import TrainSpec
 from models.variant import ID
 
@@ -40,21 +42,21 @@ class Made(BaseModel):
     data: str
     """sha256 of the rows, in their order."""
     data_commit: str = ""
-    rows: int
-    held: int
-    tokens_trained: int
-    step: int
+    rows: Count
+    held: Count
+    tokens_trained: Count
+    step: Count
     """The step whose weights these are."""
-    steps: int
-    samples: int
-    loss_first: float | None = None
-    loss_last: float | None = None
-    eval_first: float | None = None
-    eval_best: float | None = None
-    eval_kept: float | None = None
+    steps: Count
+    samples: Count
+    loss_first: Number | None = None
+    loss_last: Number | None = None
+    eval_first: Number | None = None
+    eval_best: Number | None = None
+    eval_kept: Number | None = None
     """The evaluation loss at `step`."""
-    seconds: float
-    memory: int
+    seconds: Number
+    memory: Count
     """Bytes, the most the process had."""
     engine: str
     machine: str
@@ -80,7 +82,7 @@ def made_in(run: Path) -> Made:
     """What a training run made. LabError if it has not made anything yet."""
     path = run / FOLDER / MADE
     try:
-        return Made.model_validate_json(path.read_bytes())
+        return Made.model_validate_json(read_whole(path))
     except OSError:
         raise LabError(f"{run.name} has not made an adapter. Let it finish, or resume it, then export.") from None
     except ValueError as error:

@@ -49,6 +49,11 @@ class Standing:
         return str(self.curve.facts.get("state", ""))
 
 
+def unreadable(run: Run, why: str) -> Standing:
+    """A run that cannot be read, under the name of its folder."""
+    return Standing(run.id, run.kind, run.id, "unreadable", why, asked=run.begun, folder=run.folder)
+
+
 def standing(run: Run) -> Standing:
     """Read from its folder now."""
     state, asked = run.state, run.spec

@@ -34,9 +34,10 @@ def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
             settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE),
         )
     except Error as error:
+        print(error, flush=True)
         raise LabError(
-            f"Weights & Biases refused ({str(error).splitlines()[0][:150]}). Look after WANDB_API_KEY and the network, "
-            "or track with none."
+            "Weights & Biases refused; its log has the reason. Check WANDB_API_KEY, WANDB_BASE_URL and the network, or "
+            "track with none."
         ) from error
     where = run.url if online else os.path.dirname(run.dir)
     journal.step(now=True, state="loading the base", tracked=where)

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backend.data.source import ENDINGS
-from backend.errors import LabError
+from backend.errors import LabError, shown
 from backend.jobs import launch
-from backend.jobs.run import RECENT, Run, runs_in, tend
+from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
 from backend.settings import Settings
 from backend.training import estimate
 from backend.training.asked import Asked
@@ -18,7 +18,7 @@ from backend.training.estimate import Estimate
 from backend.training.inspected import Inspected, inspected
 from backend.training.made import FOLDER, IMPORTANCE, ExportSpec, made_in
 from backend.training.spec import TrainSpec
-from backend.training.standing import Standing, standing
+from backend.training.standing import Standing, standing, unreadable
 from models.catalogue import look
 
 KINDS = ("train", "try", "export")
@@ -48,7 +48,7 @@ class Training:
             raise LabError(found.why)
         seen = inspected(found.folder)
         if seen is None:
-            raise LabError("What was seen is not written down. Look after the disk, then look at the data again.")
+            raise LabError("What was seen was not written down. Free space on the disk, then look at the data again.")
         return seen
 
     def estimate(self, spec: TrainSpec) -> Estimate | None:
@@ -84,7 +84,10 @@ class Training:
         try:
             self._run(run, *KINDS, "inspect").stop()
         except OSError as error:
-            raise LabError(f"The wish to stop could not be written ({error.strerror}). Look after the disk.") from error
+            raise LabError(
+                f"The wish to stop could not be written ({error.strerror}). Free space or allow writing in "
+                f"{self.runs.name}/, then stop it again."
+            ) from error
 
     def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
         """Make a variant of what a training made. LabError if it has made nothing."""
@@ -119,7 +122,10 @@ class Training:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
         except OSError as error:
-            raise LabError(f"{path.name[:100]} could not be kept ({error.strerror}). Look after the disk.") from error
+            raise LabError(
+                f"{path.name[:100]} could not be kept ({error.strerror}). Free space or allow writing in "
+                f"{self.runs.name}/, then drop it again."
+            ) from error
         return target.resolve()
 
     def length(self, path: Path) -> int:
@@ -136,12 +142,15 @@ class Training:
     # looking
 
     def standings(self) -> list[Standing]:
-        """Every training, try and export, the newest first."""
-        return [standing(run) for run in reversed(runs_in(self.runs, *KINDS, newest=RECENT))]
+        """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
+        unknown."""
+        found = [*unknown_in(self.runs, launch.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
+        return read_each(reversed(found), _listed, unreadable)
 
     def standing(self, run: str) -> Standing:
         """LabError if there is no such run."""
-        return standing(self._run(run, *KINDS))
+        (found,) = read_each([self._run(run, *KINDS)], standing, unreadable)
+        return found
 
     def tend(self) -> None:
         """End workers whose runner was killed."""
@@ -149,9 +158,8 @@ class Training:
 
     def _run(self, name: str, *kinds: str) -> Run:
         """Runs are chosen from a list, never by a path."""
-        for run in runs_in(self.runs, *kinds):
-            if run.id == name:
-                return run
+        if run := find(self.runs, name, *kinds):
+            return run
         raise LabError("There is no such run any more. Look at the list again, and choose one.")
 
     def _free(self, name: str) -> str:
@@ -173,6 +181,12 @@ def refuse_without(*packages: str) -> None:
             f"This needs packages that are not installed here ({', '.join(missing)}). Type `pip install torch==2.13.0` "
             "and `pip install -r requirements-train.txt`, then start the app again."
         )
+
+
+def _listed(run: Run) -> Standing:
+    if run.kind not in KINDS:
+        return unreadable(run, run.unreadable(f"this app knows no runs of the kind {shown(run.kind)}"))
+    return standing(run)
 
 
 def _digest(text: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from backend.data.spec import DataSpec
 from backend.errors import LabError
 from backend.jobs import launch
 from backend.jobs.launch import waits_for
-from backend.jobs.run import LIVE, RECENT, Run, State, runs_in, tend
+from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
 from backend.judge.evaluation import given, people, records
 from backend.judge.evaluation.forecast import Forecast, forecast
 from backend.judge.evaluation.given import Brought, Given
@@ -79,12 +79,13 @@ class Evaluations:
         """The judge of the settings. LabError where its address or its key cannot be right, or no price is known."""
         address = judge_address(self.settings.judge_base_url)
         clean_key(self.settings.openai_api_key.get_secret_value(), address)
-        prices.known_price(self.settings.judge_model, address)
+        prices.known_price(self.settings.judge_model, address, self.settings.judge_free)
         return JudgeSpec(
             kind="endpoint",
             rubric="lab",
             model=self.settings.judge_model,
             address=address,
+            free=self.settings.judge_free,
             cap_run=self.settings.judge_cap_run,
         )
 
@@ -104,6 +105,8 @@ class Evaluations:
         variants = tuple(dict.fromkeys(variants))
         if more.get("way") == "winner" and (len(variants) < 2 or judge.kind in ("rule", "given")):
             raise LabError("Winners are chosen among two variants or more, by a judge that is a model.")
+        if judge.kind == "endpoint":
+            ledger.refuse_without_limit(judge.cap_run, self.settings.judge_cap_day)
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
         known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
@@ -111,7 +114,10 @@ class Evaluations:
         try:
             path = str(given.keep(answers, self.runs / BROUGHT)) if answers else ""
         except OSError as error:
-            raise LabError(f"The answers could not be kept ({error.strerror}). Look after the disk.") from error
+            raise LabError(
+                f"The answers could not be kept ({error.strerror}). Free space or allow writing in {self.runs.name}/, "
+                "then try again."
+            ) from error
         fields: dict[str, Any] = {
             "name": name or " · ".join(variants)[:100],
             "data": data,
@@ -137,7 +143,8 @@ class Evaluations:
 
     def forecast(self, asked: EvaluateSpec, rows: int, answers: Sequence[Given] = ()) -> Forecast:
         """What judging it will cost. `rows`: how many there are, or will be at the most."""
-        price = prices.FREE if asked.judge.kind != "endpoint" else prices.price(asked.judge.model, asked.judge.address)
+        judge = asked.judge
+        price = prices.FREE if judge.kind != "endpoint" else prices.price(judge.model, judge.address, judge.free)
         return forecast(asked, rows, price, answers)
 
     def spent(self) -> Spent:
@@ -161,24 +168,44 @@ class Evaluations:
         try:
             self._run(run).stop()
         except OSError as error:
-            raise LabError(f"The wish to stop could not be written ({error.strerror}). Look after the disk.") from error
+            raise LabError(
+                f"The wish to stop could not be written ({error.strerror}). Free space or allow writing in "
+                f"{self.runs.name}/, then stop it again."
+            ) from error
 
     # looking
 
     def standings(self) -> list[Standing]:
         """Every evaluation, the newest first."""
-        return [_standing(run) for run in reversed(runs_in(self.runs, *KINDS, newest=RECENT))]
+        return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _standing, _unreadable)
 
     def standing(self, run: str) -> Standing:
-        return _standing(self._run(run))
+        (found,) = read_each([self._run(run)], _standing, _unreadable)
+        return found
+
+    def checked(self, one: Standing) -> Standing:
+        """The same evaluation, as one that cannot be read where its records cannot."""
+        if one.spec is None or one.state == "unreadable":
+            return one
+        try:
+            self.result(one.id)
+        except LabError as error:
+            return replace(one, state="unreadable", why=str(error), spec=None)
+        return one
 
     def result(self, run: str) -> Result:
-        """What there is so far. LabError if there is no such run."""
+        """What there is so far. LabError if there is no such run, or if what it holds cannot be read."""
         found = self._run(run)
         spec = _spec(found)
         if spec is None:
             raise LabError("What this evaluation was asked cannot be read: another version of the app wrote it.")
-        return result(found.folder, spec)
+        try:
+            return result(found.folder, spec)
+        except OSError as error:
+            raise LabError(found.unreadable(f"{Path(error.filename or '').name} {error.strerror}")) from error
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            said = f"its records are not what this app writes ({type(error).__name__})"
+            raise LabError(found.unreadable(said)) from error
 
     def tend(self) -> None:
         tend(self.runs)
@@ -205,13 +232,15 @@ class Evaluations:
         try:
             jsonl.append(self._run(run).folder / records.RATINGS, rating.model_dump(mode="json"))
         except OSError as error:
-            raise LabError(f"Your rating could not be saved ({error.strerror}). Look after the disk.") from error
+            raise LabError(
+                f"Your rating could not be saved ({error.strerror}). Free space or allow writing in {self.runs.name}/, "
+                "then save it again."
+            ) from error
 
     def _run(self, name: str) -> Run:
         """Runs are chosen from a list, never by a path."""
-        for run in runs_in(self.runs, *KINDS, OPINION):
-            if run.id == name:
-                return run
+        if run := find(self.runs, name, *KINDS, OPINION):
+            return run
         raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
 
     def _secrets(self, asked: EvaluateSpec | None) -> dict[str, str]:
@@ -220,6 +249,11 @@ class Evaluations:
         key = self.settings.openai_api_key.get_secret_value()
         remote = asked is not None and asked.judge.kind == "endpoint"
         return {"HF_TOKEN": token} | ({"OPENAI_API_KEY": key} if remote else {})
+
+
+def _unreadable(run: Run, why: str) -> Standing:
+    """A run that cannot be read, under the name of its folder."""
+    return Standing(run.id, run.id, "unreadable", why, asked=run.begun, spec=None, folder=run.folder)
 
 
 def _standing(run: Run) -> Standing:

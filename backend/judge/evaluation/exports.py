@@ -2,7 +2,7 @@
 
 import time
 
-from backend.errors import LabError
+from backend.errors import LabError, short
 from backend.judge.evaluation.result import Result
 from backend.judge.verdict import export as made
 from backend.judge.verdict.contrast import values
@@ -48,7 +48,7 @@ def facts(found: Result) -> dict[str, str]:
     if found.check:
         told["check"] = found.check.sentence
     if spec.data:
-        rows = f"{spec.data.source} {spec.data.revision}".strip()
+        rows = f"{short(spec.data.source)} {spec.data.revision}".strip()
         told["Rows"] = f"the {'held-out' if spec.part == 'held' else 'chosen'} rows of {rows}"
         sampling = spec.sampling
         how = "greedily" if sampling.temperature == 0 else f"at temperature {sampling.temperature:g}"

@@ -125,7 +125,7 @@ def _said(folder: Path, by: JudgedBy) -> JudgedBy:
 def _endpoint(asked: EvaluateSpec, folder: Path, key: str) -> Ready:
     spec, rubric = asked.judge, _rubric(asked)
     ledger = Ledger(Path(asked.runs) / FILE, spec.cap_run, asked.cap_day, folder.name)
-    line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address), ledger)
+    line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
     known = records.read_one(folder / records.JUDGE, JudgedBy)
     by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(asked, line, rubric))
     if by.agreed is None:

@@ -22,7 +22,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend import jsonl
+from backend.files import read_whole
 from backend.inference.sampling import End, Generation
+from backend.jobs.event import Count, Number, Seconds
 from backend.judge.pairs import Pick
 from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Item, Score
@@ -32,6 +34,7 @@ ROWS, ANSWERS, JUDGE, SCORES = "rows.jsonl", "answers.jsonl", "judge.json", "sco
 PICKS, CHECK, REPLIES, RATINGS, VARIANTS = (
     "picks.jsonl", "check.json", "replies.jsonl", "ratings.jsonl", "variants.json",
 )  # fmt: skip
+LARGEST = 256 << 20  # bytes of a record that is a file of its own
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -58,13 +61,13 @@ class Answer(BaseModel):
     text: str = ""
     end: End = "stop"
     error: str = ""
-    tokens: int = 0
-    seconds: float = 0.0
+    tokens: Count = 0
+    seconds: Number = 0.0
     generation: Generation | None = None
-    score: float | None = None
+    score: Number | None = None
     """Of an answer that was brought: the score that came with it."""
     explanation: str = ""
-    at: float = Field(default_factory=time.time)
+    at: Seconds = Field(default_factory=time.time)
 
     @property
     def cut(self) -> bool:
@@ -100,8 +103,8 @@ class Rating(BaseModel):
 
     row: str
     variant: str
-    values: dict[str, float]
-    at: float = Field(default_factory=time.time)
+    values: dict[str, Number]
+    at: Seconds = Field(default_factory=time.time)
 
 
 def cluster(messages: list[Message]) -> str:
@@ -165,10 +168,11 @@ def ratings(folder: Path) -> dict[tuple[str, str], Rating]:
 
 
 def read_one(path: Path, kind: type[Record]) -> Record | None:
-    """A record that is a file of its own; None where there is none or it cannot be read."""
+    """A record that is a file of its own; None where there is none or it is damaged. OSError if it is no regular file,
+    or cannot be opened."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return kind.model_validate_json(read_whole(path, LARGEST))
+    except (FileNotFoundError, ValueError):
         return None
 
 

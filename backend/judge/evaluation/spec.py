@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backend.data.spec import DataSpec
 from backend.inference.sampling import Sampling
+from backend.jobs.event import Number
 from backend.judge.rubric import rubrics
 
 Kind = Literal["rule", "endpoint", "variant", "given"]
@@ -38,6 +39,8 @@ class JudgeSpec(JudgeHow):
     """A model of the address, or the id of a variant."""
     address: str = ""
     """As judge_address gives it; empty but for an endpoint."""
+    free: bool = False
+    """The owner says that the address costs nothing."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -79,19 +82,21 @@ class EvaluateSpec(EvaluateHow):
     contrasts: tuple[tuple[str, str], ...] = ()
     sampling: Sampling = GREEDY
     judge: JudgeSpec = JudgeSpec()
-    low: float = 1.0
-    high: float = 5.0
+    low: Number = 1.0
+    high: Number = 5.0
     """The scale of scores that came along; of `given` alone."""
     runs: str
     """The absolute folder of the runs: the ledger of all, and the checks of judges, lie there."""
     weights: str
-    cap_day: float = Field(5.0, ge=0)
-    context: int = Field(4096, ge=256)
+    cap_day: float = Field(5.0, ge=0, le=1e9, allow_inf_nan=False)
+    context: int = Field(4096, ge=256, le=10**9)
     slots: int = Field(8, ge=1, le=32)
-    threads: int = Field(2, ge=1)
+    threads: int = Field(2, ge=1, le=10**6)
 
     @model_validator(mode="after")
     def _rows(self) -> Self:
         if (self.data is None) == (not self.given):
             raise ValueError("an evaluation has rows of its own or answers that were brought, not both")
+        if self.low >= self.high:
+            raise ValueError("a scale ends above its beginning")
         return self

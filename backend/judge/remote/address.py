@@ -1,4 +1,4 @@
-"""Where a judge is: an address as a person types it, made whole, and whether it is near enough to trust."""
+"""Where a judge is: an address as a person types it, made whole, and whether it is on a private network."""
 
 import ipaddress
 import re
@@ -10,7 +10,8 @@ OPENAI = "https://api.openai.com/v1"
 AT_ONCE = 20
 """Questions under way at once where nothing else is asked for: so many make 100 judgements of half a second eight times
 as fast as one after the other, the start of a run included (`python -m bench.judge`)."""
-_NAME_AT_HOME = re.compile(r"[a-z][a-z0-9_-]*|.*\.(localhost|local|internal|home\.arpa)")
+_NAME_AT_HOME = re.compile(r"localhost|.*\.(localhost|local|internal|home\.arpa)")
+"""Names that no public server can have. A name of one word is not among them: a resolver may complete it."""
 _CALL = re.compile(r"/chat/completions$|/completions$|/models$")
 
 
@@ -47,7 +48,7 @@ def is_openai(address: str) -> bool:
 
 
 def is_near(address: str) -> bool:
-    """This machine or the network at home: nothing is paid there, and no proxy stands between."""
+    """This machine or a private network: http:// is allowed there, and no proxy is used. It may still cost money."""
     return _near(host(address))
 
 
@@ -57,7 +58,11 @@ def at_once(address: str) -> int:
 
 
 def host(address: str) -> str:
-    return urlsplit(address).hostname or ""
+    """Empty where there is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _split(text: str) -> SplitResult:

@@ -34,7 +34,8 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A body and what it cost. `reckoned`: the tokens were reckoned from the lengths."""
+    """A body and what it cost. `reckoned`: the address told no usage, so the cost is the most that the call can have
+    cost, and the tokens are estimated from the lengths."""
 
     body: Body
     tokens_in: int
@@ -59,17 +60,18 @@ class Line:
     def call(self, asked: dict[str, Any], what: str, timeout: float = TIMEOUT) -> Answer | Trouble:
         """One try, at the price of at most one; at none if `what` was answered before. `asked`: the parameters,
         messages included. LabError: a limit."""
-        if known := self._recalled(what):
-            return self._reckon(known, asked)
         size = len(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace"))
         most_out = int(asked.get("max_completion_tokens") or asked["max_tokens"])
-        entry = self.ledger.reserve(what, self.price.of(size, most_out))  # no token is shorter than a byte
+        most = self.price.of(size, most_out)  # no token is shorter than a byte
+        if known := self._recalled(what):
+            return self._answer(known, asked, most)
+        entry = self.ledger.reserve(what, most)
         told = self._post(asked, timeout, what, entry)
         if isinstance(told, Trouble):
             if told.unbilled:
                 self.ledger.release(entry)
             return told
-        answer = self._reckon(told, asked)
+        answer = self._answer(told, asked, most)
         self.ledger.settle(entry, answer.cost, answer.tokens_in, answer.tokens_out, answer.reckoned)
         return answer
 
@@ -139,12 +141,12 @@ class Line:
         except (OpenAIError, httpx2.HTTPError, ValueError, RuntimeError) as error:  # RuntimeError: it was closed
             return Trouble("unreadable", why=f"The judge's answer cannot be read ({type(error).__name__}).")
 
-    def _reckon(self, told: Body, asked: dict[str, Any]) -> Answer:
+    def _answer(self, told: Body, asked: dict[str, Any], most: float) -> Answer:
         if told.usage:
             return Answer(told, *told.usage, self.price.of(*told.usage), False)
         tokens_in = math.ceil(sum(len(message["content"]) for message in asked["messages"]) / 3)
         tokens_out = math.ceil(len(told.text or told.refusal) / 3)
-        return Answer(told, tokens_in, tokens_out, self.price.of(tokens_in, tokens_out), True)
+        return Answer(told, tokens_in, tokens_out, most, True)
 
 
 def connect(model: str, address: str, key: str, price: Price, ledger: Ledger) -> Line:

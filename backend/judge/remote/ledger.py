@@ -37,7 +37,7 @@ class Entry(BaseModel):
     tokens_in: int = Field(0, ge=0)
     tokens_out: int = Field(0, ge=0)
     reckoned: bool = False
-    """The address told no count of tokens: they were reckoned from the lengths."""
+    """The address told no usage: `dollars` are what was reserved, and the tokens are estimated from the lengths."""
 
 
 class Spent(BaseModel):
@@ -75,6 +75,7 @@ class Ledger:
     def reserve(self, what: str, most: float) -> str:
         """Write down that a call of at most `most` is about to be made. LabError when a limit forbids it or when it
         cannot be written: then nothing may be sent."""
+        refuse_without_limit(self._cap_run, self._cap_day)
         with self._locked():
             self._check(most)
             entry = Entry(
@@ -150,6 +151,15 @@ class Ledger:
         self._entries |= _entries(whole)
         oldest = time.time() - DAY
         self._entries = {id: one for id, one in self._entries.items() if one.run == self._run or one.at >= oldest}
+
+
+def refuse_without_limit(cap_run: float, cap_day: float) -> None:
+    """LabError where both limits are 0: then no judge behind an address is called, also one that costs nothing."""
+    if not cap_run and not cap_day:
+        raise LabError(
+            "The limit of the run and the limit of the day are both $0, so no judge at an address is called. Raise "
+            "“Limit of this run, $” (JUDGE_CAP_RUN) or JUDGE_CAP_DAY in .env, or choose a judge on this machine."
+        )
 
 
 def spent(path: Path, run: str = "", since: float = 0.0) -> Spent:

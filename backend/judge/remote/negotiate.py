@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from backend.errors import LabError, shown
 from backend.judge.asking import Form
-from backend.judge.remote.address import host, is_openai
+from backend.judge.remote.address import is_openai
 from backend.judge.remote.call import TIMEOUT, Answer, Line
 from backend.judge.remote.negotiated import Limit, Negotiated
 from backend.judge.remote.patience import ATTEMPTS, LONGEST, PAUSE, Patience
+from backend.judge.remote.prices import place
 from backend.judge.remote.trouble import TEMPORARY, Trouble
 from backend.messages import Message
 
@@ -141,6 +142,6 @@ def _agreed(now: Negotiated, answer: Answer, made: int, fits: Callable[[str], bo
 def _failed(line: Line, told: Trouble | Answer | None) -> str:
     why = told.why if isinstance(told, Trouble) else ""
     return (
-        f"{shown(line.model)} at {shown(host(line.address))} did not answer a trial question, so nothing was judged. "
-        f"{why.rstrip('.') or 'It told no reason'}. Look after that address, or choose another judge."
+        f"{shown(line.model)} at {place(line.address)} did not answer a trial question, so nothing was judged. "
+        f"{why.rstrip('.') or 'It told no reason'}. Check JUDGE_BASE_URL and that server, or choose another judge."
     )

@@ -30,7 +30,7 @@ class Negotiated(BaseModel):
     logprobs: bool = False
     """The judge's probabilities come back in a shape that can be read."""
     usage: bool = False
-    """Tokens are counted by the address; else they are reckoned from the lengths."""
+    """The address tells how many tokens it counted; else a call costs what was reserved for it."""
     honoured: bool = False
     """The reply had the form that was asked for."""
     attempts: int = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.errors import LabError, shown
-from backend.judge.remote.address import OPENAI, host, is_near
+from backend.judge.remote.address import OPENAI, host, is_openai
 
 MILLION = 1_000_000
 
@@ -43,23 +43,37 @@ class Sold(BaseModel):
     replacement: str = ""
 
 
-def price(model: str, address: str) -> Price | None:
-    """None when nobody wrote it down; another address may sell a model of the same name at another price."""
-    if is_near(address):
-        return FREE
+def price(model: str, address: str, free: bool = False) -> Price | None:
+    """None when it is not known; another address may sell a model of the same name at another price.
+
+    `free`: the owner says that the address costs nothing (JUDGE_FREE). A price in prices.toml still holds.
+    """
     found = [one for one in _named(model) if host(one.address) == host(address)]
-    return Price(input=found[0].input, output=found[0].output) if found else None
+    if found:
+        return Price(input=found[0].input, output=found[0].output)
+    return FREE if free and not is_openai(address) else None
 
 
-def known_price(model: str, address: str) -> Price:
+def known_price(model: str, address: str, free: bool = False) -> Price:
     """The price; LabError when there is none, since no limit on spending could be kept then."""
-    found = price(model, address)
+    found = price(model, address, free)
     if found is None:
         raise LabError(
-            f"No price is known for {shown(model)} at {shown(host(address))}, so a limit on spending cannot be kept. "
-            "Add it to backend/judge/remote/prices.toml, or choose another judge."
+            f"No price is known for {shown(model)} at {place(address)}, so a limit on spending cannot be kept. If "
+            "that address is a server of your own that costs nothing, set JUDGE_FREE=1 in .env and start the app "
+            "again. Otherwise add the price to backend/judge/remote/prices.toml, or choose another “Judge”."
         )
     return found
+
+
+def seller(address: str) -> str:
+    """The host of an address, if prices.toml names it as one that sells; empty for others, which are private."""
+    return host(address) if any(host(one.address) == host(address) for one in _sold()) else ""
+
+
+def place(address: str) -> str:
+    """What an address is called in texts that visitors see."""
+    return seller(address) or "the judge's address"
 
 
 def retirement(model: str, today: date) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from backend.errors import LabError, redact, shown
 from backend.judge.remote.address import host, is_openai
 from backend.judge.remote.key import NO_KEY
+from backend.judge.remote.prices import place, seller
 
 Kind = Literal[
     "key", "forbidden", "credit", "no_model", "moved",  # going on makes no sense
@@ -87,7 +88,9 @@ def _kind(status: int, codes: set[str], param: str, text: str) -> Kind:
 
 def stop_for(trouble: Trouble, model: str, address: str) -> str:
     """The sentence where going on makes no sense; empty where it does."""
-    where, said = shown(host(address)), f" It says: {trouble.said}" if trouble.said else ""
+    own = trouble.said.replace(host(address) or " ", "[address]")
+    where = seller(address) or "The judge's address"
+    said = f" It says: {own}" if own else ""
     key = "the key in OPENAI_API_KEY" if is_openai(address) else "the key (OPENAI_API_KEY)"
     match trouble.kind:
         case "key":
@@ -111,7 +114,7 @@ def stop_for(trouble: Trouble, model: str, address: str) -> str:
             )
         case "unreachable":
             return (
-                f"{where} cannot be reached: {trouble.said}. Check that it runs, JUDGE_BASE_URL and the network, then "
+                f"{where} cannot be reached: {own}. Check that it runs, JUDGE_BASE_URL and the network, then "
                 "resume; what is judged so far is kept."
             )
         case _:
@@ -121,8 +124,8 @@ def stop_for(trouble: Trouble, model: str, address: str) -> str:
 def too_long_to_wait(seconds: float, address: str) -> LabError:
     wait = f"{seconds:.0f} seconds" if seconds < 180 else f"{math.ceil(seconds / 60)} minutes"
     return LabError(
-        f"{shown(host(address))} has had enough requests for now and asks to be left alone for {wait}. Resume after "
-        "that; what is judged so far is kept."
+        f"There were too many requests: {place(address)} asks to be left alone for {wait}. Resume after that; what is "
+        "judged so far is kept."
     )
 
 

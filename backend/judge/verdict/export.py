@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from backend.judge.judgement import Candidate, Judgement
+from backend.judge.remote.prices import seller
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
 from backend.judge.verdict.contrast import ALPHA, FEW_FAILURES, failure, values
@@ -86,7 +86,7 @@ def to_json(verdict: Verdict, table: Table, identity: Identity) -> str:
         }
         for row, variant in _reached(table)
     ]
-    judge = identity.model_dump() | {"address": _address(identity.address)}
+    judge = identity.model_dump() | {"address": seller(identity.address)}
     whole = {"judge": judge, "rubric": table.rubric.model_dump(), "verdict": verdict.model_dump(), "cells": cells}
     return plain(json.dumps(_finite(whole), ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
 
@@ -132,13 +132,10 @@ def _judge(identity: Identity) -> str:
 
 
 def _place(identity: Identity) -> str:
-    """The host alone: the rest of an address may hold a secret."""
+    """Only the host of an address that sells: the owner's own address is private."""
     if identity.kind == "variant":
         return "run on the machine of the lab"
-    try:
-        return f"at {urlsplit(identity.address).hostname or 'an address that is not told'}"
-    except ValueError:
-        return "at an address that is not told"
+    return f"at {seller(identity.address) or 'an address that is not told'}"
 
 
 def _check(identity: Identity, found: str) -> str:
@@ -238,12 +235,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _address(address: str) -> str:
-    """Without what may be a secret: a user's name and password, and what follows a question mark."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,120 @@
+"""What a run, a judge or a failure is called holds no folder of this machine, no word of a prompt and no address."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import GENERATION
+from huggingface_hub import constants
+from run_folders import written
+
+from backend import comparison, evaluating, shelf
+from backend.conversation import Turn
+from backend.data.spec import DataSpec
+from backend.errors import LabError, short, without_paths
+from backend.evaluating import ENDPOINT, OVERLAP, Chosen
+from backend.jobs.event import note
+from backend.jobs.folders import Exit
+from backend.jobs.run import Run
+from backend.judge.evaluation import exports
+from backend.judge.remote import trouble
+from backend.judge.remote.trouble import Trouble
+from backend.lab import Lab
+from backend.library import hub
+from backend.settings import Settings
+from backend.training import checkpoint
+
+HOME = str(Path.home())
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/srv/secret/runs cannot be used: no space. Try again.", "runs cannot be used: no space. Try again."),
+        ("[Errno 2] No such file: '/srv/my secret/a b.json'", "[Errno 2] No such file: 'a b.json'"),
+        ("it lies in (/srv/secret/x.gguf), and", "it lies in (x.gguf), and"),
+        (f"Look into {HOME}, then", "Look into ~, then"),
+        (f"{HOME}/secret/x.json is damaged", "x.json is damaged"),
+        ("https://huggingface.co/owner/name is gated", "https://huggingface.co/owner/name is gated"),
+        ("owner/name and/or 3/4 of /v1", "owner/name and/or 3/4 of /v1"),
+    ],
+)
+def test_a_path_is_shown_by_its_last_part(text: str, left: str) -> None:
+    assert without_paths(text) == left
+    assert short("/srv/secret/rows.csv") == "rows.csv" and short("owner/name") == "owner/name"
+
+
+def test_why_a_run_failed_tells_no_folder_and_nothing_that_was_printed(tmp_path: Path) -> None:
+    folder = written(tmp_path, "train", "20261101-120000-000")
+    old = "The process crashed (SIGSEGV). It last said: what is my secret? Its log has more; start it again."
+    (folder / "exit.json").write_text(Exit(state="failed", why=old).model_dump_json())
+    assert Run(folder).why == "The process crashed (SIGSEGV)."
+    (folder / "exit.json").unlink()
+    (folder / "events.jsonl").unlink()
+    note(folder, "failed", why="FileNotFoundError: /srv/secret/rows.csv is not there.")
+    assert (Run(folder).state, Run(folder).why) == ("failed", "FileNotFoundError: rows.csv is not there.")
+
+
+def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> None:
+    now = comparison.asked(
+        comparison.opened(("tiny_base", "tiny_lora"), blind=False, votes=()), "my secret", "", Chosen().sampling
+    )
+    said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
+    now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
+    spec = evaluating.on_screen(lab, now, "", OVERLAP, "lab", "score")
+    assert spec.name == evaluating.ON_SCREEN and "secret" not in spec.name
+
+
+def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None:
+    folder = written(lab.settings.lab_runs, "evaluate", "20261101-120000-000")
+    whole = json.loads((folder / "spec.json").read_text())
+    whole["asked"]["data"] = DataSpec(source="/srv/secret/rows.csv").model_dump()
+    (folder / "spec.json").write_text(json.dumps(whole))
+    found = lab.evaluations.result(folder.name)
+    for what in exports.EXPORTS:
+        assert "/srv" not in exports.export(found, what)
+    assert "rows of rows.csv" in exports.export(found, "methods paragraph")
+
+
+def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
+    mine = {"judge_base_url": "https://secret.example/v1", "judge_model": "mine"}
+    with Lab(Settings(**(settings.model_dump() | mine), _env_file=None)) as lab:
+        (option,) = (name for name, id in evaluating.judges(lab) if id == ENDPOINT)
+        assert option == "mine at the address in JUDGE_BASE_URL"
+        with pytest.raises(LabError) as refused:
+            lab.evaluations.endpoint()
+    said = [str(refused.value), str(trouble.too_long_to_wait(500, "https://secret.example/v1"))]
+    for kind in ("key", "forbidden", "credit", "no_model", "moved", "unreachable"):
+        found = Trouble(kind, said="secret.example says no")  # type: ignore[arg-type]
+        said.append(trouble.stop_for(found, "mine", "https://secret.example/v1"))
+        assert trouble.stop_for(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
+    assert all(said) and "secret" not in " ".join(said)
+
+
+def test_the_hub_s_own_address_and_folders_are_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://secret.example")
+    errors = [
+        hub.httpx.ConnectError("no"), hub.httpx.ConnectTimeout("no"), hub.httpx.TooManyRedirects("no"),
+        hub.httpx.ReadError("no"), hub.httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
+    ]  # fmt: skip
+    for error in errors:
+        sentence = str(hub.explained(error, hub.Place("owner/name")))
+        assert "secret" not in sentence and sentence, error
+
+
+def test_a_disk_that_refuses_names_a_folder_by_its_last_parts(tmp_path: Path) -> None:
+    place = tmp_path / "secret" / "models" / "weights"
+    place.mkdir(parents=True)
+    (place / ".arriving").write_text("")
+    with pytest.raises(LabError) as refused:
+        shelf.sweep(place)
+    assert "weights/.arriving is a file" in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_what_is_wrong_with_a_checkpoint_names_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    assert checkpoint.fault(2, folder) == os.strerror(errno.ENOENT)
