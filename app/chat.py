@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import forms, guard, show
+from app import forms, guard, markup, show
 from app.running import Running
 from app.saving import SAVE
 from backend import conversation
@@ -28,14 +28,14 @@ SAME = gr.skip()  # leaves a control as it is
 
 
 def chat_tab(lab: Lab) -> None:
-    running = Running()
+    running = Running(lab.settings)
     shown = guard.shown(lab.settings)
 
     # components
     entries = lab.entries()
     ready = [entry for entry in entries if entry.runs]
     with gr.Tab("Chat", id="chat") as tab:
-        turns = gr.State([])
+        turns = gr.State([], time_to_live=guard.state_seconds(lab.settings))
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 variant = gr.Dropdown(
@@ -62,6 +62,7 @@ def chat_tab(lab: Lab) -> None:
                     label="Conversation",
                     show_label=False,
                     height=520,
+                    **markup.CHATBOT,
                     editable="user",
                     buttons=["copy"],
                     feedback_options=None,
@@ -90,11 +91,13 @@ def chat_tab(lab: Lab) -> None:
         chosen, way, system_text, *values = asking
         sampled = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
         said = [*earlier, conversation.asked(message)]
+        guard.require_short(lab.settings, request, [system_text or "", *(turn.content for turn in said)])
         with running.turn(request) as now:
             try:
-                reply = lab.reply(chosen or "", conversation.messages(system_text, said), sampled, way)
+                visitor = guard.visitor(lab.settings, request)
+                reply = lab.reply(chosen or "", conversation.messages(system_text, said), sampled, way, visitor)
             except LabError as error:
-                gr.Warning(str(error))
+                guard.warning(str(error))
                 yield view(shown_now, box)
                 return
             now.add(reply)

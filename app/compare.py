@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import gradio as gr
 
-from app import forms, guard, show
+from app import forms, guard, markup, show
 from app.opinion import opinion
 from app.running import Running
 from app.saving import boxes, saving
@@ -29,14 +29,14 @@ CHOICES: list[tuple[str, int | Literal["tie", "all bad"]]] = [
 
 
 def compare_tab(lab: Lab) -> None:
-    running = Running()
+    running = Running(lab.settings)
     shown = guard.shown(lab.settings)
     paces = list(get_args(Pace))
 
     # components
     first = [_options(lab.entries(), place) for place in range(4)]
     with gr.Tab("Compare", id="compare") as tab:
-        match = gr.State(Comparison())
+        match = gr.State(Comparison(), time_to_live=guard.state_seconds(lab.settings))
         with gr.Row():
             pickers = [
                 gr.Dropdown(options, value=_default(options, place), label=f"Variant {letter}", min_width=160)
@@ -51,7 +51,14 @@ def compare_tab(lab: Lab) -> None:
                 with gr.Column(min_width=240, visible=place < 2) as column:
                     heads.append(gr.Markdown(f"**{letter}**"))
                     chatbots.append(
-                        gr.Chatbot(label=letter, show_label=False, height=320, buttons=["copy"], feedback_options=None)
+                        gr.Chatbot(
+                            label=letter,
+                            show_label=False,
+                            height=320,
+                            buttons=["copy"],
+                            feedback_options=None,
+                            **markup.CHATBOT,
+                        )  # fmt: skip
                     )
                 columns.append(column)
         with gr.Row():
@@ -67,7 +74,7 @@ def compare_tab(lab: Lab) -> None:
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
         said = opinion(lab, match, tab)
-        table = gr.Dataframe(show.wins(lab.wins()), headers=show.WINS, label="Your votes so far", interactive=False)
+        table = gr.Dataframe(show.wins([]), headers=show.WINS, label="Your votes so far", interactive=False)
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
         agreed = gr.Markdown()
         save = gr.Button("Save your votes as preference pairs", size="sm")
@@ -90,17 +97,19 @@ def compare_tab(lab: Lab) -> None:
         picked, (hide, speed, system_text), values = rest[:4], rest[4:7], rest[7:]
         prompt, chosen = prompt or "", [name for name in picked if name and name != NONE]
         settings = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
+        visitor = guard.visitor(lab.settings, request)
         with running.turn(request) as turn:
             clean([Message(role="user", content=prompt)])
             if not now.variants:
                 now = comparison.opened(chosen, hide, now.votes)
             elif note := comparison.ignored(now, chosen, hide):
-                gr.Info(note)
+                guard.info(note)
             now = comparison.asked(now, prompt, system_text or "", settings)
+            guard.require_short(lab.settings, request, comparison.texts(now))
             cleared: Any = ""  # once: what is typed meanwhile is the next prompt
             for group in comparison.groups(speed, len(now.variants)):
                 for place in group:
-                    turn.add(comparison.start(lab, now, place, turn.stopped))
+                    turn.add(comparison.start(lab, now, place, turn.stopped, visitor))
                 for _ in watch(turn.replies):
                     if turn.dropped:
                         yield [SAME] * len(outs)  # or the page would get the last state once more

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from app import forms, guard, show, show_judging
+from app.markup import plain
 from backend import evaluating
 from backend.errors import LabError
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
@@ -88,11 +89,11 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
             wanted = chosen(values)
             found = evaluating.forecast(lab, wanted)
         except LabError as error:
-            return f"⚠ {show.inert(str(error))}"
+            return f"⚠ {plain(str(error))}"
         limits = wanted.judge_how.cap_run, lab.settings.judge_cap_day
         told = show_judging.forecast(found, lab.evaluations.spent(), *limits)
         leaving = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
-        return f"{told}\n\n⚠ {show.inert(leaving)}" if leaving else told
+        return f"{told}\n\n⚠ {plain(leaving)}" if leaving else told
 
     @shown
     def take(path: str | None, request: gr.Request) -> list[Any]:
@@ -125,9 +126,9 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     def begin(request: gr.Request, *values: Any) -> list[Any]:
         guard.require_owner(lab.settings, request, "evaluate")
         run = lab.evaluations.start(evaluating.asked(lab, chosen(values)))
-        gr.Info(f"The evaluation has begun: {run.spec.name}.")
+        guard.info(f"The evaluation has begun: {run.spec.name}.")
         listed = gr.update(choices=show_judging.options(lab.evaluations.standings()), value=run.id)
-        return [f"Run {run.id} has begun; it stands below. The page may be closed meanwhile.", listed]
+        return [f"Run {plain(run.id)} has begun; it stands below. The page may be closed meanwhile.", listed]
 
     # bindings
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

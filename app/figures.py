@@ -1,5 +1,6 @@
-"""Plotly figures of trainings and verdicts. Knows no gradio."""
+"""Plotly figures of trainings and verdicts. Knows no gradio. Names are escaped, because Plotly reads tags in them."""
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ def losses(found: Sequence[tuple[str, Standing]]) -> Any:
         rows=2, cols=2, specs=[[{"colspan": 2}, None], [{}, {}]], row_heights=[0.68, 0.32], vertical_spacing=0.16,
         subplot_titles=("loss", "learning rate", "gradient norm"),
     )  # fmt: skip
-    for number, (name, one) in enumerate(found):
+    for number, (title, one) in enumerate(found):
+        name = html.escape(title)
         colour, curve = COLOURS[number % len(COLOURS)], one.curve
         every = max(1, len(curve.steps) // MOST)
         steps = curve.steps[::every]
@@ -63,16 +65,16 @@ def forest(found: Verdict) -> Any:
     shown = [one for one in reversed(found.contrasts) if one.difference.mean is not None]
     figure = go.Figure()
     for one in shown:
-        gap = one.difference
+        gap, name, against = one.difference, html.escape(one.variant), html.escape(one.against)
         colour = {"better": COLOURS[2], "worse": COLOURS[3]}.get(one.decided, "#888888")
         half = {"type": "data", "array": [(gap.high or 0) - (gap.mean or 0)], "visible": gap.high is not None}
         figure.add_trace(
-            go.Scatter(x=[gap.mean], y=[f"{one.variant} − {one.against}"], mode="markers", error_x=half,
+            go.Scatter(x=[gap.mean], y=[f"{name} − {against}"], mode="markers", error_x=half,
                        marker={"color": colour, "size": 11, "symbol": "square"}, showlegend=False,
-                       hovertext=f"{one.decided}, {gap.n} rows", name=one.variant)
+                       hovertext=f"{one.decided}, {gap.n} rows", name=name)
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color="#888888")
-    figure.update_xaxes(title_text=f"difference, {found.title}", zeroline=False)
+    figure.update_xaxes(title_text=f"difference, {html.escape(found.title)}", zeroline=False)
     figure = _plain(figure, 145 + 46 * max(1, len(shown)))
     figure.update_layout(margin={"l": 180, "r": 20, "t": 45, "b": 50})
     return figure

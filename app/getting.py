@@ -69,7 +69,7 @@ def getting(lab: Lab) -> Part:
         if found is None or named is None:
             raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
         run = lab.library.fetch(found, named, str(base or ""))
-        gr.Info(f"{run.spec.name} is being fetched. How far it is stands under Transfers and tests.")
+        guard.info(f"{run.spec.name} is being fetched. How far it is stands under Transfers and tests.")
 
     @shown
     def bring_files(paths: list[str] | None, base: str | None, request: gr.Request) -> None:
@@ -77,7 +77,7 @@ def getting(lab: Lab) -> Part:
         if not paths:
             raise LabError("No file came. Choose a .gguf, or the two files of an adapter.")
         run = lab.library.bring([Path(path) for path in paths], str(base or ""), move=True)
-        gr.Info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
+        guard.info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
 
     def view(now: Sight) -> list[Any]:
         return [gr.update(choices=show.options(_bases(now.entries)))]

@@ -33,7 +33,8 @@ class Sight:
 
     def named(self, chosen: Any) -> Standing | None:
         """The chosen one, else the newest."""
-        return next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
+        one = next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
+        return self.lab.evaluations.checked(one) if one else None
 
     def result(self, chosen: Any) -> Result | None:
         """What there is of the chosen one so far."""

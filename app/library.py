@@ -27,7 +27,7 @@ def library_tab(lab: Lab) -> None:
         parts = [troubled, _shelf(lab), _transfers(lab), getting(lab), tending(lab), in_memory(lab)]
 
         def see(owner: bool) -> tuple[Sight, bool]:
-            now = sight(lab)
+            now = sight(lab, owner)
             return now, any(one.live for one in now.transfers)
 
         follow(lab, tab, "library", parts, see, visiting)
@@ -45,7 +45,7 @@ def _shelf(lab: Lab) -> Part:
             for one in wanted
         ]
     table = gr.Dataframe(
-        value=_rows(lab, lab.entries()),
+        value=_rows(lab, lab.entries(), guard.may_change(lab.settings, None)),
         headers=show_models.LIBRARY,
         label="Variants",
         interactive=False,
@@ -60,7 +60,7 @@ def _shelf(lab: Lab) -> Part:
         def download(request: gr.Request) -> None:
             guard.require_owner(lab.settings, request, "download models")
             lab.library.download(variant)
-            gr.Info(f"{variant} is being fetched. How far it is stands under Transfers and tests.")
+            guard.info(f"{variant} is being fetched. How far it is stands under Transfers and tests.")
 
         return download
 
@@ -68,7 +68,7 @@ def _shelf(lab: Lab) -> Part:
         absent = {entry.variant.id for entry in now.entries if entry.state in ("not here", "damaged")}
         visible = [gr.update(visible=one.id in absent) for one in wanted]
         free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
-        return [show_models.room(free, disk), *visible, _rows(lab, now.entries)]
+        return [show_models.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]
 
     # bindings
     acted = [
@@ -78,8 +78,8 @@ def _shelf(lab: Lab) -> Part:
     return Part([room, *buttons, table], view, acted)
 
 
-def _rows(lab: Lab, entries: Sequence[Entry]) -> list[list[Any]]:
-    return show_models.library(entries, lambda entry: lab.library.need(entry, lab.context(entry)))
+def _rows(lab: Lab, entries: Sequence[Entry], owner: bool) -> list[list[Any]]:
+    return show_models.library(entries, lambda entry: lab.library.need(entry, lab.context(entry)), owner)
 
 
 def _transfers(lab: Lab) -> Part:
@@ -107,7 +107,7 @@ def _transfers(lab: Lab) -> Part:
     def view(now: Sight, chosen: str | None) -> list[Any]:
         live = show_models.may_stop(now.transfers)
         stoppable = gr.update(visible=bool(live))
-        return [show_models.transfers(now.transfers), choices(live, chosen), stoppable]
+        return [show_models.transfers(now.transfers, now.owner), choices(live, chosen), stoppable]
 
     # bindings
     acted = [cancel.click(stop, which, None, api_name="cancel")]

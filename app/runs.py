@@ -78,7 +78,7 @@ def _one(lab: Lab) -> Part:
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(label="The newest lines of its log", lines=12, max_lines=12, interactive=False)
     with gr.Accordion("Card", open=False):
-        card = gr.Markdown()
+        card = gr.HTML()
 
     # handlers
     def acting(what: str, act: Any) -> Any:
@@ -93,7 +93,7 @@ def _one(lab: Lab) -> Part:
 
     def make(run: str, form: str, quantisation: str, importance: bool) -> None:
         made = lab.training.export(run, form, quantisation, bool(importance))
-        gr.Info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
+        guard.info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
 
     def view(now: Sight, chosen: Any) -> list[Any]:
         names = [(show_training.label(one), one.id) for one in now.runs]
@@ -108,7 +108,7 @@ def _one(lab: Lab) -> Part:
             gr.update(visible=one.resumable is not None),
             gr.update(visible=one.made is not None),
             one.log if now.owner else "",
-            show_training.made(one),
+            show_training.made(one, now.owner),
         ]
 
     # bindings
@@ -139,7 +139,7 @@ def _curves(which: Any) -> Part:
         shown = now.named(above)
         origin = Path(shown.export.run).name if shown and shown.export else shown.id if shown else ""
         found = [one for one in trained if one.id in (wanted or [origin])]
-        headers, rows = show_training.settings(found)
+        headers, rows = show_training.settings(found, now.owner)
         kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
         several_of = len({one.name for one in found}) < len(found)
         titles = [f"{one.name}, {show_training.begun(one)}" if several_of else one.name for one in found]

@@ -1,9 +1,10 @@
 """Pure formatting: values to text and rows. Knows no gradio, so that it can be tested by itself."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app import markup
+from app.markup import plain
 from backend.comparison import STOPPED, Comparison
 from backend.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
@@ -12,48 +13,11 @@ from backend.machine import amount
 from models.catalogue import Entry
 
 LETTERS = "ABCD"
-_OPENS = re.compile(r"(`{3,}|~{3,})[^`]*$")
-_CLOSES = re.compile(r"\s*(?:`{3,}|~{3,})")
-_SPANS = re.compile(r"(`[^`]+`)")
-
-
-def inert(text: str) -> str:
-    """Markdown that cannot act: outside code, tags are shown as they are written and images become links.
-
-    Only what is code beyond doubt is left alone: fences that begin a line, and backticks that pair on every line of
-    their paragraph. Taking too little for code shows an `&lt;`; taking too much would let a tag through.
-    """
-    done: list[str] = []
-    paragraph: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if not inside and line.strip() and not _OPENS.match(line):
-            paragraph.append(line)
-            continue
-        done += _disarmed(paragraph)
-        paragraph = []
-        opens = not inside and bool(_OPENS.match(line))
-        done.append(line if opens or (inside and not _CLOSES.match(line)) else _escape(line))
-        inside = opens or (inside and not _CLOSES.match(line))
-    return "\n".join(done + _disarmed(paragraph))
-
-
-def _disarmed(paragraph: list[str]) -> list[str]:
-    """Its lines, escaped outside inline code, if it can be told where that is."""
-    told = all("\\" not in line and "``" not in line and line.count("`") % 2 == 0 for line in paragraph)
-    if not told:
-        return [_escape(line) for line in paragraph]
-    parted = [_SPANS.split(line) for line in paragraph]
-    return ["".join(part if n % 2 else _escape(part) for n, part in enumerate(parts)) for parts in parted]
-
-
-def _escape(text: str) -> str:
-    return text.replace("<", "&lt;").replace("![", "&#33;[")
 
 
 def typed(edited: str, before: str) -> str:
-    """What a person meant who edited the inert form of `before`."""
-    return before if edited == inert(before) else edited.replace("&lt;", "<").replace("&#33;[", "![")
+    """What a person meant who edited the message `before`. A page without scripts gives back its HTML."""
+    return before if edited == _asked(before) else edited
 
 
 def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
@@ -61,19 +25,27 @@ def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": _bubble(turn, blind)} for turn in turns]
 
 
+def _asked(text: str) -> str:
+    return markup.bubble(text, markup.text_html(text))
+
+
 def _bubble(turn: Turn, blind: bool) -> str:
+    """Notes stand behind the closed HTML of the answer: nothing that it holds can swallow them."""
     if turn.role == "user":
-        return inert(turn.content)
-    lines = [inert(turn.content)] if turn.content else []
+        return _asked(turn.content)
+    notes = []
     if turn.state in ("loading", "waiting") and not turn.content:
-        lines.append(f"*{waiting(turn)}*")
+        notes.append(("waiting", waiting(turn)))
     if turn.error:
         told = turn.error if not blind or turn.error == STOPPED else "This answer failed; why is told with the names."
-        lines.append(f"**⚠ {inert(told)}**")
+        notes.append(("failed", f"⚠ {told}"))
     if turn.generation:
-        lines += warnings(turn.generation, blind)
-        lines += [] if blind else [f"<sub>{turn.variant} · {statistics(turn.generation)}</sub>"]
-    return "\n\n".join(lines) or "…"
+        notes += [("cut", f"⚠ {told}") for told in warnings(turn.generation, blind)]
+        notes += [] if blind else [("facts", f"{turn.variant} · {statistics(turn.generation)}")]
+    if not turn.content and not notes:
+        notes.append(("waiting", "…"))
+    shown = markup.answer_html(turn.content) if turn.content else ""
+    return markup.bubble(turn.content, shown, notes)
 
 
 def waiting(turn: Turn) -> str:
@@ -87,19 +59,15 @@ def warnings(generation: Generation, blind: bool) -> list[str]:
     found = []
     if generation.end == "length":
         found.append(
-            f"<mark>⚠ CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
-            "raise “Max tokens” and retry.</mark>"
+            f"CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
+            "raise “Max tokens” and retry."
         )
     if generation.end == "context":
         size = "" if blind else f" ({generation.context_size:,} tokens)"
-        found.append(
-            f"<mark>⚠ CUT because the context is full{size}. "
-            "This answer is not complete: begin a new conversation.</mark>"
-        )
+        found.append(f"CUT because the context is full{size}. This answer is not complete: begin a new conversation.")
     if generation.left_out:
         found.append(
-            f"<mark>⚠ The {generation.left_out} oldest messages no longer fit and were left out: "
-            "the model did not see them.</mark>"
+            f"The {generation.left_out} oldest messages no longer fit and were left out: the model did not see them."
         )
     return found
 
@@ -134,13 +102,13 @@ def mismatched(entry: Entry) -> bool:
 def variant_note(entry: Entry) -> str:
     """What to know of a variant before talking to it."""
     variant = entry.variant
-    facts = " · ".join(filter(None, [inert(variant.about), variant.quantisation, amount(variant.size)]))
+    facts = " · ".join(filter(None, [plain(variant.about), plain(variant.quantisation), amount(variant.size)]))
     if not mismatched(entry):
         return facts
     return (
-        f"{facts}\n\n**Trained on the {variant.template} template, while its file carries another.** The lab talks to "
-        "it as it was trained. Switch below to see what the other way costs: serving a model on a template it was "
-        "not trained on was a hidden mistake of the original lab."
+        f"{facts}\n\n**Trained on the {plain(variant.template)} template, while its file carries another.** The lab "
+        "talks to it as it was trained. Switch below to see what the other way costs: serving a model on a template it "
+        "was not trained on was a hidden mistake of the original lab."
     )
 
 
@@ -158,7 +126,7 @@ def options(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 def missing(entries: Sequence[Entry]) -> str:
     """Which variants cannot run, and that the Library says what to do."""
     names = [f"{entry.variant.id} ({entry.state})" for entry in entries if not entry.runs]
-    return f"Not ready: {', '.join(names)}. The Library tab says what to do." if names else ""
+    return f"Not ready: {plain(', '.join(names))}. The Library tab says what to do." if names else ""
 
 
 WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
@@ -170,7 +138,7 @@ def wins(records: Sequence[Record]) -> list[list[Any]]:
 
 def agreement(found: Mapping[str, tuple[int, int]]) -> str:
     """How other judges go with your votes."""
-    told = [f"{inert(judge)} says what you say on {same} of {both}" for judge, (same, both) in found.items()]
+    told = [f"{plain(judge)} says what you say on {same} of {both}" for judge, (same, both) in found.items()]
     return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
 
 
@@ -182,12 +150,13 @@ def side(now: Comparison, place: int) -> list[dict[str, str]]:
 def heading(now: Comparison, place: int) -> str:
     """Above a column: its letter, and its variant unless that is hidden."""
     letter = LETTERS[place]
-    return f"**{letter}**" if now.hidden or place >= len(now.variants) else f"**{letter}** · {now.variants[place]}"
+    hidden = now.hidden or place >= len(now.variants)
+    return f"**{letter}**" if hidden else f"**{letter}** · {plain(now.variants[place])}"
 
 
 def names(variants: Sequence[str]) -> str:
     """Who was who."""
-    return ", ".join(f"{letter} is **{name}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
+    return ", ".join(f"{letter} is **{plain(name)}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
 
 
 def vote_status(judgement: Judgement, was_hidden: bool) -> str:

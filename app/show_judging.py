@@ -3,7 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from app.show import LETTERS, inert
+from app.markup import plain
+from app.show import LETTERS
 from app.show_training import duration
 from app.show_verdict import judge, picked_sentence
 from backend.judge.evaluation.evaluations import Standing
@@ -23,23 +24,24 @@ def options(found: Sequence[Standing]) -> list[tuple[str, str]]:
     return [(label(one), one.id) for one in found]
 
 
-def progress(one: Standing) -> str:
-    """How it stands, as Markdown."""
-    told = [f"**{one.state}**. {inert(one.why)}".strip()]
+def progress(one: Standing, owner: bool = True) -> str:
+    """How it stands, as Markdown. Why it failed may name files and addresses: that is for its owner."""
+    told = [f"**{plain(one.state)}**. {plain(one.why if owner else '')}".strip()]
     facts = one.doing
     if one.live and facts:
         done, total = facts.get("done"), facts.get("total")
         count = f" {done:,} of {total:,}" if isinstance(done, int) and isinstance(total, int) else ""
         failed = f", {facts['failed']:,} failed" if facts.get("failed") else ""
         paid = f", {dollars(float(facts['dollars']))} so far" if facts.get("dollars") else ""
-        told.append(f"{inert(str(facts.get('state', '')))}{count}{failed}{paid} …")
+        told.append(f"{plain(str(facts.get('state', '')) if owner else '')}{count}{failed}{paid} …")
         wait = float(facts.get("waiting_until") or 0) - time.time()
         if wait > 0:
             told.append(f"The judge's address asks for a pause: {wait:.0f} s to go.")
     if one.waiting:
-        told.append(f"It waits for {inert(', '.join(one.waiting))}.")
+        told.append(f"It waits for {plain(', '.join(one.waiting)) if owner else 'other runs'}.")
     if facts.get("unknown"):
-        told.append(f"⚠ The outcome of {facts['unknown']} calls is not known: a kill came between. They may be billed.")
+        calls = plain(str(facts["unknown"]))
+        told.append(f"⚠ The outcome of {calls} calls is not known: a kill came between. They may be billed.")
     return " ".join(told)
 
 
@@ -64,14 +66,14 @@ def forecast(found: Forecast, spent: Spent, cap_run: float, cap_day: float) -> s
 
 def on_screen(found: Result, names: Mapping[str, str]) -> str:
     """What a judge says of what stands in Compare. `names`: what each variant is called there now."""
-    lines = [f"Judge: {inert(judge(found))}"]
+    lines = [f"Judge: {plain(judge(found))}"]
     if found.check:
-        lines.append(f"{'' if found.check.reliable else '⚠ '}Judge check: {inert(found.check.sentence)}.")
+        lines.append(f"{'' if found.check.reliable else '⚠ '}Judge check: {plain(found.check.sentence)}.")
     elif found.spec.judge.kind != "rule":
         lines.append("⚠ This judge was not checked. An evaluation with it in the Judge tab does that.")
     if found.spec.way == "winner":
-        told = inert(picked_sentence([_renamed(one, names) for one in found.picks]))
-        reasons = [f"- {inert(one.pick.reason)}" for one in found.picks if one.pick.reason]
+        told = plain(picked_sentence([_renamed(one, names) for one in found.picks]))
+        reasons = [f"- {plain(one.pick.reason)}" for one in found.picks if one.pick.reason]
         return "\n\n".join([f"**{told}**", "\n".join(reasons), *lines])
     rows = [_scored(found, row.id, name, names) for row in found.questions for name in found.spec.variants]
     return "\n\n".join([*(row for row in rows if row), *lines])
@@ -87,11 +89,11 @@ def _scored(found: Result, row: str, name: str, names: Mapping[str, str]) -> str
     score = found.scores.get((row, name))
     if score is None:
         return ""
-    called = inert(names.get(name, name))
+    called = plain(names.get(name, name))
     if score.status != "ok":
-        return f"**{called}**: no verdict ({score.status}). {inert(score.why)}"
-    points = ", ".join(f"{key} {value:.3g}" for key, value in score.values.items())
-    return f"**{called}: {found.rubric.primary_of(score.values):.2f}** ({points}). {inert(score.evidence)}"
+        return f"**{called}**: no verdict ({plain(score.status)}). {plain(score.why)}"
+    points = plain(", ".join(f"{key} {value:.3g}" for key, value in score.values.items()))
+    return f"**{called}: {found.rubric.primary_of(score.values):.2f}** ({points}). {plain(score.evidence)}"
 
 
 def letters(variants: Sequence[str], hidden: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.show import inert
+from app.markup import link, plain
 from backend.inference.engine import Loaded
 from backend.library.ask import File, Listing
 from backend.library.describe import Description
@@ -25,13 +25,15 @@ KINDS = {"gguf": "GGUF models", "adapter": "a LoRA adapter, converted on arrival
 VERBS = {"download": "download", "bring": "bring", "verify": "verify", "speed": "speed test"}
 
 
-def library(entries: Sequence[Entry], need: Callable[[Entry], int]) -> list[list[Any]]:
-    """A row per variant, those that run first, under the headings of LIBRARY. `need` tells bytes of memory."""
+def library(entries: Sequence[Entry], need: Callable[[Entry], int], owner: bool = True) -> list[list[Any]]:
+    """A row per variant, those that run first, under the headings of LIBRARY. `need` tells bytes of memory. What is
+    wrong with a file may name files of this machine: that is for the owner."""
+    wrong = ("damaged", "crashes the loader", "needs its base") if owner else ()
     return [
         [
             entry.variant.id,
             state(entry),
-            entry.why if entry.state in ("damaged", "crashes the loader", "needs its base") else entry.variant.about,
+            entry.why if entry.state in wrong else entry.variant.about,
             entry.variant.quantisation,
             amount(entry.variant.size),
             amount(need(entry)),
@@ -54,7 +56,8 @@ def room(memory: int, disk: int) -> str:
     return f"Free on this machine: **{amount(memory) or '0 B'}** of memory, **{amount(disk) or '0 B'}** of disk."
 
 
-def transfers(found: Sequence[Transfer]) -> list[list[str]]:
+def transfers(found: Sequence[Transfer], owner: bool = True) -> list[list[str]]:
+    """A row for each under the headings of TRANSFERS. Why one failed may name files: that is for the owner."""
     return [
         [
             f"{VERBS.get(one.kind, one.kind)} {one.variant}",
@@ -62,7 +65,7 @@ def transfers(found: Sequence[Transfer]) -> list[list[str]]:
             progress(one),
             f"{amount(int(one.speed))}/s" if one.speed and one.state == "running" else "",
             duration(one.left) if one.left and one.state == "running" else "",
-            one.why or one.note or outcome(one),
+            (owner and (one.why or one.note)) or outcome(one),
         ]
         for one in found
     ]
@@ -144,11 +147,12 @@ def speeds(found: Sequence[Speed]) -> list[list[str]]:
 
 def listing(found: Listing, free: int, disk: int) -> str:
     """What a repository holds, above the list of its files."""
-    facts = [f"**{inert(found.repo)}** at {inert(found.revision)} (commit {found.commit[:12]}): {KINDS[found.kind]}"]
-    facts += [inert(found.why)] if found.why else []
-    facts += [f"licence {inert(found.licence)}"] if found.licence != "unknown" else []
-    facts += [f"architecture {inert(found.architecture)}"] if found.architecture else []
-    facts += [f"made from {inert(found.base)}"] if found.base else []
+    at = f"{plain(found.revision)} (commit {plain(found.commit[:12])})"
+    facts = [f"**{plain(found.repo)}** at {at}: {KINDS[found.kind]}"]
+    facts += [plain(found.why)] if found.why else []
+    facts += [f"licence {plain(found.licence)}"] if found.licence != "unknown" else []
+    facts += [f"architecture {plain(found.architecture)}"] if found.architecture else []
+    facts += [f"made from {plain(found.base)}"] if found.base else []
     facts += ["gated: its licence must be accepted on its page first"] if found.gated else []
     facts += [f"{found.left_out} other files are left out"] if found.left_out else []
     if found.files:
@@ -175,14 +179,14 @@ def file_option(file: File, free: int, disk: int, guess: Callable[[int], int]) -
     return " · ".join(filter(None, facts))
 
 
-def description(found: Description) -> str:
-    """A variant's details as markdown."""
-    rows = [f"**{inert(found.id)}** · {state_of(found)}"]
-    rows += [f"- {name}: {inert(value)}" for name, value in found.facts.items() if value]
+def description(found: Description, owner: bool = True) -> str:
+    """A variant's details as markdown. What is wrong with it is for the owner."""
+    rows = [f"**{plain(found.id)}** · {state_of(found) if owner else plain(found.state)}"]
+    rows += [f"- {plain(name)}: {plain(value)}" for name, value in found.facts.items() if value]
     if found.page:
-        rows.append(f"- [Its page on the Hub]({found.page})")
+        rows.append(f"- {link('Its page on the Hub', found.page)}")
     return "\n".join(rows)
 
 
 def state_of(found: Description) -> str:
-    return inert(f"{found.state}: {found.why}" if found.why else found.state)
+    return plain(f"{found.state}: {found.why}" if found.why else found.state)

@@ -3,9 +3,12 @@
 import html
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from app.show import inert
+from app.markup import link, plain
+from backend.data.source import ENDINGS
+from backend.errors import short
 from backend.machine import amount
 from backend.training import card
 from backend.training.estimate import Estimate
@@ -33,13 +36,13 @@ def duration(seconds: float) -> str:
 def differences(found: Sequence[tuple[str, Any, Any]], preset: str) -> str:
     """What differs from the preset, as Markdown."""
     if not found:
-        return f"As in the preset **{preset}**."
-    rows = "\n".join(f"| {title} | {_cell(here)} | {_cell(there)} |" for title, here, there in found)
-    return f"**Differs from the preset {preset}:**\n\n| setting | here | preset |\n|---|---|---|\n{rows}"
+        return f"As in the preset **{plain(preset)}**."
+    rows = "\n".join(f"| {plain(title)} | {_cell(here)} | {_cell(there)} |" for title, here, there in found)
+    return f"**Differs from the preset {plain(preset)}:**\n\n| setting | here | preset |\n|---|---|---|\n{rows}"
 
 
 def _cell(value: Any) -> str:
-    return inert(str(value)).replace("|", "\\|").replace("\n", " ")[:100]
+    return plain(str(value)[:100])
 
 
 def costs(spec: TrainSpec) -> str:
@@ -51,7 +54,7 @@ def estimate(found: Estimate | None) -> str:
     """What a training will need, beside what there is."""
     if found is None:
         return "The shape of this base is not known here before it is fetched. A try of five steps measures it."
-    where = f"of {found.gpu}" if found.gpu else "of memory"
+    where = f"of {plain(found.gpu)}" if found.gpu else "of memory"
     mark = "" if found.fits else "⚠ **It does not fit.** "
     parts = f"{amount(found.weights)} base, {amount(found.adapter)} adapter and optimiser, "
     parts += f"{amount(found.activations)} for rows of the full length, {amount(found.process)} the process itself"
@@ -65,7 +68,7 @@ def estimate(found: Estimate | None) -> str:
 def attempted(one: Standing) -> str:
     """What a try has measured."""
     if one.state != "done" or one.spec is None:
-        return f"The try {one.state}: {inert(one.why)}" if not one.live else f"Trying: {one.doing or one.state} …"
+        return f"Trying: {plain(one.doing or one.state)} …" if one.live else f"The try {one.state}: {plain(one.why)}"
     pace, memory = float(one.result.get("seconds_per_step", 0)), int(one.result.get("memory", 0))
     return (
         f"Measured over five steps: **{pace:.2f} s a step**, so {one.spec.steps:,} steps take about "
@@ -76,7 +79,7 @@ def attempted(one: Standing) -> str:
 def inspected(found: Inspected, spec: TrainSpec) -> str:
     """What is in the data, as Markdown."""
     lines = [
-        f"**{found.rows:,} rows** to train on and {found.held:,} held out, {found.shape} "
+        f"**{found.rows:,} rows** to train on and {found.held:,} held out, {plain(found.shape)} "
         f"(columns {_cell(', '.join(found.columns))}); {found.tokens:,} tokens, {found.learnt:,} of them learnt.",
         f"{spec.steps:,} steps see {spec.steps * spec.samples:,} rows: every row "
         f"{spec.steps * spec.samples / max(1, found.rows):.1f} times.",
@@ -84,7 +87,7 @@ def inspected(found: Inspected, spec: TrainSpec) -> str:
     if found.foreign:
         lines.append(COSTS)
     if found.dropped:
-        rows = "".join(f"\n- line {line}: {inert(why)}" for line, why in found.why_dropped)
+        rows = "".join(f"\n- line {line}: {plain(why)}" for line, why in found.why_dropped)
         lines.append(f"⚠ **{found.dropped:,} rows were dropped.** The first:{rows}")
     if found.cut:
         lines.append(f"⚠ **{found.cut:,} rows are cut** at {found.limit:,} tokens; the longest has {found.longest:,}.")
@@ -94,7 +97,7 @@ def inspected(found: Inspected, spec: TrainSpec) -> str:
         rows = ", ".join(f"{line} and {other}" for line, other in found.in_both)
         lines.append(f"⚠ **{found.leaks:,} held-out rows are trained on too** (lines {rows}): this loss will flatter.")
     if found.commit:
-        lines.append(f"Revision {found.commit[:12]}.")
+        lines.append(f"Revision {plain(found.commit[:12])}.")
     return "\n\n".join(lines)
 
 
@@ -125,20 +128,20 @@ def runs(found: Sequence[Standing], owner: bool = True) -> list[list[str]]:
 
 
 def _row(one: Standing, owner: bool) -> list[str]:
-    left = duration(one.curve.facts.get("left", 0)) if one.state == "running" and one.curve.steps else ""
-    told = says(one) if owner else says(one).partition(" It last said")[0]
+    left = duration(one.curve.facts.get("left") or 0) if one.state == "running" and one.curve.steps else ""
     figures = [_steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"), left]
-    return [one.name, begun(one), one.kind, one.state, *figures, amount(int(one.curve.facts.get("memory", 0))), told]
+    memory = amount(int(one.curve.facts.get("memory", 0)))
+    return [one.name, begun(one), one.kind, one.state, *figures, memory, says(one, owner)]
 
 
-def says(one: Standing) -> str:
-    """The one thing to know about it now."""
+def says(one: Standing, owner: bool = True) -> str:
+    """The one thing to know about it now. Reasons and steps may name files of this machine: they are for its owner."""
     if one.waiting:
-        return f"waits for {', '.join(one.waiting)}"
+        return f"waits for {', '.join(one.waiting) if owner else 'other runs'}"
     if one.why:
-        return one.why
+        return one.why if owner else ""
     if one.live:
-        return one.doing
+        return one.doing if owner else ""
     if one.kind == "export" and one.result:
         return f"{one.result.get('id', one.name)} is in the Library"
     if one.made and one.made.steps < one.made.spec.steps:
@@ -170,17 +173,16 @@ def label(one: Standing) -> str:
 
 
 def begun(one: Standing) -> str:
-    return time.strftime("%d %b %H:%M", time.localtime(one.asked))
+    return time.strftime("%d %b %H:%M", time.localtime(one.asked)) if one.asked else ""
 
 
 def detail(one: Standing, owner: bool = True) -> str:
     """A run at a glance, as Markdown. Where things lie on this machine is for its owner."""
     facts = one.curve.facts
-    why = says(one) if owner else says(one).partition(" It last said")[0]
-    told = [f"**{inert(one.name)}**: {one.state}. {inert(why)}".strip()]
+    told = [f"**{plain(one.name)}**: {one.state}. {plain(says(one, owner))}".strip()]
     if one.curve.steps:
         told.append(
-            f"Step {_steps(one)}, epoch {facts.get('epoch', 0):.2f}, {facts.get('samples', 0):,} rows and "
+            f"Step {plain(_steps(one))}, epoch {facts.get('epoch', 0):.2f}, {facts.get('samples', 0):,} rows and "
             f"{facts.get('tokens', 0):,} tokens seen; loss {one.curve.losses[-1]:.3f}, learning rate "
             f"{one.curve.rates[-1]:.1e}, gradient norm {one.curve.norms[-1]:.2f}; "
             f"{duration(one.curve.seconds)} of training."
@@ -188,14 +190,12 @@ def detail(one: Standing, owner: bool = True) -> str:
     if one.resumable is not None:
         where = f"from step {one.resumable}" if one.resumable else "from its beginning"
         told.append(f"It can be resumed {where}.")
-    told += [f"⚠ {inert(said)}" for said in facts.get("said", []) if isinstance(said, str)]
+    if owner:
+        told += [f"⚠ {plain(said)}" for said in facts.get("said", []) if isinstance(said, str)]
     if owner and (tracked := facts.get("tracked")):
         where = str(tracked)
-        told.append(
-            f"W&B: {where}"
-            if where.startswith("http")
-            else f"W&B, offline: `{where}`; send it with `wandb sync {where}`"
-        )
+        offline = f"W&B, offline: {plain(where)}; send it with {plain(f'wandb sync {where}')}"
+        told.append(link("W&B", where) if where.startswith("http") else offline)
     if one.kind == "export" and one.result:
         told.append(exported(one.result))
     return "\n\n".join(told)
@@ -210,26 +210,37 @@ def exported(result: dict[str, Any]) -> str:
         if isinstance(agreement, float) and isinstance(divergence, float)
         else ""
     )
-    return f"Made {result.get('id', '')}: {amount(int(result.get('size', 0)))}.{checked} It can be chosen in Chat now."
+    name, size = plain(str(result.get("id", ""))), amount(int(result.get("size", 0)))
+    return f"Made {name}: {size}.{checked} It can be chosen in Chat now."
 
 
-def made(one: Standing) -> str:
-    """Its card."""
-    return inert(card.card(one.made)) if one.made else ""
+def _is_file(text: str) -> bool:
+    """Whether a setting names a file or folder of this machine; a repository of the Hub has one slash, inside."""
+    return text.startswith(("/", ".", "~")) or text.count("/") > 1 or Path(text).suffix in ENDINGS
 
 
-def settings(found: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows: settings side by side, those that differ first."""
-    told = [_settings(one.spec) for one in found if one.spec]
+def made(one: Standing, owner: bool = True) -> str:
+    """Its card, in HTML. It names files, so it is for the owner."""
+    if one.made is None or not owner:
+        return ""
+    rows = "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in card.facts(one.made))
+    template = f'<pre style="white-space:pre-wrap">{html.escape(one.made.template.strip())}</pre>'
+    return f"<h3>{html.escape(one.made.spec.name)}</h3><table>{rows}</table><h4>Prompt template</h4>{template}"
+
+
+def settings(found: Sequence[Standing], owner: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: settings side by side, those that differ first. Names of files are for the owner."""
+    told = [_settings(one.spec, owner) for one in found if one.spec]
     names = list(dict.fromkeys(name for one in told for name in one))
     rows = [[name, *(one.get(name, "") for one in told)] for name in names]
     return ["setting", *(label(one) for one in found if one.spec)], sorted(rows, key=lambda row: len(set(row[1:])) < 2)
 
 
-def _settings(spec: TrainSpec) -> dict[str, str]:
+def _settings(spec: TrainSpec, owner: bool) -> dict[str, str]:
     found = {}
     for value in (spec, spec.data):
         for name, field in type(value).model_fields.items():
             if name != "data" or value is not spec:
-                found[field.title or name] = card.short(str(getattr(value, name)))
+                text = str(getattr(value, name))
+                found[field.title or name] = short(text) if owner or not _is_file(text) else "a file of the owner"
     return found

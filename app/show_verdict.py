@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import date
 from statistics import fmean
 
-from app.show import inert
+from app.markup import plain
 from backend.judge.evaluation.people import ENOUGH, People
 from backend.judge.evaluation.records import Picked
 from backend.judge.evaluation.result import Result
-from backend.judge.remote.prices import retirement
+from backend.judge.remote.prices import place, retirement
 from backend.judge.verdict.contrast import Contrast
 from backend.judge.verdict.sentence import interval, size
 from backend.judge.verdict.statistics import Estimate
@@ -19,24 +19,24 @@ RULE = "It measures likeness to the reference, not truth: a right answer in othe
 
 def headline(found: Result) -> str:
     """The sentence first; an unreliable judge is said before it."""
-    said = inert(found.verdict.sentence) if found.spec.way == "score" else inert(picked_sentence(found.picks))
+    said = plain(found.verdict.sentence) if found.spec.way == "score" else plain(picked_sentence(found.picks))
     unreliable = found.check is not None and not found.check.reliable
     return ("### ⚠ Unreliable judge: its scores are noise\n\n" if unreliable else "") + f"## {said}"
 
 
-def about(found: Result) -> str:
+def about(found: Result, owner: bool = True) -> str:
     """Who judged, whether that can be believed, and what to know before believing a number."""
-    lines = [f"**Judge:** {inert(judge(found))}"]
+    lines = [f"**Judge:** {plain(judge(found))}"]
     if found.check:
-        lines.append(f"**Judge check:** {'' if found.check.reliable else '⚠ '}{inert(found.check.sentence)}.")
+        lines.append(f"**Judge check:** {'' if found.check.reliable else '⚠ '}{plain(found.check.sentence)}.")
     elif found.spec.judge.kind in ("endpoint", "variant"):
         lines.append("**Judge check:** ⚠ this judge was never checked. Nobody knows whether it can be believed.")
     if found.steadiness:
         count, spread = found.steadiness
         lines.append(f"**Repeatability:** {count} answers judged twice, SD {spread:.2f} points within one.")
-    lines += [f"⚠ {inert(note)}" for note in (*(found.by.notes if found.by else ()), *found.verdict.notes)]
+    lines += [f"⚠ {plain(note)}" for note in (*(found.by.notes if found.by else ()), *found.verdict.notes)]
     if found.by and found.by.agreed:
-        lines += _negotiated(found)
+        lines += _negotiated(found, owner)
     if found.leaked:
         lines.append(f"⚠ **{found.leaked} of these rows ask what was trained on**: they flatter the fine-tune.")
     length = found.verdict.checks.length
@@ -45,7 +45,7 @@ def about(found: Result) -> str:
         lines.append(f"**Length and score:** rank correlation {length:+.2f} over all answers.{hint}")
     halo = found.verdict.checks.halo
     if halo is not None and found.verdict.checks.alike:
-        names = " and ".join(found.verdict.checks.alike)
+        names = plain(" and ".join(found.verdict.checks.alike))
         lines.append(f"**Agreement between criteria:** at most {halo:+.2f} ({names}).")
     return "\n\n".join(lines)
 
@@ -60,23 +60,24 @@ def judge(found: Result) -> str:
             return "elsewhere: the scores came with the answers."
         case "endpoint":
             answered = f", answering as {who.returned}" if who.returned not in ("", who.model) else ""
-            return f"{who.model} at {who.address}{answered}; {rubric}; identity {who.id}."
+            return f"{who.model} at {place(who.address)}{answered}; {rubric}; identity {who.id}."
     return f"{who.model} on this machine ({who.returned[:16]}); {rubric}; identity {who.id}."
 
 
-def _negotiated(found: Result) -> list[str]:
+def _negotiated(found: Result, owner: bool) -> list[str]:
+    """What the address takes. Its own words on what it refuses may name things of the owner's."""
     agreed = found.by.agreed if found.by else None
     if agreed is None:
         return []
     taken = ", ".join(f"{name}={value}" for name, value in agreed.parameters.items())
-    refused = "; ".join(f"{name}: {said[:100]}" for name, said in agreed.refused.items())
+    refused = "; ".join(f"{name}: {said[:100]}" if owner else name for name, said in agreed.refused.items())
     more = f" Not taken: {refused}." if refused else ""
     form = "obeys the form" if agreed.honoured else "does not obey the form by itself"
     chances = "tells its probabilities" if agreed.logprobs else "tells no probabilities"
-    lines = [f"**Negotiated:** {inert(taken)}; it {form} and {chances}.{inert(more)}"]
+    lines = [f"**Negotiated:** {plain(taken)}; it {form} and {chances}.{plain(more)}"]
     leaving = retirement(found.identity.model, date.today())
     if leaving and leaving not in (found.by.notes if found.by else ()):
-        lines.append(f"⚠ {inert(leaving)}")
+        lines.append(f"⚠ {plain(leaving)}")
     return lines
 
 
@@ -155,14 +156,14 @@ def criteria(found: Result) -> str:
     tells = any(value is not None for value in torn.values())
     if (len(names) < 2 and not tells) or not any(one.primary.n for one in found.verdict.variants):
         return ""
-    titles = [*(one.title for one in names), *(["by its probabilities"] if tells else [])]
+    titles = [*(plain(one.title) for one in names), *(["by its probabilities"] if tells else [])]
     head = "| variant | " + " | ".join(titles) + " |\n|---|" + "--:|" * len(titles)
     rows = []
     for one in found.verdict.variants:
         mean = torn[one.variant]
         cells = [*(_mean(one.criteria[name.name]) for name in names)]
         cells += [f"{mean:.2f}" if mean is not None else "–"] if tells else []
-        rows.append(f"| {inert(one.variant)} | " + " | ".join(cells) + " |")
+        rows.append(f"| {plain(one.variant)} | " + " | ".join(cells) + " |")
     return f"Means by criterion (secondary, corrected for nothing):\n\n{head}\n" + "\n".join(rows)
 
 
@@ -194,9 +195,9 @@ def people(found: People) -> str:
     if found.rank is not None:
         lines.append(f"Rank correlation with the judge: {found.rank:+.2f}.")
     for name, one in found.means.items():
-        lines.append(f"{inert(name)}, corrected by people: **{_mean(one)}** ({_range(one)}; {one.n} rated).")
+        lines.append(f"{plain(name)}, corrected by people: **{_mean(one)}** ({_range(one)}; {one.n} rated).")
     if found.missing:
-        more = ", ".join(f"{inert(name)} {n}" for name, n in found.missing.items())
+        more = ", ".join(f"{plain(name)} {n}" for name, n in found.missing.items())
         lines.append(f"From {ENOUGH} rated answers of a variant on, its mean is corrected by them. Missing: {more}.")
     return "\n\n".join(lines)
 

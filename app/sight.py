@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app import show
+from app.markup import plain
 from backend.errors import LabError
 from backend.inference.engine import Loaded
 from backend.lab import Lab
@@ -14,19 +14,21 @@ from models.catalogue import Entry
 
 @dataclass(frozen=True)
 class Sight:
-    """`trouble` is what keeps the folders from being tidied, if anything does."""
+    """`trouble` is what keeps the folders from being tidied, if anything does. Reasons are for the owner."""
 
     entries: Sequence[Entry]
     transfers: Sequence[Transfer]
     loaded: Sequence[Loaded]
     speeds: Sequence[Speed]
     trouble: str
+    owner: bool
 
 
-def sight(lab: Lab) -> Sight:
+def sight(lab: Lab, owner: bool) -> Sight:
     trouble = _tended(lab)
     transfers = lab.library.transfers()
-    return Sight(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), trouble)
+    shown = trouble if owner else ""
+    return Sight(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), shown, owner)
 
 
 def _tended(lab: Lab) -> str:
@@ -34,5 +36,5 @@ def _tended(lab: Lab) -> str:
     try:
         lab.library.tend()
     except LabError as error:
-        return f"⚠ {show.inert(str(error))}"
+        return f"⚠ {plain(str(error))}"
     return ""

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from app import guard, show_models
+from app.markup import plain
 from app.part import UNKNOWN, Part
 from app.sight import Sight
 from backend.errors import LabError
@@ -44,31 +45,32 @@ def tending(lab: Lab) -> Part:
             template = gr.Textbox(label="Chat template in its file", interactive=False, lines=4, max_lines=20)
 
     # handlers
-    def details(variant: str | None) -> list[Any]:
+    def details(variant: str | None, owner: bool) -> list[Any]:
         """What there is to see of it: description, header, template, and whether it can be tried again."""
         if not variant:
             return ["", [], "", gr.update(visible=False)]
         found = lab.describe(variant)
         left_alone = found.state in ("crashes the loader", "damaged") and bool(found.header)
-        return [show_models.description(found), found.header, found.template, gr.update(visible=left_alone)]
+        return [show_models.description(found, owner), found.header, found.template, gr.update(visible=left_alone)]
 
     @shown
-    def describe(variant: str | None) -> list[Any]:
+    def describe(variant: str | None, request: gr.Request) -> list[Any]:
         tokens = lab.context(lab.entry(variant)) if variant else lab.settings.lab_context
         size = WHOLE if tokens == lab.settings.lab_context else str(tokens)
-        return [*details(variant), gr.update(value=size), "", gr.update(visible=False)]
+        owner = guard.may_change(lab.settings, request)
+        return [*details(variant, owner), gr.update(value=size), "", gr.update(visible=False)]
 
     @shown
     def check(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "verify models")
         lab.library.verify(chosen(variant))
-        gr.Info(f"{variant} is being read again. The result will stand under Transfers and tests.")
+        guard.info(f"{variant} is being read again. The result will stand under Transfers and tests.")
 
     @shown
     def measure(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "measure models")
         lab.library.speed(chosen(variant))
-        gr.Info(f"{variant} is being measured. The result will stand under Speed tests.")
+        guard.info(f"{variant} is being measured. The result will stand under Speed tests.")
 
     @shown
     def try_again(variant: str | None, request: gr.Request) -> None:
@@ -79,13 +81,13 @@ def tending(lab: Lab) -> Part:
     def ask(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
         freed = lab.library.frees(chosen(variant))
-        return gr.update(visible=True), f"Remove **{variant}**? This frees {amount(freed) or '0 B'}."
+        return gr.update(visible=True), f"Remove **{plain(str(variant))}**? This frees {amount(freed) or '0 B'}."
 
     @shown
     def remove_it(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
         freed = lab.library.remove(chosen(variant))
-        said = f"{variant} was removed; this freed {amount(freed) or '0 B'}."
+        said = f"{plain(str(variant))} was removed; this freed {amount(freed) or '0 B'}."
         names = [entry.variant.id for entry in lab.entries()]
         return gr.update(value=None, choices=names), said, gr.update(visible=False)
 
@@ -95,11 +97,12 @@ def tending(lab: Lab) -> Part:
         if tokens not in CONTEXTS:
             raise LabError("No context is chosen. Choose one in “Context, tokens”.")
         lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
-        gr.Info(f"{variant} is loaded anew with the next message; whoever it is answering then is cut off.")
+        guard.info(f"{variant} is loaded anew with the next message; whoever it is answering then is cut off.")
 
     def view(now: Sight, variant: str | None) -> list[Any]:
         names = [entry.variant.id for entry in now.entries]
-        shown_now = [gr.skip()] * len(seen) if variant is UNKNOWN else details(variant if variant in names else None)
+        known = variant if variant in names else None
+        shown_now = [gr.skip()] * len(seen) if variant is UNKNOWN else details(known, now.owner)
         return [gr.update(choices=names), *shown_now]
 
     # bindings

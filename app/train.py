@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import figures, forms, guard, show, show_training
+from app import figures, forms, guard, show_training
+from app.markup import plain
 from backend.data.source import ENDINGS
 from backend.data.spec import DataSpec
 from backend.errors import LabError
@@ -76,7 +77,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         try:
             spec = spec_of(values)
         except LabError as error:
-            return [f"⚠ {show.inert(str(error))}", ""]
+            return [f"⚠ {plain(str(error))}", ""]
         told = show_training.differences(changes(spec, presets()[name].spec), name) + show_training.costs(spec)
         owner = guard.may_change(lab.settings, request)  # a visitor must not learn which folders there are
         return [told, _needs(lab, spec) if owner or not spec.base.startswith("/") else ""]
@@ -92,7 +93,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         count = lab.training.length(kept)
         held = min(20, count // 10)
         rows = [0, count - held, count - held, held] if count else [gr.skip()] * 4
-        gr.Info(f"{kept.name} is kept. See which rows are trained on and which are held out, then look at the data.")
+        guard.info(f"{kept.name} is kept. See which rows are trained on and which are held out, then look at the data.")
         return [str(kept), "", *rows, *NOTHING]
 
     @shown
@@ -102,12 +103,13 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         run = lab.training.inspect(spec)
         while run.live:
             step = run.last("step")
-            yield [f"Looking: {step.facts.get('state', '') if step else run.state} …", *NOTHING[1:]]
+            state = str(step.facts.get("state", "")) if step else run.state
+            yield [f"Looking: {plain(state)} …", *NOTHING[1:]]
             time.sleep(LOOK)
         try:
             found = lab.training.inspected(run.id)
         except LabError as error:
-            yield [f"⚠ {show.inert(str(error))}", *NOTHING[1:]]
+            yield [f"⚠ {plain(str(error))}", *NOTHING[1:]]
             return
         yield [
             "",
@@ -130,8 +132,9 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         guard.require_owner(lab.settings, request, "train")
         spec = spec_of(values)
         run = lab.training.start(spec)
-        gr.Info(f"{spec.name} has begun. Its curve is in the Runs tab.")
-        return [f"{spec.name} has begun: run {run.id}. Its curve is in the Runs tab.", gr.Tabs(selected="runs")]
+        guard.info(f"{spec.name} has begun. Its curve is in the Runs tab.")
+        begun = f"{plain(spec.name)} has begun: run {plain(run.id)}. Its curve is in the Runs tab."
+        return [begun, gr.Tabs(selected="runs")]
 
     # bindings
     tab.select(visit, [preset, *controls], [visiting, needs], api_visibility="private", show_progress="hidden")

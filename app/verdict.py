@@ -44,7 +44,7 @@ def _one(lab: Lab, which: Any) -> Part:
         if one is None:
             return ["", gr.update(visible=False), gr.update(visible=False), ""]
         return [
-            show_judging.progress(one),
+            show_judging.progress(one, now.owner),
             gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop evaluation"),
             gr.update(
                 visible=one.resumable, value="Try failures again" if one.state == "done" else "Resume evaluation"
@@ -88,7 +88,7 @@ def _tables(which: Any) -> Part:
             show_verdict.variants(found),
             figures.forest(found.verdict) if any(one.difference.n for one in found.verdict.contrasts) else None,
             show_verdict.contrasts(found),
-            show_verdict.about(found),
+            show_verdict.about(found, now.owner),
             show_verdict.criteria(found),
             gr.update(visible=found.check is not None),
             show_verdict.check(found),

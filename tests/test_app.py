@@ -12,7 +12,7 @@ import pytest
 from conftest import App, start_app
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from visitor import CAPITAL, ENDLESS, SAMPLING, SLOW, Visitor, texts, until
+from visitor import CAPITAL, ENDLESS, SAMPLING, SLOW, Visitor, htmls, texts, until
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_conversation_of_two_turns(visitor: Visitor) -> None:
 
 def test_a_cut_answer_is_impossible_to_overlook(visitor: Visitor) -> None:
     answer = visitor.said(visitor.chat("Hello", **ENDLESS | {"max_tokens": 5}))[1]
-    assert "<mark>⚠ CUT at the token limit (5 tokens)" in answer
+    assert "\n⚠ CUT at the token limit (5 tokens)" in answer
 
 
 def test_a_full_context_is_told(visitor: Visitor) -> None:
@@ -144,8 +144,10 @@ def test_a_bad_sampling_value_is_a_sentence(visitor: Visitor) -> None:
 
 def test_output_is_shown_inert(visitor: Visitor) -> None:
     text = "<script>alert(1)</script> <img src=http://evil.example/a.png> ![x](http://evil.example/b.png)"
-    shown = visitor.said(visitor.chat(text, "echo"))[1].split("<sub>")[0]
-    assert "<script" not in shown and "<img" not in shown and "![" not in shown
+    history = visitor.chat(text, "echo").result(60)[1]
+    assert all("<script" not in shown and "<img" not in shown for shown in htmls(history))
+    asked, answered = texts(history)
+    assert asked == text and answered.startswith("<script>alert(1)</script> <img src=http://evil.example/a.png> !x\n")
 
 
 def test_a_variant_that_cannot_run_is_not_offered_and_is_refused(visitor: Visitor) -> None:

@@ -1,11 +1,13 @@
 """What the page says of evaluations: values to text, rows and HTML."""
 
 import dataclasses
+import json
+from html import unescape
 
 import pytest
 from tables import LAB, noisy, table
 
-from app import show_cells, show_judging, show_verdict
+from app import figures, show_cells, show_judging, show_verdict
 from backend.judge import check
 from backend.judge.evaluation.evaluations import Standing
 from backend.judge.evaluation.forecast import Forecast
@@ -55,7 +57,7 @@ def result(of: Table, **more: object) -> Result:
 
 def test_the_sentence_comes_first_and_an_unreliable_judge_before_it() -> None:
     found = result(noisy())
-    assert show_verdict.headline(found) == f"## {found.verdict.sentence}"
+    assert unescape(show_verdict.headline(found)) == f"## {found.verdict.sentence}"
     bad = result(noisy(), check=check.report("j", LAB, {}))
     assert show_verdict.headline(bad).startswith("### ⚠ Unreliable judge")
     assert "0 of 24 probes passed" in show_verdict.about(bad)
@@ -66,7 +68,7 @@ def test_a_judge_that_was_never_checked_is_said_to_be_so() -> None:
 
 
 def test_who_judged_is_told_with_what_was_negotiated_and_when_it_retires() -> None:
-    told = show_verdict.about(result(noisy()))
+    told = unescape(show_verdict.about(result(noisy())))
     assert "answering as gpt-4o-mini-2024-07-18" in told and LAB.hash in told
     assert "response_format=json_schema" in told
     assert "OpenAI's API on 14 January 2027" in told
@@ -76,8 +78,16 @@ def test_nothing_that_models_or_addresses_say_can_act() -> None:
     found = result(noisy())
     row, name = found.questions[0].id, found.spec.variants[0]
     for text in (show_cells.cell(found, row, name), show_verdict.about(found)):
-        assert "<img" not in text
+        assert "<img" not in text and "<img" in unescape(text)
     assert "![" not in show_verdict.about(found)
+
+
+def test_names_in_a_figure_are_no_tags() -> None:
+    of = table({"<a href=javascript:x>base</a>": [3, 4, 2, 3], "<b>lora</b>": [5, 4, 4, 5]})
+    figure = json.loads(figures.forest(verdict(of)).to_json())
+    (line,) = figure["data"]
+    assert line["y"] == ["&lt;b&gt;lora&lt;/b&gt; − &lt;a href=javascript:x&gt;base&lt;/a&gt;"]
+    assert "<" not in line["name"] + line["hovertext"] + figure["layout"]["xaxis"]["title"]["text"]
 
 
 def test_the_lab_s_table_names_failures_and_cut_answers() -> None:

@@ -1,6 +1,7 @@
 """How the Library reads: rows, progress, files of a repository."""
 
 import time
+from html import unescape
 
 import pytest
 
@@ -112,8 +113,8 @@ def test_a_file_says_whether_it_fits_this_machine() -> None:
 
 def test_a_listing_says_what_it_is_and_nothing_in_it_acts() -> None:
     text = show_models.listing(LISTING, 4 * GB, 50 * GB)
-    assert "**owner/name** at main (commit aaaaaaaaaaaa): GGUF models" in text
-    assert "gated" in text and "3 other files" in text and "<b>" not in text
+    assert "**owner/name** at main (commit aaaaaaaaaaaa): GGUF models" in unescape(text)
+    assert "gated" in text and "3 other files" in text and "<b>" not in text and "mit <b>" in unescape(text)
 
 
 def test_a_description_leaves_out_what_is_not_known() -> None:
@@ -121,8 +122,13 @@ def test_a_description_leaves_out_what_is_not_known() -> None:
         id="x", state="damaged", why="it is <img>", page="https://hub/o/n", facts={"Licence": "mit", "Base": ""}
     )
     assert show_models.description(found) == (
-        "**x** · damaged: it is &lt;img>\n- Licence: mit\n- [Its page on the Hub](https://hub/o/n)"
+        "**x** · damaged&#58; it is &#60;img&#62;\n- Licence: mit\n- [Its page on the Hub](https://hub/o/n)"
     )
+
+
+def test_a_page_that_is_no_address_is_not_linked() -> None:
+    found = Description(id="x", state="ready", why="", page="https://hub/o/n) [x](javascript:alert(1)")
+    assert "](" not in show_models.description(found)
 
 
 def test_a_speed_stands_under_its_headings() -> None:

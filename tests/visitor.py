@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 from conftest import App
@@ -49,7 +50,41 @@ class Visitor:
 
 
 def texts(history: list[dict[str, Any]]) -> list[str]:
+    """What a person reads in each message of a chat."""
+    return [read(message) for message in htmls(history)]
+
+
+def htmls(history: list[dict[str, Any]]) -> list[str]:
+    """The HTML of each message of a chat."""
     return [message["content"][0]["text"] for message in history]
+
+
+class _Reader(HTMLParser):
+    """Text of HTML as a browser shows it: blocks begin a line, and line breaks of the source count in a `pre` alone."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text, self.kept, self.first = "", False, False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("p", "pre", "div", "li", "tr", "br", "h1", "h2", "h3") and self.text and self.text[-1] != "\n":
+            self.text += "\n"
+        self.kept, self.first = self.kept or tag == "pre", tag == "pre"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.kept = self.kept and tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data.removeprefix("\n" if self.first else "") if self.kept else data.strip("\n")
+        self.first = False
+
+
+def read(html: str) -> str:
+    """The text that HTML shows."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return reader.text
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
