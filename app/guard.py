@@ -4,23 +4,23 @@ Hidden buttons and private endpoints protect nothing: anyone can post to them. O
 machine only and whoever reaches it is its owner; on a Space everybody is a visitor except the logged-in creator.
 """
 
+import contextlib
 import functools
 import inspect
 import ipaddress
 import logging
 import secrets
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import gradio as gr
 from gradio import processing_utils
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
+from app import markup
 from backend.errors import LabError, redact
 from backend.inference.sampling import Sampling
 from backend.settings import Settings
@@ -28,9 +28,8 @@ from backend.settings import Settings
 log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-SPARE = 200_000_000  # bytes of disk that an upload leaves free
-# Model output may name remote images; loading one would tell its server who reads this, so the browser is told not to.
-POLICY = "img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; base-uri 'self'"
+VISITOR_SECONDS = 4 * 3600  # that the conversation of an unused page is kept
+VISITOR_CHARACTERS = 100_000  # of a visitor's conversation, all its messages and answers together
 
 
 class Who(StrEnum):
@@ -40,10 +39,11 @@ class Who(StrEnum):
 
 def who(settings: Settings, request: gr.Request | None) -> Who:
     """The person behind a request. An identity counts only where Hugging Face vouches for it."""
-    return _who(settings, request.request.scope if request and request.request else {})
+    return who_asks(settings, request.request.scope if request and request.request else {})
 
 
-def _who(settings: Settings, scope: Scope | dict[str, Any]) -> Who:
+def who_asks(settings: Settings, scope: Scope | dict[str, Any]) -> Who:
+    """The same for a request that Gradio has not wrapped; its session must have been read from the cookie."""
     if settings.space_id:
         vouched = settings.oauth_client_secret.get_secret_value() and settings.space_creator_user_id
         return Who.OWNER if vouched and _user_id(scope) == settings.space_creator_user_id else Who.VISITOR
@@ -73,8 +73,51 @@ def bounded(settings: Settings, request: gr.Request | None, sampling: Sampling) 
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, settings.lab_visitor_tokens)})
 
 
+def require_short(settings: Settings, request: gr.Request | None, texts: Iterable[str]) -> None:
+    """LabError if a visitor's conversation has grown so long that it would fill the memory of this machine."""
+    length = sum(map(len, texts))
+    if length > VISITOR_CHARACTERS and not may_change(settings, request):
+        raise LabError(
+            f"This conversation has {length:,} characters; a visitor's may have {VISITOR_CHARACTERS:,}. "
+            "Start a new one, or send a shorter message."
+        )
+
+
+def state_seconds(settings: Settings) -> int | None:
+    """How long the conversation of a page is kept that nothing is sent from; for ever where there are no visitors."""
+    return None if who(settings, None) is Who.OWNER else VISITOR_SECONDS
+
+
+def visitor(settings: Settings, request: gr.Request | None) -> tuple[str, str]:
+    """Address and session of a visitor, between whom the line is fair; both empty for the owner."""
+    if request is None or not request.request or may_change(settings, request):
+        return "", ""
+    return client_address(settings, request.request.scope), request.session_hash or ""
+
+
+def client_address(settings: Settings, scope: Scope) -> str:
+    """The address that a limit per address is kept for.
+
+    Behind a proxy (a Space, or a proxy on this machine) it is the last public address of X-Forwarded-For: what the
+    client wrote itself comes before it.
+    """
+    peer = str((scope.get("client") or ("",))[0])
+    if not settings.space_id and not _loopback(peer):
+        return peer
+    for name in reversed(Headers(scope=scope).get("x-forwarded-for", "").split(",")):
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(name.strip())
+            if address.is_global:
+                return str(address)
+    return peer
+
+
 def _user_id(scope: Scope | dict[str, Any]) -> str:
+    """The Hub's id of the logged-in user; empty when there is none or the login has expired."""
     info = (scope.get("session") or {}).get("oauth_info") or {}
+    expires = info.get("expires_at")
+    if expires is not None and not (isinstance(expires, int | float) and expires > time.time()):
+        return ""
     return str((info.get("userinfo") or {}).get("sub", ""))
 
 
@@ -112,85 +155,38 @@ def shown(settings: Settings) -> Callable[[Handler], Handler]:
     return wrap
 
 
-def _toast(settings: Settings, error: Exception) -> gr.Error:
-    if isinstance(error, LabError):
-        return gr.Error(str(error), print_exception=False)
+def _toast(settings: Settings, caught: Exception) -> gr.Error:
+    if isinstance(caught, LabError):
+        return error(str(caught))
     number = secrets.token_hex(4)
     formatter = logging.Formatter()
-    trace = formatter.formatException((type(error), error, error.__traceback__))
+    trace = formatter.formatException((type(caught), caught, caught.__traceback__))
     log.error("bug %s\n%s", number, redact(trace, settings.secrets()))
-    return gr.Error(
+    return error(
         f"This is a fault of the app, not yours. Nothing you made is lost; try again. If it comes back, report the "
-        f"lines of the terminal that follow “bug {number}”.",
-        print_exception=False,
+        f"lines of the terminal that follow “bug {number}”."
     )
+
+
+def error(text: str) -> gr.Error:
+    """A toast to be raised. Like every toast of the app it shows this text and no markup."""
+    return gr.Error(markup.toast(text), print_exception=False)
+
+
+def warning(text: str) -> None:
+    """Show a toast of something refused."""
+    gr.Warning(markup.toast(text))
+
+
+def info(text: str) -> None:
+    """Show a toast of something done."""
+    gr.Info(markup.toast(text))
 
 
 def fetch_nothing() -> None:
     """The framework would download any address that stands where a file could, before a handler asks who wants it."""
 
     async def refuse(url: str, cache_dir: str) -> str:
-        raise gr.Error("This lab takes files, not addresses of files. Upload the file.", print_exception=False)
+        raise error("This lab takes files, not addresses of files. Upload the file.")
 
     processing_utils.async_ssrf_protected_download = refuse
-
-
-class Doorman:
-    """ASGI middleware: answers only to the names this app is reached by, and sends the content policy along.
-
-    A web page elsewhere can make a browser send requests to this machine (its own name may even be made to point
-    here); such requests carry that page's name in Host or Origin. Space traffic comes through Hugging Face's proxy.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.settings = app, settings
-        own = {"localhost", "127.0.0.1", "::1", settings.lab_host}
-        self.names = own | {name.strip().lower() for name in settings.lab_hosts.split(",") if name.strip()}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if not self.settings.space_id and (stranger := self._stranger(scope)):
-            text = (
-                f"This lab does not answer to the name {stranger!r}. Open it as http://127.0.0.1, or add the name to "
-                "LAB_HOSTS in .env.\n"
-            )
-            await PlainTextResponse(text, status_code=403)(scope, receive, send)
-            return
-
-        if scope["path"].rstrip("/").endswith("/upload") and (refusal := self._no_upload(scope)):
-            await refusal(scope, receive, send)
-            return
-
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-            await send(message)
-
-        await self.app(scope, receive, with_policy)
-
-    def _no_upload(self, scope: Scope) -> PlainTextResponse | None:
-        """Why these files are not taken, if they are not: anybody could fill the disk by them."""
-        if _who(self.settings, scope) is not Who.OWNER:
-            return PlainTextResponse("Only the owner of this lab may upload files.\n", status_code=403)
-        told = dict(scope["headers"]).get(b"content-length", b"")
-        if not told.isdigit():
-            return PlainTextResponse("Say how long the upload is (Content-Length).\n", status_code=411)
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        if int(told) + SPARE > free:
-            text = f"The upload has {int(told) / 1e6:,.0f} MB and {free / 1e6:,.0f} MB of disk are free.\n"
-            return PlainTextResponse(text, status_code=413)
-        return None
-
-    def _stranger(self, scope: Scope) -> str:
-        """The name in Host or Origin that is not ours; empty if all is well."""
-        headers = {key: value.decode("latin-1") for key, value in scope["headers"] if key in (b"host", b"origin")}
-        for address in ("//" + headers.get(b"host", ""), headers.get(b"origin", "")):
-            try:
-                name = urlsplit(address).hostname or ""
-            except ValueError:
-                name = address
-            if address not in ("", "//") and name.lower() not in self.names:
-                return (name or address)[:100]
-        return ""

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
+from app import guard
 from backend.errors import LabError
 from backend.inference.reply import Reply
+from backend.settings import Settings
+
+VISITOR_TURNS = 12  # turns of one address that are answered at the same time, per tab
 
 
 @dataclass(eq=False)
 class Arriving:
     """One turn's answers, and what was asked of them meanwhile."""
 
+    address: str = ""
+    """Of a visitor; empty for the owner."""
     replies: list[Reply] = field(default_factory=list)
     stopped: bool = False
     """No further answer should begin."""
@@ -31,18 +37,24 @@ class Arriving:
 class Running:
     """One tab's answers. The lock protects the table, which handlers of many sessions share."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._lock = threading.Lock()
         self._turns: dict[str, Arriving] = {}
 
     @contextmanager
     def turn(self, request: gr.Request) -> Iterator[Arriving]:
         """A turn to put replies in; all are stopped on the way out, because a client may have left."""
-        session = request.session_hash or ""
+        session, (address, _) = request.session_hash or "", guard.visitor(self._settings, request)
         with self._lock:
             if session in self._turns and not self._turns[session].dropped:
                 raise LabError("An answer is still arriving here. Press Stop, or wait for its end, and send again.")
-            self._turns[session] = mine = Arriving()
+            if address and sum(turn.address == address for turn in self._turns.values()) >= VISITOR_TURNS:
+                raise LabError(
+                    f"{VISITOR_TURNS} conversations of your network address are being answered. Wait for the end of "
+                    "one, then send again."
+                )
+            self._turns[session] = mine = Arriving(address)
         try:
             yield mine
         finally:

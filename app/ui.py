@@ -1,13 +1,23 @@
 """The page: its tabs, and how it is served."""
 
-import gradio as gr
-from starlette.middleware import Middleware
+import asyncio
+import os
+import socket
+from pathlib import Path
 
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import Scope
+
+from app import markup
 from app.chat import chat_tab
 from app.compare import compare_tab
-from app.guard import Doorman, fetch_nothing
+from app.guard import fetch_nothing
 from app.judge import judge_tab
 from app.library import library_tab
+from app.middleware import RequestRules, VisitorLimits
 from app.runs import runs_tab
 from app.train import train_tab
 from backend.lab import Lab
@@ -17,6 +27,12 @@ TITLE = """# PEFT Lab
 Talk to small Llama models on this CPU, compare them side by side, fine-tune them, and find out honestly whether
 the fine-tune got better.
 """
+
+
+SESSIONS = 200  # browser tabs whose state is kept; the one unused for longest is forgotten first
+STOP_SECONDS = 1  # for answers that are on their way when the app is ended
+FONTS = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
+MONO_FONTS = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace")
 
 
 def create_ui(lab: Lab) -> gr.Blocks:
@@ -36,23 +52,86 @@ def create_ui(lab: Lab) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, settings: Settings) -> None:
-    """Launch the page and return. Telemetry, sharing, monitoring and the run history stay off. OSError: no port."""
+def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
+    """A web server for the page, listening already; `run` answers until Ctrl-C or SIGTERM. OSError: no port.
+
+    Gradio is mounted in an app of our own, because its `launch` asks itself for a page through the proxies of the
+    environment, and because `RequestRules` must come before its CORS middleware. Telemetry, sharing, monitoring and
+    the run history stay off.
+    """
+    files = Path(os.environ["GRADIO_TEMP_DIR"])
+    limits = Middleware(VisitorLimits, settings=settings, files=files, queued=lambda: _queued(page))
     fetch_nothing()
-    page.launch(
+    page.state_session_capacity = SESSIONS
+    page.is_running = True  # or streams send no heartbeats
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="",
         server_name=settings.lab_host,
         server_port=settings.port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
+        footer_links=["api"],
         show_error=False,
         enable_monitoring=False,
         run_history=False,
         ssr_mode=False,
         pwa=False,
+        mcp_server=False,
         max_file_size="20gb",
-        blocked_paths=[str(settings.lab_runs), str(settings.lab_weights)],
-        footer_links=["api"],
-        app_kwargs={"middleware": [Middleware(Doorman, settings=settings)]},
-        theme=gr.themes.Soft(),
+        blocked_paths=[str(settings.lab_runs.absolute()), str(settings.lab_weights.absolute())],
+        app_kwargs={"middleware": [limits]},
+        theme=gr.themes.Soft(font=FONTS, font_mono=MONO_FONTS),
+        css=markup.CSS,
+        head=markup.HEAD,
     )
+    stopping = asyncio.Event()
+    app.add_middleware(RequestRules, settings=settings, stopping=stopping)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        proxy_headers=False,  # `guard.client_address` reads them, and knows which to believe
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    return _Server(config, _listen(settings.lab_host, settings.port), stopping)
+
+
+class _Server(uvicorn.Server):
+    """A server on a socket that is bound before anything is started, so that a port in use is told at once."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self.listening, self.stopping = listening, stopping
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets or [self.listening])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping.set()
+        await super().shutdown(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.listening.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        print(f"PEFT Lab is open at http://{name}:{port} (Ctrl-C ends it)", flush=True)
+
+
+def _queued(page: gr.Blocks) -> list[Scope]:
+    """The requests of the calls that wait in Gradio's queue."""
+    lines = page._queue.event_queue_per_concurrency_id.values()
+    return [event.request.scope for line in lines for event in line.queue]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
