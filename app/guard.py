@@ -96,7 +96,7 @@ def visitor(settings: Settings, request: gr.Request | None) -> tuple[str, str]:
 
 
 def client_address(settings: Settings, scope: Scope) -> str:
-    """The address that a limit per address is kept for.
+    """The address that a limit per address is kept for; empty where the proxy of a Space does not tell it.
 
     Behind a proxy (a Space, or a proxy on this machine) it is the last public address of X-Forwarded-For: what the
     client wrote itself comes before it.
@@ -107,9 +107,9 @@ def client_address(settings: Settings, scope: Scope) -> str:
     for name in reversed(Headers(scope=scope).get("x-forwarded-for", "").split(",")):
         with contextlib.suppress(ValueError):
             address = ipaddress.ip_address(name.strip())
-            if address.is_global:
-                return str(address)
-    return peer
+            if address.is_global:  # of IPv6, a subscriber has a whole /64
+                return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+    return "" if settings.space_id else peer
 
 
 def _user_id(scope: Scope | dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ WRITABLE = re.compile(
     r"/gradio_api/((queue/join|cancel|reset|upload)/?|(run|api|call|call/v2)/[^/]+/?)",
 )
 CALLS = re.compile(r"/gradio_api/(queue/join|run/|api/|call/)")
+SINGLE = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "content-length")
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
 NAVIGABLE = ("/", "/login/huggingface", "/login/callback")  # what a link on another site may open
@@ -43,18 +44,18 @@ NAVIGABLE = ("/", "/login/huggingface", "/login/callback")  # what a link on ano
 SPARE = 200_000_000  # bytes of disk that an upload leaves free
 LARGEST_BODY = 32_000_000  # bytes of a JSON body from the owner
 VISITOR_BODY = 256_000  # bytes of a JSON body from a visitor
-VISITOR_REQUESTS = 100  # requests of one address that are answered at the same time, streams included
+VISITOR_REQUESTS = 100  # calls and streams of one address that are open at the same time
 VISITOR_IN_LINE = 24  # calls of one address that wait in Gradio's queue, which holds 64
 VISITOR_RATE, VISITOR_BURST = 50.0, 200.0  # calls per second of one address, and how many may come at once
 
 # Model output may name remote images, scripts and forms; the browser is told to load, run and submit none of them.
 PAGE_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'none'; object-src 'none'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "frame-src 'none'; object-src 'none'; base-uri 'self'; form-action 'self'; connect-src 'self' data: blob:"
 )
-HUB_FRAMES = " https://huggingface.co https://*.huggingface.co"  # a Space is shown in a frame of the Hub
+# On a Space, Gradio asks the Hub for the state of the Space, and the Hub shows the page in a frame.
+HUB, HUB_FRAMES = " https://huggingface.co", " https://huggingface.co https://*.huggingface.co"
 FILE_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
 INLINE = re.compile(r"(image/(png|jpeg|gif|webp)|audio/[\w.+-]+|video/[\w.+-]+)")
 
@@ -70,7 +71,8 @@ class RequestRules:
     def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
         """`stopping`: set when the server ends, so that open streams end at once."""
         self.app, self.settings, self.stopping = app, settings, stopping
-        self.policy = PAGE_POLICY + (HUB_FRAMES if settings.space_id else "")
+        hub, frames = (HUB, HUB_FRAMES) if settings.space_id else ("", "")
+        self.policy = f"{PAGE_POLICY}{hub}; frame-ancestors 'self'{frames}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -108,6 +110,8 @@ class RequestRules:
 def refused(settings: Settings, scope: Scope) -> PlainTextResponse | None:
     """The answer to a request that must not reach the app, or None."""
     headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
+    if any(len(headers.getlist(name)) > 1 for name in SINGLE):  # a proxy and the app may each read another one
+        return _refuse(400, f"Send each of these headers once: {', '.join(SINGLE)}.")
     if not settings.space_id and (name := _unknown_host(settings, headers.get("host", ""))):
         return _refuse(
             403,
@@ -127,7 +131,8 @@ def refused(settings: Settings, scope: Scope) -> PlainTextResponse | None:
         return _refuse(405, f"The lab answers GET, HEAD and POST, not {method[:20]}.")
     if not routes.fullmatch(path) or b"deep_link=" in scope["query_string"]:
         return _refuse(404, "The lab has no such address.")
-    if method == "POST" and not headers.get("content-length", "").isdecimal():
+    length = headers.get("content-length", "")
+    if method == "POST" and (not length.isdecimal() or "transfer-encoding" in headers):
         return _refuse(411, "Say how long the body is (Content-Length).")
     return None
 
@@ -167,6 +172,9 @@ class VisitorLimits:
         if refusal:
             await refusal(scope, receive, send)
             return
+        if owner or not scope["path"].startswith("/gradio_api/"):  # a page loads some 100 files at once
+            await self.app(scope, receive, send)
+            return
         with self._counted(address):
             await self.app(scope, receive, send)
 
@@ -191,7 +199,9 @@ class VisitorLimits:
             return _refuse(403, "Only the owner of this lab may upload files.")
         if scope["method"] == "POST" and length > VISITOR_BODY:
             return _too_large(length, VISITOR_BODY)
-        if self.open[address] >= VISITOR_REQUESTS:
+        if not address:
+            return None
+        if path.startswith("/gradio_api/") and self.open[address] >= VISITOR_REQUESTS:
             return _too_many(f"{VISITOR_REQUESTS} requests of your address are open")
         if scope["method"] != "POST" or not CALLS.match(path):
             return None
@@ -259,7 +269,7 @@ def _unknown_host(settings: Settings, host: str) -> str:
     """The name in the Host header if it is not one of ours; empty otherwise."""
     own = {"localhost", "127.0.0.1", "::1", settings.lab_host, *settings.lab_hosts.split(",")}
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = urlsplit(f"//{host}").hostname or "" if "@" not in host else ""
         names = {urlsplit(f"//{_bracketed(one.strip())}").hostname for one in own if one.strip()}
     except ValueError:
         return host[:100] or "(none)"

@@ -40,7 +40,7 @@ def create_ui(lab: Lab) -> gr.Blocks:
     with gr.Blocks(title="PEFT Lab", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
         gr.Markdown(TITLE)
         if lab.settings.space_id:
-            gr.LoginButton()
+            gr.LoginButton(icon=None)  # its icon would be a file of this machine
         with gr.Tabs() as tabs:
             chat_tab(lab)
             compare_tab(lab)

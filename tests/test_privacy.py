@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import App, start_app, stop_app
+from conftest import ROOT, App, start_app, stop_app
 from run_folders import KINDS, written
 from test_library_strangers import Session, cookie
 from visitor import SAMPLING, until
@@ -19,7 +19,7 @@ from backend.jobs import event
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run, runs_in
 
-SECRET = re.compile(r"canary\w*", re.IGNORECASE)
+SECRET = re.compile(rf"canary\w*|{re.escape(str(ROOT))}[^\"]*", re.IGNORECASE)
 SPACE = {
     "OAUTH_CLIENT_ID": "id",
     "OAUTH_CLIENT_SECRET": "s3cret",

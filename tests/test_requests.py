@@ -147,6 +147,37 @@ def test_a_foreign_preflight_is_not_answered(app: App) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Origin: http://127.0.0.1\r\nOrigin: https://evil.example\r\n",
+        b"Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\n",
+        b"Host: evil.example\r\n",
+    ],
+)
+def test_a_header_that_is_sent_twice_is_refused(app: App, line: bytes) -> None:
+    assert b" 400 " in first_line(app, b"GET /config HTTP/1.1\r\nHost: 127.0.0.1\r\n" + line + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /config HTTP/1.0\r\n\r\n",
+        b"GET /config HTTP/1.1\r\nHost: a@127.0.0.1\r\n\r\n",
+        b"GET /config HTTP/1.1\r\nHost: localhost.\r\n\r\n",
+        b"GET http://evil.example/config HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ],
+)
+def test_a_host_that_only_looks_like_ours_is_refused(app: App, head: bytes) -> None:
+    assert first_line(app, head).split()[1] in (b"403", b"404")
+
+
+def first_line(app: App, head: bytes) -> bytes:
+    with socket.create_connection(urlsplit(app.url).netloc.split(":")) as line:  # type: ignore[arg-type]
+        line.sendall(head)
+        return line.recv(200).split(b"\r\n")[0]
+
+
 # --- routes ------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +242,8 @@ def test_a_body_of_unknown_length_is_refused(app: App) -> None:
     with socket.create_connection(urlsplit(app.url).netloc.split(":")) as line:  # type: ignore[arg-type]
         line.sendall(b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert b" 411 " in line.recv(200)
+    both = b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert b" 411 " in first_line(app, b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: 127.0.0.1\r\n" + both)
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -263,7 +296,7 @@ def test_every_answer_carries_the_headers(app: App, path: str) -> None:
     headers = httpx.get(app.url + path).headers
     policy = headers["content-security-policy"]
     assert "img-src 'self'" in policy and "form-action 'self'" in policy and "default-src 'self'" in policy
-    assert "frame-ancestors 'self'" in policy and "huggingface" not in policy
+    assert policy.endswith("; frame-ancestors 'self'") and "huggingface" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cross-origin-resource-policy"] == "same-origin"
 

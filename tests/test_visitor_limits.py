@@ -35,6 +35,7 @@ def test_a_visitor_calls_no_faster_than_the_limit_and_others_are_not_slowed(limi
 def test_a_visitor_holds_no_more_connections_than_the_limit(limits: VisitorLimits) -> None:
     limits.open["9.9.9.9"] = middleware.VISITOR_REQUESTS
     assert visitor_status(limits, "/gradio_api/cancel") == 429
+    assert visitor_status(limits, "/assets/index.js") == 200
     assert visitor_status(limits, "/gradio_api/cancel", address="8.8.8.8") == 200
 
 
@@ -46,13 +47,20 @@ def test_one_address_does_not_fill_gradio_s_queue(tmp_path: Path) -> None:
     assert visitor_status(limits, "/gradio_api/cancel") == 200
 
 
+def test_visitors_of_unknown_address_do_not_share_one_limit(limits: VisitorLimits) -> None:
+    assert [visitor_status(limits, "/gradio_api/queue/join", address="") for _ in range(1000)] == [200] * 1000
+
+
 @pytest.mark.parametrize(
     ("place", "peer", "forwarded", "expected"),
     [
         (SPACE, "10.1.1.1", "8.8.8.8", "8.8.8.8"),
         (SPACE, "10.1.1.1", "1.2.3.4, 8.8.8.8, 10.2.2.2", "8.8.8.8"),
-        (SPACE, "10.1.1.1", "", "10.1.1.1"),
-        (SPACE, "10.1.1.1", "nonsense, 999.1.1.1", "10.1.1.1"),
+        (SPACE, "10.1.1.1", "2600:1:2:3:4:5:6:7", "2600:1:2:3::/64"),
+        (SPACE, "10.1.1.1", "", ""),
+        (SPACE, "10.1.1.1", "nonsense, 999.1.1.1", ""),
+        (SPACE, "8.8.8.8", "10.1.1.1", ""),
+        (LOCAL, "127.0.0.1", "", "127.0.0.1"),
         (LOCAL, "8.8.8.8", "1.2.3.4", "8.8.8.8"),
         (LOCAL, "127.0.0.1", "1.2.3.4, 8.8.8.8", "8.8.8.8"),
     ],
