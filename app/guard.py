@@ -4,7 +4,6 @@ Hidden buttons and private endpoints protect nothing: anyone can post to them. O
 machine only and whoever reaches it is its owner; on a Space everybody is a visitor except the logged-in creator.
 """
 
-import contextlib
 import functools
 import inspect
 import ipaddress
@@ -29,7 +28,7 @@ log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 VISITOR_SECONDS = 4 * 3600  # that the conversation of an unused page is kept
-VISITOR_CHARACTERS = 100_000  # of a visitor's conversation, all its messages and answers together
+VISITOR_CHARACTERS, VISITOR_MESSAGES = 40_000, 200  # of a visitor's conversation, answers included
 
 
 class Who(StrEnum):
@@ -75,11 +74,13 @@ def bounded(settings: Settings, request: gr.Request | None, sampling: Sampling) 
 
 def require_short(settings: Settings, request: gr.Request | None, texts: Iterable[str]) -> None:
     """LabError if a visitor's conversation has grown so long that it would fill the memory of this machine."""
-    length = sum(map(len, texts))
-    if length > VISITOR_CHARACTERS and not may_change(settings, request):
+    if may_change(settings, request):
+        return
+    lengths = [len(text) for text in texts]
+    if sum(lengths) > VISITOR_CHARACTERS or len(lengths) > VISITOR_MESSAGES:
         raise LabError(
-            f"This conversation has {length:,} characters; a visitor's may have {VISITOR_CHARACTERS:,}. "
-            "Start a new one, or send a shorter message."
+            f"This conversation has {sum(lengths):,} characters in {len(lengths):,} messages; a visitor's may have "
+            f"{VISITOR_CHARACTERS:,} in {VISITOR_MESSAGES}. Start a new one, or send a shorter message."
         )
 
 
@@ -104,12 +105,25 @@ def client_address(settings: Settings, scope: Scope) -> str:
     peer = str((scope.get("client") or ("",))[0])
     if not settings.space_id and not _loopback(peer):
         return peer
-    for name in reversed(Headers(scope=scope).get("x-forwarded-for", "").split(",")):
-        with contextlib.suppress(ValueError):
-            address = ipaddress.ip_address(name.strip())
-            if address.is_global:  # of IPv6, a subscriber has a whole /64
-                return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+    for name in reversed(",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")):
+        try:
+            address = _forwarded(name.strip())
+        except ValueError:
+            break  # what comes before it may be written by the client
+        if address.is_global or not settings.space_id:  # a Space's requests pass private hops
+            # of IPv6, a subscriber has a whole /64
+            return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
     return "" if settings.space_id else peer
+
+
+def _forwarded(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An entry of X-Forwarded-For, with or without a port. ValueError if it is no address."""
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    address = ipaddress.ip_address(name)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _user_id(scope: Scope | dict[str, Any]) -> str:

@@ -122,7 +122,7 @@ CSS = """
 .said .waiting { font-style: italic; }
 .said .failed { font-weight: 600; }
 .said .cut { padding: var(--spacing-xs) var(--spacing-sm); background: #ffe58a; color: #1f1f1f; }
-.said .facts { font-size: var(--text-xs); line-height: 1.4; }
+.said .facts { font-size: var(--text-sm); line-height: 1.4; }
 """
 
 HEAD = """
@@ -132,7 +132,7 @@ HEAD = """
   // A message of a chat is HTML that carries its text. Copying, editing and screen readers get the text.
   const BEGINS = '<div class="said"';
   const message = (html) => new DOMParser().parseFromString(html, "text/html").querySelector(".said");
-  const textOf = (html) => html.startsWith(BEGINS) ? message(html).dataset.text : html;
+  const textOf = (html) => (html.startsWith(BEGINS) && message(html)?.dataset.text) || html;
 
   let clicked = null;
   document.addEventListener("click", (event) => { clicked = event.target; }, true);
@@ -159,7 +159,9 @@ HEAD = """
     for (const part of document.querySelectorAll(`[aria-label*='${BEGINS}']`)) {
       const label = part.getAttribute("aria-label"), at = label.indexOf(BEGINS);
       if (seen.get(part) === label) continue;
-      const said = message(label.slice(at)), notes = [...said.querySelectorAll(".note")].map((one) => one.textContent);
+      const said = message(label.slice(at));
+      if (!said) continue;
+      const notes = [...said.querySelectorAll(".note")].map((one) => one.textContent);
       const told = label.slice(0, at) + [said.dataset.text, ...notes].join(" ");
       seen.set(part, told);
       part.setAttribute("aria-label", told);

@@ -79,8 +79,9 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         except LabError as error:
             return [f"⚠ {plain(str(error))}", ""]
         told = show_training.differences(changes(spec, presets()[name].spec), name) + show_training.costs(spec)
-        owner = guard.may_change(lab.settings, request)  # a visitor must not learn which folders there are
-        return [told, _needs(lab, spec) if owner or not spec.base.startswith("/") else ""]
+        # A visitor must not learn which folders there are, and which models of the Hub are in the cache.
+        public = spec.base in {one.spec.base for one in presets().values()}
+        return [told, _needs(lab, spec) if public or guard.may_change(lab.settings, request) else ""]
 
     @shown
     def visit(request: gr.Request, name: str, *values: Any) -> list[Any]:

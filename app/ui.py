@@ -8,8 +8,8 @@ from pathlib import Path
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio.utils import LRUCache
 from starlette.middleware import Middleware
-from starlette.types import Scope
 
 from app import markup
 from app.chat import chat_tab
@@ -17,7 +17,7 @@ from app.compare import compare_tab
 from app.guard import fetch_nothing
 from app.judge import judge_tab
 from app.library import library_tab
-from app.middleware import RequestRules, VisitorLimits
+from app.middleware import GradioQueue, RequestRules, VisitorLimits
 from app.runs import runs_tab
 from app.train import train_tab
 from backend.lab import Lab
@@ -29,7 +29,7 @@ the fine-tune got better.
 """
 
 
-SESSIONS = 200  # browser tabs whose state is kept; the one unused for longest is forgotten first
+SESSIONS = 400  # browser tabs whose state is kept; the one unused for longest is forgotten first
 STOP_SECONDS = 1  # for answers that are on their way when the app is ended
 FONTS = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
 MONO_FONTS = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace")
@@ -60,10 +60,12 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
     the run history stay off.
     """
     files = Path(os.environ["GRADIO_TEMP_DIR"])
-    limits = Middleware(VisitorLimits, settings=settings, files=files, queued=lambda: _queued(page))
+    limits = Middleware(VisitorLimits, settings=settings, files=files, queue=GradioQueue(page))
     fetch_nothing()
     page.state_session_capacity = SESSIONS
+    page._queue.pending_messages_per_session = LRUCache(SESSIONS)  # of sessions that do not read, too
     page.is_running = True  # or streams send no heartbeats
+    page.has_launched = True  # or Gradio reads any file that a call names
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app,
@@ -116,12 +118,6 @@ class _Server(uvicorn.Server):
         host, port = self.listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         print(f"PEFT Lab is open at http://{name}:{port} (Ctrl-C ends it)", flush=True)
-
-
-def _queued(page: gr.Blocks) -> list[Scope]:
-    """The requests of the calls that wait in Gradio's queue."""
-    lines = page._queue.event_queue_per_concurrency_id.values()
-    return [event.request.scope for line in lines for event in line.queue]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -281,11 +282,28 @@ def test_a_link_out_of_the_upload_folder_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "link.png").symlink_to("/etc/passwd")
     (tmp_path / "files" / "own.png").write_bytes(b"x")
-    limits = VisitorLimits(None, LOCAL, tmp_path / "files", list)  # type: ignore[arg-type]
+    limits = VisitorLimits(None, LOCAL, tmp_path / "files", None)  # type: ignore[arg-type]
     assert limits._is_own_file(str(tmp_path / "files" / "own.png"))
     for name in ("link.png", "../files/absent.png", "", "a" * 5000, "own.png\0"):
         assert not limits._is_own_file(str(tmp_path / "files" / name))
     assert not limits._is_own_file("files/own.png")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "README.md", "FIFO", "/dev/zero", "/absent.csv"])
+def test_a_call_cannot_have_a_file_of_the_machine_read(app: App, path: str, tmp_path: Path) -> None:
+    """Gradio copies a file that a call names before the handler runs; a pipe or a device would hold the server."""
+    if path == "FIFO":
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+    config = httpx.get(app.url + "/config").json()
+    number = next(one["id"] for one in config["dependencies"] if one["api_name"] == "conversation_json")
+    file = {"path": path, "orig_name": "a.csv", "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [file, None], "fn_index": number, "session_hash": "files"}
+    httpx.post(app.url + "/gradio_api/queue/join", json=asked).raise_for_status()
+    with httpx.stream("GET", app.url + "/gradio_api/queue/data?session_hash=files", timeout=20) as answer:
+        text = "".join(answer.iter_text())
+    assert '"success":false' in text and "peft-lab-" not in text and str(tmp_path) not in text
+    assert httpx.get(app.url + "/robots.txt", timeout=5).status_code == 200
 
 
 # --- headers -----------------------------------------------------------------------------------------------------

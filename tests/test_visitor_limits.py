@@ -1,6 +1,8 @@
 """How much one visitor may ask for: bodies, calls, connections, places in line; and whose address counts."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from requests_made import LOCAL, SPACE, scope
@@ -10,13 +12,32 @@ from app.middleware import VisitorLimits
 from backend.settings import Settings
 
 
+class Queue:
+    """Gradio's queue as the limits see it."""
+
+    def __init__(self, waiting: int = 0, unread: int = 0) -> None:
+        self.scopes, self.count = [scope(client="10.0.0.1", x_forwarded_for="9.9.9.9")] * waiting, unread
+
+    def waiting(self) -> list[Any]:
+        return self.scopes
+
+    def unread(self, session: str) -> int:
+        return self.count
+
+
 @pytest.fixture
 def limits(tmp_path: Path) -> VisitorLimits:
-    return VisitorLimits(None, SPACE, tmp_path, list)  # type: ignore[arg-type]
+    return VisitorLimits(None, SPACE, tmp_path, Queue())  # type: ignore[arg-type]
 
 
 def visitor_status(limits: VisitorLimits, path: str, length: int = 2, address: str = "9.9.9.9") -> int:
     answer = limits._by_visitor(scope(path, "POST", content_length=str(length)), address)
+    return answer.status_code if answer else 200
+
+
+def call_status(limits: VisitorLimits, address: str = "9.9.9.9", **body: Any) -> int:
+    call = {"data": [], "fn_index": 1, "session_hash": "abc"} | body
+    answer = limits._by_call(json.dumps(call).encode(), address)
     return answer.status_code if answer else 200
 
 
@@ -35,20 +56,61 @@ def test_a_visitor_calls_no_faster_than_the_limit_and_others_are_not_slowed(limi
 def test_a_visitor_holds_no_more_connections_than_the_limit(limits: VisitorLimits) -> None:
     limits.open["9.9.9.9"] = middleware.VISITOR_REQUESTS
     assert visitor_status(limits, "/gradio_api/cancel") == 429
-    assert visitor_status(limits, "/assets/index.js") == 200
+    assert middleware.STATIC.fullmatch("/assets/index.js")  # a page loads some 100 of these at once
     assert visitor_status(limits, "/gradio_api/cancel", address="8.8.8.8") == 200
 
 
 def test_one_address_does_not_fill_gradio_s_queue(tmp_path: Path) -> None:
-    waiting = [scope(client="10.0.0.1", x_forwarded_for="9.9.9.9")] * middleware.VISITOR_IN_LINE
-    limits = VisitorLimits(None, SPACE, tmp_path, lambda: waiting)  # type: ignore[arg-type]
-    assert visitor_status(limits, "/gradio_api/queue/join") == 429
-    assert visitor_status(limits, "/gradio_api/queue/join", address="8.8.8.8") == 200
-    assert visitor_status(limits, "/gradio_api/cancel") == 200
+    limits = VisitorLimits(None, SPACE, tmp_path, Queue(waiting=middleware.VISITOR_IN_LINE))  # type: ignore[arg-type]
+    limits.calling["9.9.9.9"] = limits.calling["8.8.8.8"] = 1  # this call
+    assert call_status(limits) == 429
+    assert call_status(limits, "8.8.8.8") == 200
+
+
+def test_calls_whose_handler_has_not_begun_count_as_well(limits: VisitorLimits) -> None:
+    limits.calling["9.9.9.9"] = middleware.VISITOR_IN_LINE + 1
+    assert call_status(limits) == 429
+
+
+def test_one_address_does_not_push_the_sessions_of_others_out(limits: VisitorLimits) -> None:
+    answers = [call_status(limits, session_hash=f"s{n}") for n in range(100)]
+    assert answers == [200] * middleware.VISITOR_SESSIONS + [429] * (100 - middleware.VISITOR_SESSIONS)
+    assert call_status(limits, session_hash="s0") == 200  # an open page goes on
+    assert call_status(limits, "8.8.8.8", session_hash="other") == 200
+
+
+def test_a_session_that_reads_no_answers_gets_no_more(tmp_path: Path) -> None:
+    limits = VisitorLimits(None, SPACE, tmp_path, Queue(unread=middleware.VISITOR_UNREAD + 1))  # type: ignore[arg-type]
+    assert call_status(limits) == 429
+
+
+@pytest.mark.parametrize("session", [None, 1, "", "../x", "a" * 65, ["a"], "a b"])
+def test_a_call_names_its_session(limits: VisitorLimits, session: Any) -> None:
+    assert call_status(limits, session_hash=session) == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"[" * 100_000, b"\xff", b"1"])
+def test_a_call_that_is_no_object_is_refused(limits: VisitorLimits, body: bytes) -> None:
+    answer = limits._by_call(body, "9.9.9.9")
+    assert answer is not None and answer.status_code == 400
+
+
+def test_a_visitor_hands_no_file_to_a_handler(limits: VisitorLimits) -> None:
+    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    assert call_status(limits, data=[[{"a": file}]]) == 403
+    escaped = json.dumps({"session_hash": "abc", "data": [file]}).replace("gradio", "\\u0067radio")
+    answer = limits._by_call(escaped.encode(), "9.9.9.9")
+    assert answer is not None and answer.status_code == 403
+
+
+def test_a_visitor_s_answers_are_not_kept_under_other_keys(limits: VisitorLimits) -> None:
+    assert visitor_status(limits, "/gradio_api/call/chat") == 403
+    assert visitor_status(limits, "/gradio_api/call/v2/chat") == 403
 
 
 def test_visitors_of_unknown_address_do_not_share_one_limit(limits: VisitorLimits) -> None:
     assert [visitor_status(limits, "/gradio_api/queue/join", address="") for _ in range(1000)] == [200] * 1000
+    assert [call_status(limits, "", session_hash=f"s{n}") for n in range(100)] == [200] * 100
 
 
 @pytest.mark.parametrize(
@@ -59,6 +121,11 @@ def test_visitors_of_unknown_address_do_not_share_one_limit(limits: VisitorLimit
         (SPACE, "10.1.1.1", "2600:1:2:3:4:5:6:7", "2600:1:2:3::/64"),
         (SPACE, "10.1.1.1", "", ""),
         (SPACE, "10.1.1.1", "nonsense, 999.1.1.1", ""),
+        (SPACE, "10.1.1.1", "1.2.3.4, unknown", ""),
+        (SPACE, "10.1.1.1", "1.2.3.4, 8.8.8.8:443", "8.8.8.8"),
+        (SPACE, "10.1.1.1", "1.2.3.4, [2600:1:2:3::7]:443", "2600:1:2:3::/64"),
+        (SPACE, "10.1.1.1", "::ffff:8.8.8.8", "8.8.8.8"),
+        (LOCAL, "127.0.0.1", "1.2.3.4, 192.168.1.5", "192.168.1.5"),
         (SPACE, "8.8.8.8", "10.1.1.1", ""),
         (LOCAL, "127.0.0.1", "", "127.0.0.1"),
         (LOCAL, "8.8.8.8", "1.2.3.4", "8.8.8.8"),

@@ -29,6 +29,8 @@ def judge_address(typed: str) -> str:
             "The judge's address has a name or a password in it, which would be shown and stored. Leave that out of "
             "the address; a key belongs into OPENAI_API_KEY in .env."
         )
+    if "%" in parts.netloc:
+        raise LabError("The judge's address has a % in its host. Type the host as it is called.")
     if parts.query or parts.fragment:
         raise LabError("The judge's address ends in ?... or #..., which cannot be kept. Leave that part out.")
     scheme = parts.scheme or ("http" if _near(parts.hostname or "") else "https")
@@ -44,7 +46,8 @@ def judge_address(typed: str) -> str:
 
 
 def is_openai(address: str) -> bool:
-    return host(address) == "api.openai.com"
+    """Whether OpenAI is paid for it, in any of its regions."""
+    return f".{host(address)}".endswith(".api.openai.com")
 
 
 def is_near(address: str) -> bool:
@@ -58,9 +61,9 @@ def at_once(address: str) -> int:
 
 
 def host(address: str) -> str:
-    """Empty where there is none."""
+    """In lower case and without the dot of a whole name; empty where there is none."""
     try:
-        return urlsplit(address).hostname or ""
+        return (urlsplit(address).hostname or "").removesuffix(".")
     except ValueError:
         return ""
 
