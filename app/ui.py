@@ -17,9 +17,10 @@ from app.compare import compare_tab
 from app.guard import fetch_nothing
 from app.judge import judge_tab
 from app.library import library_tab
-from app.middleware import GradioQueue, RequestRules, VisitorLimits
+from app.middleware import RequestRules
 from app.runs import runs_tab
 from app.train import train_tab
+from app.visitor_limits import GradioQueue, VisitorLimits
 from backend.lab import Lab
 from backend.settings import Settings
 

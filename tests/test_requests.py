@@ -18,7 +18,8 @@ from requests_made import HOST, LOCAL, SPACE, scope
 from starlette.datastructures import Headers
 
 from app import middleware
-from app.middleware import VisitorLimits, own_origin, refused
+from app.middleware import own_origin, refused
+from app.visitor_limits import VisitorLimits
 from backend.settings import Settings
 
 ADDRESSES = (

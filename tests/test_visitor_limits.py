@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from requests_made import LOCAL, SPACE, scope
 
-from app import guard, middleware
-from app.middleware import VisitorLimits
+from app import guard, visitor_limits
+from app.visitor_limits import VisitorLimits
 from backend.settings import Settings
 
 
@@ -54,33 +54,33 @@ def test_a_visitor_calls_no_faster_than_the_limit_and_others_are_not_slowed(limi
 
 
 def test_a_visitor_holds_no_more_connections_than_the_limit(limits: VisitorLimits) -> None:
-    limits.open["9.9.9.9"] = middleware.VISITOR_REQUESTS
+    limits.open["9.9.9.9"] = visitor_limits.VISITOR_REQUESTS
     assert visitor_status(limits, "/gradio_api/cancel") == 429
-    assert middleware.STATIC.fullmatch("/assets/index.js")  # a page loads some 100 of these at once
+    assert visitor_limits.STATIC.fullmatch("/assets/index.js")  # a page loads some 100 of these at once
     assert visitor_status(limits, "/gradio_api/cancel", address="8.8.8.8") == 200
 
 
 def test_one_address_does_not_fill_gradio_s_queue(tmp_path: Path) -> None:
-    limits = VisitorLimits(None, SPACE, tmp_path, Queue(waiting=middleware.VISITOR_IN_LINE))  # type: ignore[arg-type]
+    limits = VisitorLimits(None, SPACE, tmp_path, Queue(waiting=visitor_limits.VISITOR_IN_LINE))  # type: ignore[arg-type]
     limits.calling["9.9.9.9"] = limits.calling["8.8.8.8"] = 1  # this call
     assert call_status(limits) == 429
     assert call_status(limits, "8.8.8.8") == 200
 
 
 def test_calls_whose_handler_has_not_begun_count_as_well(limits: VisitorLimits) -> None:
-    limits.calling["9.9.9.9"] = middleware.VISITOR_IN_LINE + 1
+    limits.calling["9.9.9.9"] = visitor_limits.VISITOR_IN_LINE + 1
     assert call_status(limits) == 429
 
 
 def test_one_address_does_not_push_the_sessions_of_others_out(limits: VisitorLimits) -> None:
     answers = [call_status(limits, session_hash=f"s{n}") for n in range(100)]
-    assert answers == [200] * middleware.VISITOR_SESSIONS + [429] * (100 - middleware.VISITOR_SESSIONS)
+    assert answers == [200] * visitor_limits.VISITOR_SESSIONS + [429] * (100 - visitor_limits.VISITOR_SESSIONS)
     assert call_status(limits, session_hash="s0") == 200  # an open page goes on
     assert call_status(limits, "8.8.8.8", session_hash="other") == 200
 
 
 def test_a_session_that_reads_no_answers_gets_no_more(tmp_path: Path) -> None:
-    limits = VisitorLimits(None, SPACE, tmp_path, Queue(unread=middleware.VISITOR_UNREAD + 1))  # type: ignore[arg-type]
+    limits = VisitorLimits(None, SPACE, tmp_path, Queue(unread=visitor_limits.VISITOR_UNREAD + 1))  # type: ignore[arg-type]
     assert call_status(limits) == 429
 
 
