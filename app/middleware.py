@@ -95,7 +95,7 @@ class RequestRules:
         refusal = refused(self.settings, scope)
         try:
             await (refusal or self.app)(scope, receive_or_stop, with_headers)
-        except Exception as error:  # one line: whoever can cause it could fill the log with traces
+        except Exception as error:  # one line: traces that a visitor causes would fill the log
             at = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(at.filename).name}:{at.lineno}"
             log.error("%s %.100s: %s: %.200s (%s)", scope["method"], scope["path"], type(error).__name__, error, where)

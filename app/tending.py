@@ -97,7 +97,7 @@ def tending(lab: Lab) -> Part:
         if tokens not in CONTEXTS:
             raise LabError("No context is chosen. Choose one in “Context, tokens”.")
         lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
-        guard.info(f"{variant} is loaded anew with the next message; whoever it is answering then is cut off.")
+        guard.info(f"{variant} is loaded anew with the next message; answers on their way are cut off.")
 
     def view(now: Sight, variant: str | None) -> list[Any]:
         names = [entry.variant.id for entry in now.entries]

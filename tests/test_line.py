@@ -49,7 +49,7 @@ def test_requests_are_served_in_turns(line: str, active: str, expected: str) -> 
 
 
 @given(st.text("abc", max_size=20), st.text("abc", max_size=4))
-def test_turns_lose_nobody_and_keep_each_visitor_s_order(line: str, active: str) -> None:
+def test_turns_keep_every_request_and_each_visitor_s_order(line: str, active: str) -> None:
     waiting = [request(number, letter) for number, letter in enumerate(line)]
     busy = [request(number, letter) for number, letter in enumerate(active, 100)]
     found = in_turns(waiting, busy, lambda one: one.address)

@@ -169,7 +169,7 @@ class Evaluations:
             self._run(run).stop()
         except OSError as error:
             raise LabError(
-                f"The wish to stop could not be written ({error.strerror}). Free space or allow writing in "
+                f"The stop could not be written ({error.strerror}). Free space or allow writing in "
                 f"{self.runs.name}/, then stop it again."
             ) from error
 
