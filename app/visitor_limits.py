@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import gradio as gr
@@ -112,14 +113,20 @@ class VisitorLimits:
 
     def _by_call(self, body: bytes, address: str) -> PlainTextResponse | None:
         """Why a visitor's call of a handler is refused, if it is."""
+        files: list[str] = []
+
+        def note_file(found: dict[str, Any]) -> dict[str, Any]:
+            if isinstance(meta := found.get("meta"), dict) and meta.get("_type") == "gradio.FileData":
+                files.append(str(found.get("path")))
+            return found
+
         try:
-            call = json.loads(body)
-            session = call["session_hash"]
+            session = json.loads(body, object_hook=note_file)["session_hash"]
         except (ValueError, KeyError, TypeError, RecursionError):
             session = None
         if not isinstance(session, str) or not re.fullmatch(r"[\w-]{1,64}", session):
             return refuse(400, "A call is a JSON object that names its session_hash in letters and digits.")
-        if "gradio.FileData" in json.dumps(call, ensure_ascii=False):  # Gradio would read and copy the file it names
+        if not all(map(self._is_own_file, files)):  # Gradio would read and copy the file before the handler is asked
             return refuse(403, "Only the owner of this lab may hand files to it.")
         if self.queue.unread(session) > VISITOR_UNREAD:
             return _too_many(f"{VISITOR_UNREAD} answers wait to be read")

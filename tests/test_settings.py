@@ -49,6 +49,8 @@ def test_a_broken_env_file_is_a_sentence(
     content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_bytes(content)
+    for name in ("PORT", "LAB_SLOTS"):  # make exports PORT, and the environment comes before .env
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     with pytest.raises(LabError, match=why):
         settings_from_environment()

@@ -98,6 +98,7 @@ def test_a_call_that_is_no_object_is_refused(limits: VisitorLimits, body: bytes)
 def test_a_visitor_hands_no_file_to_a_handler(limits: VisitorLimits) -> None:
     file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     assert call_status(limits, data=[[{"a": file}]]) == 403
+    assert call_status(limits, data=[file | {"path": None, "url": "http://example.org/x"}]) == 403
     escaped = json.dumps({"session_hash": "abc", "data": [file]}).replace("gradio", "\\u0067radio")
     answer = limits._by_call(escaped.encode(), "9.9.9.9")
     assert answer is not None and answer.status_code == 403
