@@ -18,11 +18,13 @@ import psutil
 from app.ui import create_ui, server
 from backend.errors import LabError
 from backend.lab import Lab
+from backend.machine import past_proxies
 from backend.settings import settings_from_environment
 
 
 def main() -> None:
     try:
+        os.environ.update(past_proxies())  # the Hub's client in this process reads it, too
         settings = settings_from_environment()
     except LabError as error:
         sys.exit(str(error))

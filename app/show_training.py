@@ -3,11 +3,9 @@
 import html
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from app.markup import link, plain
-from backend.data.source import ENDINGS
 from backend.errors import short
 from backend.machine import amount
 from backend.training import card
@@ -214,11 +212,6 @@ def exported(result: dict[str, Any]) -> str:
     return f"Made {name}: {size}.{checked} It can be chosen in Chat now."
 
 
-def _is_file(text: str) -> bool:
-    """Whether a setting names a file or folder of this machine; a repository of the Hub has one slash, inside."""
-    return text.startswith(("/", ".", "~")) or text.count("/") > 1 or Path(text).suffix in ENDINGS
-
-
 def made(one: Standing, owner: bool = True) -> str:
     """Its card, in HTML. It names files, so it is for the owner."""
     if one.made is None or not owner:
@@ -242,5 +235,6 @@ def _settings(spec: TrainSpec, owner: bool) -> dict[str, str]:
         for name, field in type(value).model_fields.items():
             if name != "data" or value is not spec:
                 text = str(getattr(value, name))
-                found[field.title or name] = short(text) if owner or not _is_file(text) else "a file of the owner"
+                private = text.startswith("/") and not owner
+                found[field.title or name] = "a file of the owner" if private else short(text)
     return found

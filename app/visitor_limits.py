@@ -65,20 +65,20 @@ class VisitorLimits:
         address, path = client_address(self.settings, scope), scope["path"]
         if STATIC.fullmatch(path):  # a page loads some 100 of them at once
             await self.app(scope, receive, send)
-        elif refusal := self._by_visitor(scope, address):
+            return
+        if refusal := self._by_visitor(scope, address):
             await refusal(scope, receive, send)
-        elif HEAVY.fullmatch(path):
-            with _counted(self.open, address):
+            return
+        with _counted(self.open, address):
+            if address and HEAVY.fullmatch(path):  # one after the other, until it is read
                 async with self.heavy.setdefault(address, asyncio.Semaphore(1)):
                     await self.app(scope, receive, send)
-        elif scope["method"] == "POST" and CALLS.fullmatch(path):
-            with _counted(self.open, address):
+            elif scope["method"] == "POST" and CALLS.fullmatch(path):
                 body = await _read(receive)
                 with _counted(self.calling, address):
                     answer = self._by_call(body, address) or self.app
                     await answer(scope, _read_before(body, receive), send)
-        else:
-            with _counted(self.open, address):
+            else:
                 await self.app(scope, receive, send)
 
     def _by_owner(self, scope: Scope) -> PlainTextResponse | None:
@@ -99,7 +99,7 @@ class VisitorLimits:
         path, length = scope["path"], int(Headers(scope=scope).get("content-length") or 0)
         if path.startswith(FILE):
             return refuse(403, "Only the owner of this lab may read uploaded files.")
-        if path.startswith("/gradio_api/upload"):
+        if path.startswith(UPLOAD):
             return refuse(403, "Only the owner of this lab may upload files.")
         if path.startswith("/gradio_api/call/"):  # its answers are kept until they are read, by a key of their own
             return refuse(403, "Only the owner of this lab may use this route. Use the page, or gradio_client.")
@@ -142,7 +142,8 @@ class VisitorLimits:
     def _may_begin(self, session: str, address: str) -> bool:
         """Whether the session is known, or the address may have another one: Gradio keeps a state for each."""
         now = time.monotonic()
-        for name in [name for name, known in self.sessions.items() if now - max(known.values()) > SESSION_SECONDS]:
+        last = {name: next(reversed(known.values())) for name, known in self.sessions.items()}
+        for name in [name for name, at in last.items() if now - at > SESSION_SECONDS]:
             del self.sessions[name]
         known = self.sessions.setdefault(address, {session: now})
         if session not in known and sum(now - at < SESSION_SECONDS for at in known.values()) >= VISITOR_SESSIONS:

@@ -28,7 +28,6 @@ def test_the_app_starts_and_answers_behind_any_proxy(tmp_path: Path, proxy: str)
 
 
 def test_sigterm_ends_the_app_while_answers_stream(tmp_path: Path) -> None:
-    """How long it takes is in docs/security.md; here a machine may be busy."""
     app = start_app(tmp_path, LAB_WAITING="100")
     visitors = [Visitor(app) for _ in range(STREAMS)]
     jobs = [

@@ -1,5 +1,6 @@
 """How much one visitor may ask for: bodies, calls, connections, places in line; and whose address counts."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,26 @@ def test_an_address_is_what_the_proxy_wrote_and_not_what_the_client_wrote(
     place: Settings, peer: str, forwarded: str, expected: str
 ) -> None:
     assert guard.client_address(place, scope(client=peer, x_forwarded_for=forwarded)) == expected
+
+
+@pytest.mark.parametrize(("address", "served"), [("8.8.8.8", 1), ("", 2)])
+def test_pages_of_one_address_wait_for_each_other_and_of_unknown_ones_do_not(
+    tmp_path: Path, address: str, served: int
+) -> None:
+    """A client that reads slowly keeps only itself from the next page."""
+    began: list[int] = []
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        began.append(1)
+        await asyncio.sleep(60)
+
+    async def two_pages() -> None:
+        limits = VisitorLimits(slow, SPACE, tmp_path, Queue())  # type: ignore[arg-type]
+        asked = scope("/", client="10.0.0.1", x_forwarded_for=address)
+        tasks = [asyncio.create_task(limits(asked, None, None)) for _ in range(2)]  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(two_pages())
+    assert len(began) == served
