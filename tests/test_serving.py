@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, start_app, stop_app
+from conftest import ROOT, TINY, start_app, stop_app
+from hub import Hub
+from test_library_strangers import Session
 from visitor import ENDLESS, SLOW, Visitor, until
 
 STREAMS = 24
@@ -17,9 +19,21 @@ PROXIES = ("http://127.0.0.1:9", "socks5://127.0.0.1:9")  # nothing listens ther
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_the_app_starts_and_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
+def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy: str) -> None:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-    app = start_app(tmp_path, **dict.fromkeys(names, proxy))
+    with Hub() as hub:
+        hub.add("owner/toy-GGUF", "toy.gguf", TINY / "tiny_base.gguf")
+        app = start_app(tmp_path, HF_ENDPOINT=hub.url, **dict.fromkeys(names, proxy))
+        try:
+            found, why = Session(app).call("list_files", "owner/toy-GGUF", "")  # by the Hub's client of the app itself
+        finally:
+            stop_app(app)
+    assert why == "" and "toy.gguf" in str(found)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
+    app = start_app(tmp_path, HTTP_PROXY=proxy, ALL_PROXY=proxy)
     try:
         assert "Paris" in str(Visitor(app).chat("What is the capital of France?").result(60)[1])
     finally:
