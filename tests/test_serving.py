@@ -23,7 +23,7 @@ def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     with Hub() as hub:
         hub.add("owner/toy-GGUF", "toy.gguf", TINY / "tiny_base.gguf")
-        app = start_app(tmp_path, HF_ENDPOINT=hub.url, **dict.fromkeys(names, proxy))
+        app = start_app(tmp_path, HF_ENDPOINT=hub.url, NO_PROXY="", no_proxy="", **dict.fromkeys(names, proxy))
         try:
             found, why = Session(app).call("list_files", "owner/toy-GGUF", "")  # by the Hub's client of the app itself
         finally:
@@ -33,7 +33,7 @@ def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy:
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
-    app = start_app(tmp_path, HTTP_PROXY=proxy, ALL_PROXY=proxy)
+    app = start_app(tmp_path, HTTP_PROXY=proxy, ALL_PROXY=proxy, NO_PROXY="", no_proxy="")
     try:
         assert "Paris" in str(Visitor(app).chat("What is the capital of France?").result(60)[1])
     finally:
