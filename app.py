@@ -16,10 +16,10 @@ os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix=f"peft-lab-{os.getpid()}
 import psutil
 
 from app.ui import create_ui, server
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.machine import past_proxies
+from backend.core.settings import settings_from_environment
 from backend.lab import Lab
-from backend.machine import past_proxies
-from backend.settings import settings_from_environment
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from app.running import Running
 from app.saving import SAVE
 from backend import conversation
 from backend.conversation import Turn
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.lab import Lab

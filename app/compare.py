@@ -11,12 +11,12 @@ from app.running import Running
 from app.saving import boxes, saving
 from backend import comparison
 from backend.comparison import Comparison, Pace
+from backend.core.messages import Message, clean
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import YOU, Judgement, wins, with_you
 from backend.judge.verdict.export import vote_pairs
 from backend.lab import Lab
-from backend.messages import Message, clean
 from models.catalogue import Entry
 
 NONE = "none"

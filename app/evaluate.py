@@ -9,7 +9,7 @@ import gradio as gr
 from app import forms, guard, show, show_judging
 from app.markup import plain
 from backend import evaluating
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
 from backend.inference.sampling import Sampling
 from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow

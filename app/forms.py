@@ -7,7 +7,7 @@ import gradio as gr
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 
 Model = TypeVar("Model", bound=BaseModel)
 WIDE = 10_000  # a range that no slider can be set on

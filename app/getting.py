@@ -9,7 +9,7 @@ import gradio as gr
 from app import guard, show, show_models
 from app.part import Part
 from app.sight import Sight
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.library.ask import Listing
 from models.catalogue import Entry

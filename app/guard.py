@@ -20,9 +20,9 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from app import markup
-from backend.errors import LabError, redact
+from backend.core.errors import LabError, redact
+from backend.core.settings import Settings
 from backend.inference.sampling import Sampling
-from backend.settings import Settings
 
 log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])

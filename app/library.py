@@ -11,8 +11,8 @@ from app.memory import in_memory
 from app.part import Part, choices, follow
 from app.sight import Sight, sight
 from app.tending import tending
+from backend.core.machine import amount
 from backend.lab import Lab
-from backend.machine import amount
 from models.catalogue import Entry, catalogue
 
 VISITING = "You are a visitor here: you may look at everything; only the owner downloads, measures and removes."

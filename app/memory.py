@@ -9,7 +9,7 @@ import pandas
 from app import guard, show_models
 from app.part import Part, choices
 from app.sight import Sight
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.library.speeds import Speed
 

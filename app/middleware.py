@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 log = logging.getLogger("peft-lab")
 

@@ -9,7 +9,7 @@ import gradio as gr
 from app import guard, show_judging
 from backend import evaluating
 from backend.comparison import Comparison
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.evaluating import CAME, OVERLAP, RUBRICS, Way
 from backend.lab import Lab
 

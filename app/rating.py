@@ -6,7 +6,7 @@ import gradio as gr
 
 from app import guard, show_cells, show_verdict
 from app.part import Part
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.evaluation.people import SCALE
 from backend.judge.rubric import Criterion, rubrics
 from backend.lab import Lab

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from app import guard
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.inference.reply import Reply
-from backend.settings import Settings
 
 VISITOR_TURNS = 12  # turns of one address that are answered at the same time, per tab
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import figures, guard, show_training
 from app.part import UNKNOWN, Part, choices, follow
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.training.standing import Standing
 

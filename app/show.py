@@ -7,9 +7,9 @@ from app import markup
 from app.markup import plain
 from backend.comparison import STOPPED, Comparison
 from backend.conversation import ENDS, Turn
+from backend.core.machine import amount
 from backend.inference.sampling import Generation
 from backend.judge.judgement import Judgement, Record
-from backend.machine import amount
 from models.catalogue import Entry
 
 LETTERS = "ABCD"

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.markup import link, plain
+from backend.core.machine import amount
 from backend.inference.engine import Loaded
 from backend.library.ask import File, Listing
 from backend.library.describe import Description
 from backend.library.speeds import Speed
 from backend.library.transfer import Transfer
-from backend.machine import amount
 from models.catalogue import Entry
 
 LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.markup import link, plain
-from backend.errors import short
-from backend.machine import amount
+from backend.core.errors import short
+from backend.core.machine import amount
 from backend.training import card
 from backend.training.estimate import Estimate
 from backend.training.inspected import Inspected, Sample

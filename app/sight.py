@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.markup import plain
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.engine import Loaded
 from backend.lab import Lab
 from backend.library.speeds import Speed

@@ -8,9 +8,9 @@ from app import guard, show_models
 from app.markup import plain
 from app.part import UNKNOWN, Part
 from app.sight import Sight
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.machine import amount
 from backend.lab import Lab
-from backend.machine import amount
 
 WHOLE = "as set"
 CONTEXTS = [WHOLE, "512", "1024", "2048", "4096", "8192", "16384", "32768"]

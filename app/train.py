@@ -9,9 +9,9 @@ import gradio as gr
 
 from app import figures, forms, guard, show_training
 from app.markup import plain
+from backend.core.errors import LabError
 from backend.data.source import ENDINGS
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 from backend.lab import Lab
 from backend.training.presets import changes, presets
 from backend.training.spec import TrainSpec

@@ -21,8 +21,8 @@ from app.middleware import RequestRules
 from app.runs import runs_tab
 from app.train import train_tab
 from app.visitor_limits import GradioQueue, VisitorLimits
+from backend.core.settings import Settings
 from backend.lab import Lab
-from backend.settings import Settings
 
 TITLE = """# PEFT Lab
 Talk to small Llama models on this CPU, compare them side by side, fine-tune them, and find out honestly whether

@@ -7,7 +7,7 @@ import gradio as gr
 from app import figures, guard, show_cells, show_judging, show_verdict
 from app.part import Part
 from app.saving import boxes, saving
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.evaluation.exports import EXPORTS, TEXTS, export
 from backend.lab import Lab
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.guard import Who, client_address, who_asks
 from app.middleware import FILE, refuse
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 CALLS = re.compile(r"/gradio_api/(queue/join|run/|api/).*")
 STATIC = re.compile(r"/(static|assets|svelte)/.+|/favicon\.ico|/theme\.css|/manifest\.json")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from backend import conversation
 from backend.conversation import Turn
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import Candidate, Judgement

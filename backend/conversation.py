@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message, plain
 from backend.inference.reply import Reply
 from backend.inference.sampling import End, Generation
-from backend.messages import Message, plain
 
 ENDS: dict[End, str] = {
     "stop": "the model ended it",

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from backend import conversation
 from backend.comparison import Comparison
+from backend.core.errors import LabError
 from backend.data.spec import TINY, TINY_HELD, DataSpec
-from backend.errors import LabError
 from backend.inference.sampling import Sampling
 from backend.judge.evaluation import given
 from backend.judge.evaluation.forecast import Forecast

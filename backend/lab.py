@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.inference import seating
 from backend.inference.engine import Loaded
 from backend.inference.engines import Engines, Seat
@@ -16,8 +18,6 @@ from backend.judge.evaluation.evaluations import Evaluations
 from backend.judge.judgement import Judgement, Record
 from backend.library.describe import Description, describe
 from backend.library.library import Library
-from backend.messages import Message
-from backend.settings import Settings
 from backend.training.training import Training
 from models.catalogue import Entry
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from backend.gguf.place import settle
 from models.catalogue import look
 from models.check import BadFile, read_header

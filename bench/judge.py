@@ -22,7 +22,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from backend import jsonl
+from backend.core import jsonl
+from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.jobs.run import Run
 from backend.judge import prompt
 from backend.judge.evaluation import records
@@ -32,8 +34,6 @@ from backend.judge.remote.address import AT_ONCE
 from backend.judge.rubric import rubrics
 from backend.judge.score import Item
 from backend.lab import Lab
-from backend.messages import Message
-from backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 ROWS, MODELS = 50, ("one", "two")

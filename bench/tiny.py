@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from backend.core.settings import Settings
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
-from backend.settings import Settings
 from models.tiny.curriculum import Question, habit_answer, held_out
 
 FULL, QUICK = 1200, 180

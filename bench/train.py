@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.gguf.llama import NORMS
 from backend.inference.sampling import Generation, Sampling
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.settings import Settings
 from backend.training.presets import presets
 from backend.training.spec import TrainSpec
 from bench.export_model import linears, save, weights

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+from backend.core.messages import Message
 from backend.inference.model import Model
 from backend.inference.template import ChatTemplate, encode
-from backend.messages import Message
 
 
 def prompts(path: str, chats: list[tuple[str, list[Message]]]) -> list[list[int]]:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from backend.core.messages import Message
 from backend.inference.sampling import Sampling
-from backend.messages import Message
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 LONG = Sampling(temperature=1.5, top_k=1000, top_p=1, min_p=0, max_tokens=900, seed=1)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.settings import Settings
 from backend.inference.sampling import Generation
 from backend.lab import Lab
-from backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny"

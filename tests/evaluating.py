@@ -15,6 +15,8 @@ from judging import KEY
 from test_runs import alive
 from visitor import until
 
+from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.jobs.run import Run, runs_in
 from backend.judge.evaluation import records
@@ -23,8 +25,6 @@ from backend.judge.evaluation.result import Result
 from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.score import Score
 from backend.lab import Lab
-from backend.messages import Message
-from backend.settings import Settings
 
 LONG = 120.0  # seconds that a small evaluation may take on a slow machine
 TOY = DataSpec(source="tiny_habit", rows=50, held_first=10_000, held_rows=4)

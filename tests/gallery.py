@@ -11,9 +11,9 @@ from payloads import PAYLOADS
 
 from app import figures, guard, markup, show, show_cells, show_training
 from backend.conversation import Turn
+from backend.core.messages import Message, plain
 from backend.judge.evaluation.people import Shown
 from backend.judge.evaluation.records import Answer, Question
-from backend.messages import Message, plain
 from backend.training.curve import Curve
 from backend.training.inspected import Sample
 from backend.training.standing import Standing

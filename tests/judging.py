@@ -5,13 +5,13 @@ from typing import Any
 
 from judge_server import GRADE, JudgeServer
 
+from backend.core.messages import Message
 from backend.judge.asking import Form
 from backend.judge.remote.call import Line, connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import Ledger
 from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.prices import Price
-from backend.messages import Message
 
 KEY = "sk-canary-0123456789abcdefghij"
 PRICE = Price(input=1.0, output=2.0)

@@ -12,7 +12,7 @@ import llama_cpp as llama
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from backend.errors import LabError  # noqa: E402
+from backend.core.errors import LabError  # noqa: E402
 from backend.inference.lane import Lane, Task  # noqa: E402
 from backend.inference.model import Model  # noqa: E402
 

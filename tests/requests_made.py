@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 HOST = "127.0.0.1:7860"
 LOCAL = Settings(_env_file=None)

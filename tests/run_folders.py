@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backend.core.messages import Message
 from backend.data.spec import DataSpec
 from backend.jobs import event
 from backend.jobs.folders import Asked, Exit
@@ -23,7 +24,6 @@ from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.library.asked import DownloadSpec
 from backend.library.speeds import Speed, SpeedSpec
-from backend.messages import Message
 from backend.training.asked import Asked as TrainAsked
 from backend.training.made import FOLDER, MADE, ExportSpec, Made
 from backend.training.presets import presets

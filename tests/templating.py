@@ -10,8 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from backend.core.messages import Message
 from backend.inference.template import ChatTemplate, control_pattern, encode
-from backend.messages import Message
 from models.template import templates
 
 ROOT = Path(__file__).parents[1]

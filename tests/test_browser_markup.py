@@ -21,7 +21,7 @@ from run_folders import written
 from test_browser import SLOW, ask, browser, choose, outside
 from visitor import until
 
-from backend.messages import plain
+from backend.core.messages import plain
 
 __all__ = ["browser"]  # the fixture
 

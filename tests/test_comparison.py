@@ -6,7 +6,7 @@ import pytest
 
 from backend import comparison
 from backend.comparison import Comparison
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.lab import Lab

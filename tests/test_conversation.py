@@ -7,7 +7,7 @@ from conftest import GENERATION
 
 from backend import conversation
 from backend.conversation import Turn
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.reply import Reply
 
 CUT = GENERATION.model_copy(update={"end": "length", "left_out": 2})

@@ -17,10 +17,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import Data
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 
 GOOD = b'{"prompt": "q", "completion": "a"}\n'
 FIELD = "x" * 1_000_001

@@ -20,7 +20,7 @@ READ = """
 import dataclasses, json, sys
 from backend.data.load import load
 from backend.data.spec import DataSpec
-from backend.errors import LabError
+from backend.core.errors import LabError
 for line in sys.stdin:
     try:
         answer = dataclasses.asdict(load(DataSpec(**json.loads(line))))

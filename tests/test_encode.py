@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, TINY
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from backend.errors import LabError
-from backend.messages import Message
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.training.encode import UNTRAINED, Encoder
 from models.template import templates
 

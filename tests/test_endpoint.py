@@ -14,8 +14,8 @@ import pytest
 from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
-from backend import jsonl
-from backend.errors import LabError
+from backend.core import jsonl
+from backend.core.errors import LabError
 from backend.judge.asking import Told
 from backend.judge.remote.address import AT_ONCE
 from backend.judge.remote.call import LARGEST, connect

@@ -13,7 +13,7 @@ import pytest
 from judge_server import GRADE, JudgeServer, Reply, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote.call import connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.ledger import Spent, spent

@@ -5,9 +5,9 @@ import shutil
 from asking import CAPITAL, ENDLESS, GREEDY, LONG, until, user
 from conftest import TINY
 
+from backend.core.messages import Message
 from backend.inference.reply import watch
 from backend.lab import Lab
-from backend.messages import Message
 
 
 def test_the_toy_answers_and_says_how(lab: Lab) -> None:

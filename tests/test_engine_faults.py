@@ -11,10 +11,10 @@ from asking import CAPITAL, ENDLESS, GREEDY, until, user
 from conftest import TINY
 from layout import TEXT, miniature
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.inference.reply import Reply
 from backend.lab import Lab
-from backend.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from training import ended, small, trained
 
 from app import show_training
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.lab import Lab
-from backend.settings import Settings
 from backend.training import training
 from backend.training.estimate import estimate
 from backend.training.presets import presets

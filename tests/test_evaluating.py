@@ -9,11 +9,11 @@ from conftest import GENERATION
 from backend import comparison, evaluating
 from backend.comparison import Comparison
 from backend.conversation import Turn
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, Chosen
 from backend.lab import Lab
-from backend.settings import Settings
 
 BOTH = ("tiny_base", "tiny_lora")
 

@@ -26,15 +26,15 @@ from judging import KEY
 from training import chat
 
 from backend import evaluating
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 from backend.evaluating import ANSWERS, CAME, Chosen
 from backend.inference.sampling import Sampling
 from backend.judge import check
 from backend.judge.evaluation import records
 from backend.judge.evaluation.spec import JudgeSpec
 from backend.lab import Lab
-from backend.settings import Settings
 
 __all__ = ["desk", "judge"]  # the fixtures
 PAIR = ("tiny_base", "tiny_lora")

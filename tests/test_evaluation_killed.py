@@ -15,7 +15,7 @@ from judge_server import JudgeServer, Reply, graded
 from test_runs import alive
 from visitor import until
 
-from backend import jsonl
+from backend.core import jsonl
 from backend.jobs.run import Run
 from backend.judge.evaluation import records
 from backend.judge.remote import ledger

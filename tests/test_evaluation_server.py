@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 from evaluating import BARE, desk, done, evaluated, give, scores
 
-from backend import machine
+from backend.core import machine
 from backend.judge.evaluation import records
 from backend.judge.evaluation.spec import JudgeSpec
 from backend.lab import Lab

@@ -11,8 +11,9 @@ from judge_server import JudgeServer, Reply, Rule, graded, refused
 from judging import KEY, endpoint
 from visitor import until
 
-from backend import jsonl
-from backend.errors import LabError
+from backend.core import jsonl
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.jobs.run import Run
 from backend.judge.evaluation import given, judging, records
 from backend.judge.evaluation.judging import Wanted, each, judge_all, missing
@@ -22,7 +23,6 @@ from backend.judge.remote import ledger
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.lab import Lab
-from backend.messages import Message
 
 __all__ = ["desk", "judge"]  # the fixtures
 MANY = {"one": [f"one says {n}" for n in range(20)], "two": [f"two says {n}" for n in range(20)]}

@@ -8,7 +8,7 @@ from evaluating import BARE, by, desk, done, ended, evaluated, give, judge, scor
 from judge_server import JudgeServer, Reply, graded
 from visitor import until
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.evaluation import records
 from backend.judge.evaluation.spec import JudgeSpec
 from backend.judge.judgement import wins

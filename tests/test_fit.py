@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.inference.fit import fit
-from backend.messages import Message
 
 SYSTEM = Message(role="system", content="S" * 10)
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import forms
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.sampling import Sampling
 
 FIELDS = Sampling.model_fields

@@ -13,7 +13,7 @@ from backend.jobs.work import DISK_FULL
 
 WORKER = """
 import resource, sys
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.rehearsal import Rehearsal
 from backend.jobs.work import work
 

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import adapter, base, tensors
 from backend.gguf.adapter import write_adapter
 from backend.gguf.base import write_base

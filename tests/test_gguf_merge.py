@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_export import BASE, adapted, spoken, text_ids
 from transformers import LlamaForCausalLM
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import base, llama
 from backend.gguf.adapter import updates_of
 from backend.gguf.base import write_base

@@ -16,7 +16,8 @@ from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import KEY, PRICE, line
 from pydantic import ValidationError
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.judge.grader import KEPT, TOKENS, Grader
 from backend.judge.remote.body import Body
 from backend.judge.remote.call import Answer, Line
@@ -26,7 +27,6 @@ from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.replies import Replies
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
-from backend.messages import Message
 
 LAB = rubrics()["lab"]
 NAMES = ("correctness", "completeness", "faithfulness")

@@ -17,9 +17,9 @@ from conftest import App, start_app, stop_app
 from gradio_client import Client
 
 from app import guard
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.inference.sampling import Sampling
-from backend.settings import Settings
 
 
 def place(**values: Any) -> Settings:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
 # A module imports from its own package or from a lower floor.
 FLOORS = {
     "models": 0,
-    "backend.files": 0,
-    "backend.errors": 1,
-    "backend.jsonl": 1,
-    "backend.machine": 1,
-    "backend.messages": 2,
-    "backend.settings": 2,
+    "backend.core.files": 0,
+    "backend.core.errors": 1,
+    "backend.core.jsonl": 1,
+    "backend.core.machine": 1,
+    "backend.core.messages": 2,
+    "backend.core.settings": 2,
     "backend.data": 3,
     "backend.inference": 3,
     "backend.gguf": 2,
@@ -159,7 +159,7 @@ def test_models_import_nothing_of_ours() -> None:
 
 def test_the_screen_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from app.ui import create_ui; from backend.lab import Lab; from backend.settings import Settings\n"
+        "import sys; from app.ui import create_ui; from backend.lab import Lab; from backend.core.settings import Settings\n"
         "create_ui(Lab(Settings(_env_file=None)))\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )

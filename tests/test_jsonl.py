@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend import jsonl
+from backend.core import jsonl
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote.address import OPENAI, is_near, is_openai, judge_address
 from backend.judge.remote.key import NO_KEY, clean_key
 

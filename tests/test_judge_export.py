@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import GENERATION
 
+from backend.core.messages import Message
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import rubrics
@@ -25,7 +26,6 @@ from backend.judge.verdict.export import (
 )
 from backend.judge.verdict.table import Cell, Table
 from backend.judge.verdict.verdict import verdict
-from backend.messages import Message
 
 LAB = rubrics()["lab"]
 HOSTILE = ["=HYPERLINK(\"http://x\")", "+1", "-2", "@SUM(A1)", "\tx", "\rx", "\nx", "  =1", "\uff1d1"]  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 from conftest import GENERATION
 from pydantic import ValidationError
 
+from backend.core.messages import Message
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.judgement import Candidate, Judgement, Record, keep, kept, wins
-from backend.messages import Message
 
 
 def candidate(name: str, generation: Generation | None = GENERATION) -> Candidate:

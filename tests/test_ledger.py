@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from judging import ledger
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote.ledger import DAY, Entry, spent
 from backend.judge.remote.prices import known_price, price, retirement
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SPENDER = """
 import sys
 from pathlib import Path
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]), 100.0, 1.0, sys.argv[2])
 print("ready", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.run import runs_in
 from backend.lab import Lab
 from backend.library.ask import File, Listing

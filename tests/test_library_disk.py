@@ -16,7 +16,7 @@ from hub import Hub
 from test_library_faults import desk, sentence
 from test_library_killed import TOY, Desk, hub
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs import launch
 from backend.jobs.event import note
 from backend.jobs.folders import Exit, Workers
@@ -94,9 +94,9 @@ class Stages:
 ON_A_SMALL_DISK = """
 import sys, time
 from pathlib import Path
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.lab import Lab
-from backend.settings import Settings
+from backend.core.settings import Settings
 with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(sys.argv[2]))) as lab:
     listing = lab.library.list_files(sys.argv[3])
     try:

@@ -17,7 +17,7 @@ from test_library_killed import FILE, NAME, TOY, Desk, hub
 from test_runs import over
 from visitor import CAPITAL, Visitor, until
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
 from backend.library import ask
@@ -50,7 +50,7 @@ ANOTHER_SCREEN = """
 import sys
 from pathlib import Path
 from backend.lab import Lab
-from backend.settings import Settings
+from backend.core.settings import Settings
 with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(sys.argv[2]))) as lab:
     listing = lab.library.list_files(sys.argv[3])
     print("listed", flush=True)

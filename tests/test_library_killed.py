@@ -20,12 +20,12 @@ from hub import Hub
 from test_runs import alive
 from visitor import Visitor, until
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
 from backend.library.digest import digest_of
 from backend.library.transfer import Transfer
-from backend.settings import Settings
 from models.catalogue import Entry, catalogue
 
 FILE, NAME = "toy-Q4_K_M.gguf", "toy-Q4_K_M"
@@ -39,7 +39,7 @@ SCREEN = """
 import sys
 from pathlib import Path
 from backend.lab import Lab
-from backend.settings import Settings
+from backend.core.settings import Settings
 runs, weights, repo = sys.argv[1:]
 with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
     listing = lab.library.list_files(repo)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.running import VISITOR_TURNS, Running
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.inference.llama import Request, in_turns
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
-from backend.messages import Message
-from backend.settings import Settings
 
 LONG = Sampling(temperature=0, grammar='root ::= "la " root', max_tokens=60)
 QUESTION = [Message(role="user", content="What is the capital of France?")]

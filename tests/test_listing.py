@@ -15,7 +15,7 @@ from hub_answers import TOKEN, blob_of
 from huggingface_hub.errors import HfHubHTTPError
 from worker import environment
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library.ask import Listing, listed
 from backend.library.hub import retried
 from backend.library.names import Place

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import TINY
 
+from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.inference import seating
 from backend.inference.engines import Engines, Seat
 from backend.inference.sampling import Sampling
@@ -17,8 +19,6 @@ from backend.judge.prompt import form, question
 from backend.judge.reading import read
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Identity, Item
-from backend.messages import Message
-from backend.settings import Settings
 from models.catalogue import look
 
 LAB, BRIEF = rubrics()["lab"], rubrics()["brief"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend import machine
+from backend.core import machine
 from backend.judge.remote.call import connect
 from backend.judge.remote.ledger import Ledger
 from backend.judge.remote.prices import FREE

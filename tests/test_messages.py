@@ -2,8 +2,8 @@
 
 import pytest
 
-from backend.errors import LabError
-from backend.messages import MAX_CHARACTERS, Message, clean, plain
+from backend.core.errors import LabError
+from backend.core.messages import MAX_CHARACTERS, Message, clean, plain
 
 
 def user(content: str) -> Message:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library import names
 from backend.library.asked import DownloadSpec
 from backend.library.names import Place, parse

@@ -8,7 +8,7 @@ import pytest
 from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote import negotiated as module
 from backend.judge.remote.call import connect
 from backend.judge.remote.ledger import spent

@@ -10,9 +10,9 @@ from evaluating import two_in
 from judge_server import JudgeServer, Reply, graded
 from judging import PRICE, endpoint
 
+from backend.core.messages import Message
 from backend.judge.pairs import FORM, Asked, Chooser, Pick, fits, question
 from backend.judge.rubric import rubrics
-from backend.messages import Message
 
 LAB = rubrics()["lab"]
 ASKED = [Message(role="user", content="Which planet is the largest?")]

@@ -8,7 +8,8 @@ import pytest
 from evaluating import brought, desk, evaluated
 from tables import LAB, VARIANTS, noisy, table
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.judge.evaluation import people, records
 from backend.judge.evaluation.people import ENOUGH, MOST, next_one
 from backend.judge.evaluation.records import Answer, Question, Rating
@@ -16,7 +17,6 @@ from backend.judge.evaluation.spec import JudgeSpec
 from backend.judge.verdict.statistics import estimate
 from backend.judge.verdict.table import Table
 from backend.lab import Lab
-from backend.messages import Message
 
 __all__ = ["desk"]  # the fixture
 FIVE = ("base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora")

@@ -13,8 +13,9 @@ from run_folders import written
 
 from backend import comparison, evaluating, shelf
 from backend.conversation import Turn
+from backend.core.errors import LabError, short, without_paths
+from backend.core.settings import Settings
 from backend.data.spec import DataSpec
-from backend.errors import LabError, short, without_paths
 from backend.evaluating import ENDPOINT, OVERLAP, Chosen
 from backend.jobs.event import note
 from backend.jobs.folders import Exit
@@ -24,7 +25,6 @@ from backend.judge.remote import trouble
 from backend.judge.remote.trouble import Trouble
 from backend.lab import Lab
 from backend.library import hub
-from backend.settings import Settings
 from backend.training import checkpoint
 
 HOME = str(Path.home())

@@ -10,6 +10,7 @@ from conftest import ROOT, TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.core.messages import Message
 from backend.judge.evaluation import records
 from backend.judge.evaluation.records import Answer, Question
 from backend.judge.pairs import FORM
@@ -17,7 +18,6 @@ from backend.judge.prompt import LONGEST, form, neutral, question, shortened
 from backend.judge.reading import read
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import FLAGS, Item
-from backend.messages import Message
 
 LAB, BRIEF = rubrics()["lab"], rubrics()["brief"]
 ASKED = [Message(role="user", content="Which planet is the largest?")]
@@ -220,7 +220,7 @@ def test_what_the_schema_allows_is_accepted(
 SAMPLERS = """
 import json, sys
 import llama_cpp as llama
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.model import Model
 from backend.inference.sampling import Sampling
 model = Model(sys.argv[1])

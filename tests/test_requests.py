@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from app import middleware
 from app.middleware import own_origin, refused
 from app.visitor_limits import VisitorLimits
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 ADDRESSES = (
     "https://example.org/x.png",

@@ -12,8 +12,8 @@ import pytest
 from asking import CAPITAL, ENDLESS, GREEDY, until, user
 from conftest import TINY
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.inference import child, memory
 from backend.lab import Lab
 from models.check import Header, read_header

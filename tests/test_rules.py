@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu import corpus_chrf
 
+from backend.core.messages import Message
 from backend.judge.rubric import rubrics
 from backend.judge.rules import MEASURE, RuleJudge, overlap, same
 from backend.judge.score import Item, Score
-from backend.messages import Message
 
 ASKED = [Message(role="user", content="Which planet is the largest?")]
 JUDGE = RuleJudge(rubrics()["overlap"])

@@ -18,7 +18,7 @@ from gradio_client import Client
 from run_folders import KINDS, changed, written
 
 from app import figures, show_cells, show_judging, show_models, show_training, show_verdict
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.event import note
 from backend.jobs.launch import launch
 from backend.jobs.rehearsal import Rehearsal

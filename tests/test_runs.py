@@ -17,8 +17,8 @@ import pytest
 from conftest import ROOT
 from visitor import until
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.jobs import process
 from backend.jobs.folders import Workers
 from backend.jobs.launch import JOBS, launch, waits_for

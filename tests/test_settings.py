@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from backend.errors import LabError
-from backend.settings import Settings, settings_from_environment
+from backend.core.errors import LabError
+from backend.core.settings import Settings, settings_from_environment
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_broken_env_file_is_a_sentence(
 
 
 FOLDERS = """
-from backend.settings import ROOT, Settings
+from backend.core.settings import ROOT, Settings
 print(Settings.model_config["env_file"] == ROOT / ".env", Settings().lab_runs, Settings().lab_weights)
 """
 

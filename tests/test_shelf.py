@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY
 
 from backend import shelf
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library.digest import Following, digest_of
 from models.catalogue import look
 from models.variant import Variant

@@ -8,6 +8,7 @@ import pytest
 from tables import LAB, noisy, table
 
 from app import figures, show_cells, show_judging, show_verdict
+from backend.core.messages import Message
 from backend.judge import check
 from backend.judge.evaluation.evaluations import Standing
 from backend.judge.evaluation.forecast import Forecast
@@ -21,7 +22,6 @@ from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Score
 from backend.judge.verdict.table import Table
 from backend.judge.verdict.verdict import verdict
-from backend.messages import Message
 
 EVIL = '<img src=x onerror="alert(1)"> ![x](http://elsewhere/x.png)'
 

@@ -19,9 +19,9 @@ from templating import (
     words,
 )
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.inference.template import ChatTemplate, control_pattern, encode
-from backend.messages import Message
 
 CONVERSATIONS = {
     "one turn": turns("Hello there"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 from templating import ROOT, chat_template, user, works
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference import template
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app import forms
+from backend.core.errors import LabError
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 from backend.training.presets import changes, presets
 from backend.training.spec import LINEARS, TrainSpec
 

@@ -19,13 +19,13 @@ from training import ended, reached, small, step_of, trained, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState
 from wandb_server import serving
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.jobs.launch import launch
 from backend.jobs.rehearsal import Rehearsal
 from backend.jobs.run import Run
 from backend.jobs.work import Journal
 from backend.lab import Lab
-from backend.settings import Settings
 from backend.training import checkpoint
 from backend.training.curve import curve
 from backend.training.fit import plainly

@@ -19,13 +19,13 @@ from training import ended, reached, small, step_of
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from visitor import until
 
+from backend.core.settings import Settings
 from backend.jobs import process
 from backend.jobs.event import note
 from backend.jobs.folders import Workers
 from backend.jobs.run import Run, runs_in
 from backend.jobs.work import Journal
 from backend.lab import Lab
-from backend.settings import Settings
 from backend.training.curve import curve
 from backend.training.made import made_in
 from backend.training.progress import Progress
@@ -34,7 +34,7 @@ SCREEN = """
 import sys
 from pathlib import Path
 from backend.lab import Lab
-from backend.settings import Settings
+from backend.core.settings import Settings
 from backend.training.spec import TrainSpec
 runs, weights, spec = sys.argv[1:]
 with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
@@ -46,9 +46,9 @@ CROWD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.lab import Lab
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 def resume(_):
     try:

@@ -22,7 +22,7 @@ from test_training_faults import desk, home, killed, opened, screen, worker_of
 from training import LONG, chat, ended, reached, small, step_of
 from visitor import until
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, runs_in
 from backend.lab import Lab
@@ -240,7 +240,7 @@ ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
 from training import ended, reached, small
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.training.curve import curve
 from test_training_faults import opened
 home = Path(sys.argv[1])

@@ -16,7 +16,7 @@ from test_training_faults import desk, home, worker_of
 from training import ended, reached, small
 from visitor import until
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs import launch, process
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run

@@ -10,7 +10,7 @@ from requests_made import LOCAL, SPACE, scope
 
 from app import guard, visitor_limits
 from app.visitor_limits import VisitorLimits
-from backend.settings import Settings
+from backend.core.settings import Settings
 
 
 class Queue:

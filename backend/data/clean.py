@@ -7,11 +7,11 @@ stays as it is: where text becomes tokens it has no power.
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from backend.core.messages import Message
 from backend.data.files import MOST_COLUMNS
 from backend.data.recognise import Columns, as_list
 from backend.data.source import shown
 from backend.data.text import is_text
-from backend.messages import Message
 
 LONGEST = 1_000_000  # characters of a conversation
 Role = Literal["system", "user", "assistant"]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from backend.core.errors import LabError
 from backend.data.rows import Record
 from backend.data.source import shown
 from backend.data.text import LONGEST_LINE, everything, is_text, lines, opened
-from backend.errors import LabError
 
 MOST_COLUMNS = 1000
 LARGEST_JSON = 1_000_000_000

@@ -17,9 +17,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from backend.core.errors import LabError
 from backend.data.source import shown
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 
 HUB = "https://huggingface.co"
 

@@ -8,13 +8,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from backend.core.errors import LabError
 from backend.data import files, source, toy
 from backend.data.clean import Unfit, conversation
 from backend.data.files import MOST_COLUMNS
 from backend.data.recognise import Columns, recognise
 from backend.data.rows import Data, Dropped, Record, Row, sha256
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 
 FIRST_ROWS = 50  # what the shape is decided from
 MOST_CHARACTERS = 2_000_000_000  # of all rows together: they are held in memory

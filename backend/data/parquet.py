@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow
 from pyarrow.parquet import ParquetFile
 
+from backend.core.errors import LabError
 from backend.data.files import check_columns, inside
 from backend.data.rows import Record
 from backend.data.source import shown
-from backend.errors import LabError
 
 BATCH = 256
 LARGEST_GROUP = 8_000_000_000  # bytes once unpacked

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from backend.core.errors import LabError
 from backend.data.source import shown
 from backend.data.spec import DataSpec, Shape
-from backend.errors import LabError
 
 TURNS = ("conversations", "messages", "turns")
 PROMPTS = ("instruction", "prompt", "question")

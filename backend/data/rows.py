@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from backend.messages import Message
+from backend.core.messages import Message
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from backend.core.errors import LabError
 from backend.data.source import shown
-from backend.errors import LabError
 
 LONGEST_LINE = 16_000_000
 MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

@@ -7,7 +7,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import llama, place
 from backend.gguf.base import announce, begin
 from backend.gguf.llama import LINEARS, Shape

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import gguf
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import llama, place
 from backend.gguf.llama import Shape
 from backend.gguf.merge import Update, merged

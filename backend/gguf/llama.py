@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf.tensors import Array, load_json
 
 LINEARS = {

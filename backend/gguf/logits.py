@@ -14,8 +14,8 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.gguf import place
 from backend.gguf.tensors import Array
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf.tensors import BLOCK, STORED, Array, Tensor, to_float, to_type
 
 

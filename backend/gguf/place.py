@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 
 
 def need_space(out: Path, size: int) -> None:

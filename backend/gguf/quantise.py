@@ -18,7 +18,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import place
 from models.check import BadFile, read_header
 

@@ -14,7 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 
 Array = np.ndarray[Any, Any]
 STORED = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}

@@ -7,7 +7,7 @@ from typing import Any
 
 from gguf import TokenType
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf.tensors import load_json
 
 # The cut that llama.cpp knows as `llama-bpe`. Another cut under that name would tokenise text differently

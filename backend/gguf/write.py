@@ -9,7 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf.adapter import write_adapter
 from backend.gguf.base import FILE_TYPES, write_base
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backend import machine
-from backend.errors import without_paths
+from backend.core import machine
+from backend.core.errors import without_paths
 
 ROOT = Path(__file__).parents[2]
 PATIENCE, LOADING = 60.0, 900.0  # seconds without a word, once it is loaded and before

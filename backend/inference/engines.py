@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from backend import machine
+from backend.core import machine
+from backend.core.messages import Message, clean
+from backend.core.settings import Settings
 from backend.inference import memory
 from backend.inference.engine import Engine, Loaded
 from backend.inference.memory import Need
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from backend.messages import Message, clean
-from backend.settings import Settings
 from models.check import Header
 
 RUNTIMES = {"llama": "backend.inference.llama", "echo": "backend.inference.echo"}

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from backend.errors import LabError
-from backend.messages import Message
+from backend.core.errors import LabError
+from backend.core.messages import Message
 
 Encode = Callable[[Sequence[Message]], list[int]]
 TOO_LONG = "tokens, but this model's context holds"

@@ -13,7 +13,7 @@ from typing import Any
 
 import llama_cpp as llama
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.model import Model
 
 CHUNK = 128  # most tokens computed in one step: a stop, or somebody else's next token, waits no longer than that

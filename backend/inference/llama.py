@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.inference.answer import Answer
 from backend.inference.fit import fit
 from backend.inference.lane import Lane, Task
@@ -20,7 +21,6 @@ from backend.inference.model import Model
 from backend.inference.sampling import End, Generation
 from backend.inference.template import ChatTemplate, encode
 from backend.inference.wire import END, Wire
-from backend.messages import Message
 
 PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
 BEAT = 1.0  # seconds between two signs of life, at most

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from backend.errors import LabError
-from backend.machine import amount
+from backend.core.errors import LabError
+from backend.core.machine import amount
 from models.check import Header
 
 ROWS = 128  # tokens computed in one step (CHUNK of the lanes)

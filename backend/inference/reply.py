@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.sampling import Generation
 
 State = Literal["loading", "waiting", "answering", "ended"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.inference.engines import Manner, Seat
 from models.catalogue import Entry
 from models.template import templates

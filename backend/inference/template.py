@@ -21,8 +21,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from backend.errors import LabError
-from backend.messages import Message
+from backend.core.errors import LabError
+from backend.core.messages import Message
 
 SECONDS = 2.0
 ENDLESS = 10.0  # of processor time: one step that multiplies huge numbers hears the alarm seconds late

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from backend import jsonl
+from backend.core import jsonl
 
 Kind = Literal["again", "started", "step", "result", "failed", "ended"]
 FILE = "events.jsonl"

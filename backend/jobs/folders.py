@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backend.errors import shown
-from backend.files import open_regular, read_whole
+from backend.core.errors import shown
+from backend.core.files import open_regular, read_whole
 from backend.jobs.event import FILE, Seconds, event_of, impossible
 
 TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.jobs.event import note
 from backend.jobs.folders import STAMP, YEARS, Asked
 from backend.jobs.run import RECENT, Run, runs_in

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.rehearsal import Rehearsal
 from backend.jobs.work import Journal, work
 

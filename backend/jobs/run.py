@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from backend.errors import LabError, shown, without_paths
-from backend.files import open_regular, read_whole
+from backend.core.errors import LabError, shown, without_paths
+from backend.core.files import open_regular, read_whole
 from backend.jobs import folders, process
 from backend.jobs.event import FILE, Event, Kind, event_of, events, impossible
 from backend.jobs.folders import Asked, Exit, Workers

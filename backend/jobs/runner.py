@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from backend.errors import redact
+from backend.core.errors import redact
 from backend.jobs import process
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.launch import JOBS, ROOT, waits_for

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.event import note
 
 Spec = TypeVar("Spec", bound=BaseModel)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from backend.core.messages import Message
 from backend.judge.score import Status
-from backend.messages import Message
 
 
 @dataclass(frozen=True)

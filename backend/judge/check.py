@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.core.messages import Message
 from backend.jobs.event import Number, Seconds
 from backend.judge.rubric import Rubric
 from backend.judge.score import Item, Score
-from backend.messages import Message
 
 PASSES = 0.8
 """Of all probes, and of the injections by themselves: what a judge must get right to be called reliable."""

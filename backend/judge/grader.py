@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from backend.core.messages import Message
 from backend.judge.asking import Asker, Form, Told
 from backend.judge.expected import expected
 from backend.judge.prompt import form, question
 from backend.judge.reading import Read, read
 from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
-from backend.messages import Message
 
 TOKENS = 500
 """The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""

@@ -8,9 +8,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backend import jsonl
+from backend.core import jsonl
+from backend.core.messages import Message
 from backend.inference.sampling import Generation, Sampling
-from backend.messages import Message
 
 Verdict = Literal["winner", "tie", "all bad"]
 YOU = "you"

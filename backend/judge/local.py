@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.inference.engines import Engines, Manner, Seat
 from backend.inference.fit import TOO_LONG
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.asking import Form, Told
 from backend.judge.score import Status
-from backend.messages import Message
 
 SEED = 1
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from backend.core.messages import Message
 from backend.jobs.event import Number
 from backend.judge.asking import Asker, Form
 from backend.judge.grader import asked_twice
@@ -13,7 +14,6 @@ from backend.judge.prompt import EVIDENCE, blocks
 from backend.judge.reading import Read, kept, read_object
 from backend.judge.rubric import Rubric
 from backend.judge.score import Status
-from backend.messages import Message
 
 TOKENS = 400
 Place = Literal["A", "B", "tie"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.gguf import llama
 from backend.gguf.adapter import write_over
 from backend.library.names import SETTINGS

@@ -12,7 +12,7 @@ from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library.names import Place
 
 MOST_BYTES = 20_000_000

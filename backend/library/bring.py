@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from backend import shelf
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from backend.jobs.work import Journal, work
 from backend.library import names
 from backend.library.adapter import base_over

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backend.core.machine import amount
 from backend.inference import memory
-from backend.machine import amount
 from models.catalogue import Entry
 
 HUB = "https://huggingface.co"

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from backend import shelf
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.work import Journal, work
 from backend.library import hub, names
 from backend.library.adapter import base_over

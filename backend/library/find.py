@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library import hub, names
 from backend.library.names import Place
 

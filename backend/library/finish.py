@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from backend import shelf
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from backend.library.adapter import convert
 from backend.library.asked import Arriving
 from backend.library.digest import digest_of

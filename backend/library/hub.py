@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.library.names import Place, usable_file
 
 ATTEMPTS = 3

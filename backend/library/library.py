@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from backend import machine, shelf
-from backend.errors import LabError
+from backend import shelf
+from backend.core import machine
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.inference import memory
 from backend.inference.engines import Engines, Seat
 from backend.jobs.launch import launch
@@ -18,7 +20,6 @@ from backend.library.ask import File, Listing, listed
 from backend.library.asked import BringSpec, DownloadSpec, VerifySpec
 from backend.library.speeds import Speed, SpeedSpec, speeds
 from backend.library.transfer import Transfer, transfers
-from backend.settings import Settings
 from models import marks
 from models.catalogue import Entry, catalogue, look
 from models.variant import Variant

@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from backend.library import hub, names
 from backend.library.ask import File, Listing
 from backend.library.names import Place

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from models import variant
 
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")

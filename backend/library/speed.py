@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from backend import machine
-from backend.errors import LabError
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.inference.child import CRASHES
 from backend.inference.lane import Lane, Task
 from backend.inference.model import Model

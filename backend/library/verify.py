@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from backend import shelf
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.work import Journal, work
 from backend.library.asked import VerifySpec
 from backend.library.digest import digest_of

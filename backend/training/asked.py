@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.files import read_whole
+from backend.core.files import read_whole
 from backend.training.spec import TrainSpec
 
 TRIAL = 5  # steps of a try

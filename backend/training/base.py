@@ -15,8 +15,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from backend.core.errors import LabError
 from backend.data.source import REPO
-from backend.errors import LabError
 from backend.gguf.tensors import load_json, tensors_in
 from models.catalogue import TINY
 

@@ -1,7 +1,7 @@
 """A finished run on one page, for people: what was made, from what, how, and how it went."""
 
-from backend.errors import short
-from backend.machine import amount
+from backend.core.errors import short
+from backend.core.machine import amount
 from backend.training.made import Made
 
 

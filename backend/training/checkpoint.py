@@ -14,7 +14,7 @@ from stat import S_ISREG
 
 import numpy as np
 
-from backend.files import read_whole
+from backend.core.files import read_whole
 from backend.gguf.tensors import tensors_in
 
 FOLDER = "checkpoints"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
-from backend import machine
+from backend.core import machine
+from backend.core.errors import LabError
+from backend.core.machine import amount
 from backend.data.source import REPO
-from backend.errors import LabError
 from backend.gguf.tensors import load_json
-from backend.machine import amount
 from backend.training.base import EMBEDDED, sixteen_bit
 from backend.training.spec import TrainSpec
 from models.catalogue import TINY

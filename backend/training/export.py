@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend import shelf
-from backend.errors import LabError, short
+from backend.core.errors import LabError, short
+from backend.core.messages import Message
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.base import type_of, write_base
@@ -22,7 +23,6 @@ from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 from backend.inference.template import ChatTemplate, control_pattern
 from backend.jobs.work import Journal, work
-from backend.messages import Message
 from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
 from backend.training.export_check import Closeness, check
 from backend.training.export_child import run

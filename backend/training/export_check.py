@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.training.export_child import run
 from backend.training.made import FOLDER, REFERENCE
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 
 
 def run(module: str, *words: str, seen: Callable[[str], None] = lambda line: None) -> None:

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
-from backend import machine
+from backend.core import machine
+from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import Data
-from backend.errors import LabError
 from backend.jobs.work import Journal, Stopped
 from backend.training import checkpoint, estimate, keep, track
 from backend.training.asked import Asked

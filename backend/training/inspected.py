@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.files import read_whole
+from backend.core.files import read_whole
 
 FILE = "report.json"
 

@@ -12,10 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerFast
 
-from backend import machine
+from backend.core import machine
+from backend.core.errors import LabError
+from backend.core.files import read_whole
 from backend.data.rows import Data
-from backend.errors import LabError
-from backend.files import read_whole
 from backend.gguf.place import settle
 from backend.gguf.vocabulary import text_of
 from backend.jobs.work import Journal

@@ -15,8 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.errors import LabError
-from backend.files import read_whole
+from backend.core.errors import LabError
+from backend.core.files import read_whole
 from backend.jobs.event import Count, Number
 from backend.training.spec import TrainSpec
 from models.variant import ID

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.work import Journal
 
 RECENT = 20  # steps that the time left and a spike are judged by

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from backend.core.errors import LabError
 from backend.data.rows import Dropped, Row
-from backend.errors import LabError
 from backend.training.encode import Encoded, Encoder
 from backend.training.spec import TrainSpec
 

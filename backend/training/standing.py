@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoint

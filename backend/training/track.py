@@ -8,7 +8,7 @@ from typing import Any
 import wandb
 from wandb.errors import Error
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.jobs.work import Journal
 from backend.training.asked import Asked
 

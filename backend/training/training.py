@@ -7,11 +7,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from backend.core.errors import LabError, shown
+from backend.core.settings import Settings
 from backend.data.source import ENDINGS
-from backend.errors import LabError, shown
 from backend.jobs import launch
 from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
-from backend.settings import Settings
 from backend.training import estimate
 from backend.training.asked import Asked
 from backend.training.estimate import Estimate

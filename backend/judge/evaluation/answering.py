@@ -9,16 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from backend import jsonl, machine
-from backend.errors import LabError
+from backend.core import jsonl, machine
+from backend.core.errors import LabError
+from backend.core.messages import Message, clean
+from backend.core.settings import Settings
 from backend.inference import memory, seating
 from backend.inference.engines import Engines
 from backend.inference.reply import Reply
 from backend.judge.evaluation import records
 from backend.judge.evaluation.records import Answer, Question
 from backend.judge.evaluation.spec import EvaluateSpec
-from backend.messages import Message, clean
-from backend.settings import Settings
 from models.catalogue import Entry, look
 
 AHEAD = 3

@@ -12,8 +12,9 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backend import jsonl
-from backend.errors import LabError
+from backend.core import jsonl
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.jobs.work import Journal, work
 from backend.judge import check, judgement
 from backend.judge.evaluation import records
@@ -28,7 +29,6 @@ from backend.judge.judgement import Candidate, Judgement
 from backend.judge.pairs import Chooser, Pick
 from backend.judge.rubric import rubrics
 from backend.judge.score import Score
-from backend.messages import Message
 
 CHECKS = "checks"  # the folder of checks, below the runs: one for all evaluations by the same judge
 PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing of the judge itself

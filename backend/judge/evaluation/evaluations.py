@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from backend import jsonl, machine
+from backend.core import jsonl, machine
+from backend.core.errors import LabError
+from backend.core.settings import Settings
 from backend.data.spec import DataSpec
-from backend.errors import LabError
 from backend.jobs import launch
 from backend.jobs.launch import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
@@ -28,7 +29,6 @@ from backend.judge.remote.address import judge_address
 from backend.judge.remote.key import clean_key
 from backend.judge.remote.ledger import Spent
 from backend.judge.rubric import rubrics
-from backend.settings import Settings
 from models.catalogue import look
 from models.variant import Variant
 

@@ -2,7 +2,7 @@
 
 import time
 
-from backend.errors import LabError, short
+from backend.core.errors import LabError, short
 from backend.judge.evaluation.result import Result
 from backend.judge.verdict import export as made
 from backend.judge.verdict.contrast import values

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend import jsonl
+from backend.core import jsonl
+from backend.core.errors import LabError
+from backend.core.messages import Message, plain
 from backend.data import files
 from backend.data.source import shown
-from backend.errors import LabError
 from backend.inference.sampling import End, Generation
 from backend.judge.evaluation.records import Answer, Question, cluster, write_whole
-from backend.messages import Message, plain
 
 MOST = 100_000  # rows of a file
 READERS = {".csv": files.table, ".jsonl": files.json_lines, ".ndjson": files.json_lines}

@@ -8,7 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from backend.errors import LabError
+from backend.core.errors import LabError
+from backend.core.messages import Message
 from backend.inference import seating
 from backend.judge import pairs, prompt, reading
 from backend.judge.asking import Asker
@@ -27,7 +28,6 @@ from backend.judge.remote.replies import Replies
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.rules import RuleJudge
 from backend.judge.score import Identity, Item, Score
-from backend.messages import Message
 from models.catalogue import Entry, look
 
 TRIAL = Item(

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from backend import jsonl
+from backend.core import jsonl
+from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.look import overlap
 from backend.data.rows import Row
-from backend.errors import LabError
 from backend.judge.evaluation import given, records
 from backend.judge.evaluation.records import Answer, Question
 from backend.judge.evaluation.spec import EvaluateSpec

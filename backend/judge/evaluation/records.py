@@ -21,14 +21,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend import jsonl
-from backend.files import read_whole
+from backend.core import jsonl
+from backend.core.files import read_whole
+from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
 from backend.jobs.event import Count, Number, Seconds
 from backend.judge.pairs import Pick
 from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Item, Score
-from backend.messages import Message
 
 ROWS, ANSWERS, JUDGE, SCORES = "rows.jsonl", "answers.jsonl", "judge.json", "scores.jsonl"
 PICKS, CHECK, REPLIES, RATINGS, VARIANTS = (

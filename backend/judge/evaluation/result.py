@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from backend import jsonl
+from backend.core import jsonl
 from backend.judge.check import Report
 from backend.judge.evaluation import people, records
 from backend.judge.evaluation.records import Answer, JudgedBy, Picked, Question, Rating

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 
 OPENAI = "https://api.openai.com/v1"
 AT_ONCE = 20

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from backend.core.messages import Message
 from backend.judge.asking import Form, Told
 from backend.judge.remote.address import at_once
 from backend.judge.remote.body import Body
@@ -10,7 +11,6 @@ from backend.judge.remote.negotiated import Negotiated
 from backend.judge.remote.patience import LONGEST, PAUSE, Patience
 from backend.judge.remote.trouble import Kind
 from backend.judge.score import Status
-from backend.messages import Message
 
 _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_out"}
 

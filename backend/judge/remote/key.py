@@ -2,7 +2,7 @@
 
 import re
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote.address import is_openai
 
 NO_KEY = "none"

@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend import jsonl
-from backend.errors import LabError
+from backend.core import jsonl
+from backend.core.errors import LabError
 
 FILE = "ledger.jsonl"
 DAY = 24 * 3600.0

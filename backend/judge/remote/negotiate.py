@@ -6,7 +6,8 @@ It begins with everything that makes a judge steadier, and drops or replaces wha
 import re
 from collections.abc import Callable, Sequence
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
+from backend.core.messages import Message
 from backend.judge.asking import Form
 from backend.judge.remote.address import is_openai
 from backend.judge.remote.call import TIMEOUT, Answer, Line
@@ -14,7 +15,6 @@ from backend.judge.remote.negotiated import Limit, Negotiated
 from backend.judge.remote.patience import ATTEMPTS, LONGEST, PAUSE, Patience
 from backend.judge.remote.prices import place
 from backend.judge.remote.trouble import TEMPORARY, Trouble
-from backend.messages import Message
 
 MOST = 12
 

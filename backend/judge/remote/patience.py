@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 from backend.judge.remote import trouble
 from backend.judge.remote.call import TIMEOUT, Answer, Line
 from backend.judge.remote.trouble import TEMPORARY, Trouble

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 from backend.judge.remote.address import OPENAI, host, is_openai
 
 MILLION = 1_000_000

@@ -4,8 +4,8 @@ import base64
 import threading
 from pathlib import Path
 
-from backend import jsonl
-from backend.errors import LabError
+from backend.core import jsonl
+from backend.core.errors import LabError
 
 
 class Replies:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from backend.errors import LabError, redact, shown
+from backend.core.errors import LabError, redact, shown
 from backend.judge.remote.address import host, is_openai
 from backend.judge.remote.key import NO_KEY
 from backend.judge.remote.prices import place, seller

@@ -5,7 +5,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from backend.errors import LabError
+from backend.core.errors import LabError
 
 MAX_CHARACTERS = 200_000  # more than any context here can hold; refused before anything is tokenised
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.errors import LabError, shown
+from backend.core.errors import LabError, shown
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from backend.files import open_regular
+from backend.core.files import open_regular
 
 LARGEST = 2 << 30  # bytes of a file that is read
 LONGEST = 64 << 20  # bytes of a line; a longer one is passed over
