@@ -179,7 +179,7 @@ def furthest(home: Path, base: Path, lora: Path, merged: Path) -> float:
     size = shape_of(base).vocabulary
     np.save(home / "tokens.npy", np.random.default_rng(2).integers(0, size, 100).astype(np.int32))
     write_base(base, home / "f32.gguf", "F32", "bench", updates=updates_of(lora, shape_of(base)))
-    watched(sys.executable, "-m", "backend.gguf.logits", home / "f32.gguf", home / "tokens.npy", home / "ours.npy")
+    watched(sys.executable, "-m", "backend.llamacpp.logits", home / "f32.gguf", home / "tokens.npy", home / "ours.npy")
     watched(sys.executable, "-c", LOGITS, merged, home / "tokens.npy", home / "theirs.npy")
     (home / "f32.gguf").unlink()
     return float(np.abs(np.load(home / "ours.npy") - np.load(home / "theirs.npy")).max())

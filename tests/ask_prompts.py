@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from backend.core.messages import Message
-from backend.inference.model import Model
-from backend.inference.template import ChatTemplate, encode
+from backend.llamacpp.chat_template import ChatTemplate, encode
+from backend.llamacpp.model import Model
 
 
 def prompts(path: str, chats: list[tuple[str, list[Message]]]) -> list[list[int]]:

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from backend.core.errors import LabError  # noqa: E402
-from backend.inference.lane import Lane, Task  # noqa: E402
-from backend.inference.model import Model  # noqa: E402
+from backend.llamacpp.context import Lane, Task  # noqa: E402
+from backend.llamacpp.model import Model  # noqa: E402
 
 GREEDY = {"temperature": 0, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "seed": 1, "grammar": "", "repeat_penalty": 1}
 VARIED = GREEDY | {"temperature": 0.8, "repeat_penalty": 1.1}

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from backend.core.messages import Message
-from backend.inference.template import ChatTemplate, control_pattern, encode
+from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
 from models.template import templates
 
 ROOT = Path(__file__).parents[1]

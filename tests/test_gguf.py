@@ -225,7 +225,7 @@ def test_another_tokenizers_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_quantised_model_stays_close(whole: Path, tmp_path: Path) -> None:
-    done = python("-m", "backend.gguf.quantise", whole, tmp_path / "q.gguf", "--type", "q4_k_m")
+    done = python("-m", "backend.llamacpp.quantise", whole, tmp_path / "q.gguf", "--type", "q4_k_m")
     assert done.returncode == 0, done.stderr
     wanted, found = spoken(whole, "-", tmp_path), spoken(tmp_path / "q.gguf", "-", tmp_path)
     assert (wanted.argmax(1) == found.argmax(1)).mean() > 0.7  # random tokens, so many near ties
@@ -235,7 +235,7 @@ def test_a_quantised_model_stays_close(whole: Path, tmp_path: Path) -> None:
 def test_what_is_quantised_or_broken_is_not_quantised(tmp_path: Path) -> None:
     (tmp_path / "junk.gguf").write_bytes(b"GGUF" + bytes(100))
     for source, word in ((ROOT / "models/tiny/tiny_base.gguf", "already"), (tmp_path / "junk.gguf", "not a whole")):
-        done = python("-m", "backend.gguf.quantise", source, tmp_path / "q.gguf")
+        done = python("-m", "backend.llamacpp.quantise", source, tmp_path / "q.gguf")
         assert done.returncode == 1 and word in done.stderr and "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["junk.gguf"]
 

@@ -51,7 +51,7 @@ def tensors_of(file: Path) -> dict[str, np.ndarray]:
 def logits_of(model: Path, folder: Path, *more: str) -> np.ndarray:
     """By the worker that checks exports."""
     np.save(folder / "tokens.npy", np.array(text_ids(), np.int32))
-    words = [sys.executable, "-m", "backend.gguf.logits", model, folder / "tokens.npy", folder / "out.npy", *more]
+    words = [sys.executable, "-m", "backend.llamacpp.logits", model, folder / "tokens.npy", folder / "out.npy", *more]
     done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return np.load(folder / "out.npy")

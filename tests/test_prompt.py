@@ -221,7 +221,7 @@ SAMPLERS = """
 import json, sys
 import llama_cpp as llama
 from backend.core.errors import LabError
-from backend.inference.model import Model
+from backend.llamacpp.model import Model
 from backend.inference.sampling import Sampling
 model = Model(sys.argv[1])
 for grammar in json.load(sys.stdin):

@@ -21,7 +21,7 @@ from templating import (
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference.template import ChatTemplate, control_pattern, encode
+from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
 
 CONVERSATIONS = {
     "one turn": turns("Hello there"),

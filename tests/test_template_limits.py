@@ -8,12 +8,12 @@ import pytest
 from templating import ROOT, chat_template, user, works
 
 from backend.core.errors import LabError
-from backend.inference import template
+from backend.llamacpp import chat_template
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "SECONDS", 0.3)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
 
 
 ENDLESS = {

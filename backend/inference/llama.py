@@ -16,11 +16,11 @@ from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.inference.answer import Answer
 from backend.inference.fit import fit
-from backend.inference.lane import Lane, Task
-from backend.inference.model import Model
 from backend.inference.sampling import End, Generation
-from backend.inference.template import ChatTemplate, encode
 from backend.inference.wire import END, Wire
+from backend.llamacpp.chat_template import ChatTemplate, encode
+from backend.llamacpp.context import Lane, Task
+from backend.llamacpp.model import Model
 
 PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
 BEAT = 1.0  # seconds between two signs of life, at most

@@ -19,11 +19,11 @@ from typing import NamedTuple
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.inference.child import CRASHES
-from backend.inference.lane import Lane, Task
-from backend.inference.model import Model
 from backend.inference.sampling import Sampling
 from backend.jobs.work import Journal, work
 from backend.library.speeds import Speed, SpeedSpec
+from backend.llamacpp.context import Lane, Task
+from backend.llamacpp.model import Model
 from models import marks
 
 

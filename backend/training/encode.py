@@ -15,7 +15,7 @@ from backend.core.errors import LabError
 from backend.core.messages import Message, plain
 from backend.gguf.tensors import load_json
 from backend.gguf.vocabulary import vocabulary_of
-from backend.inference.template import ChatTemplate, control_pattern, encode
+from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
 from models.template import templates
 
 UNTRAINED = -100  # the label of a token that the loss passes over

@@ -21,8 +21,8 @@ from backend.gguf.base import type_of, write_base
 from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
-from backend.inference.template import ChatTemplate, control_pattern
 from backend.jobs.work import Journal, work
+from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
 from backend.training.export_check import Closeness, check
 from backend.training.export_child import run
@@ -109,7 +109,7 @@ def quantise(export: Export, whole: Path) -> None:
     words = [str(whole), str(export.file), "--type", export.spec.quantisation]
     if export.spec.importance:
         words += ["--importance", str(export.adapter / IMPORTANCE)]
-    run("backend.gguf.quantise", *words, seen=seen)
+    run("backend.llamacpp.quantise", *words, seen=seen)
 
 
 def adapt(export: Export, base: Entry) -> None:

@@ -47,7 +47,7 @@ def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None)
     tokens, first, wanted = _reference(made_by / FOLDER / REFERENCE)
     np.save(folder / "tokens.npy", tokens)
     words = [str(model), str(folder / "tokens.npy"), str(folder / "logits.npy"), "--first", str(first)]
-    run("backend.gguf.logits", *words, *(["--adapter", str(adapter)] if adapter else []))
+    run("backend.llamacpp.logits", *words, *(["--adapter", str(adapter)] if adapter else []))
     found = np.load(folder / "logits.npy", mmap_mode="r")
     if not np.isfinite(found).all() or float(np.ptp(found[-1])) == 0.0:
         raise LabError("The finished model computes nothing that makes sense, so it was removed. Export it again.")

@@ -33,7 +33,7 @@ def make_base(out: Path, *quick: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole.gguf"
         command("backend.gguf.write", "base", folder, whole, "--type", "bf16", "--name", NAME)
-        command("backend.gguf.quantise", whole, out / "tiny_base.gguf", "--type", QUANTISED)
+        command("backend.llamacpp.quantise", whole, out / "tiny_base.gguf", "--type", QUANTISED)
 
 
 def make_lora(out: Path, *quick: str) -> None:

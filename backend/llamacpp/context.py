@@ -14,7 +14,7 @@ from typing import Any
 import llama_cpp as llama
 
 from backend.core.errors import LabError
-from backend.inference.model import Model
+from backend.llamacpp.model import Model
 
 CHUNK = 128  # most tokens computed in one step: a stop, or somebody else's next token, waits no longer than that
 WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than reading the prefix again

@@ -1,4 +1,4 @@
-"""python -m backend.gguf.quantise IN OUT --type q4_k_m [--threads N] [--importance FILE]
+"""python -m backend.llamacpp.quantise IN OUT --type q4_k_m [--threads N] [--importance FILE]
 
 Quantises a 16- or 32-bit GGUF with llama.cpp's own code. Ends with 0 and the finished file, or with 1 and a
 sentence. llama.cpp may end the process instead of returning; then no OUT appears either.

@@ -7,7 +7,7 @@ from typing import Any
 import llama_cpp as llama
 
 from backend.core.errors import LabError
-from backend.inference.template import control_pattern
+from backend.llamacpp.chat_template import control_pattern
 
 _CONTROL = llama.LLAMA_TOKEN_ATTR_CONTROL
 

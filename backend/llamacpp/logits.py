@@ -1,4 +1,4 @@
-"""python -m backend.gguf.logits MODEL TOKENS.npy OUT.npy [--adapter FILE] [--first N] [--threads N]
+"""python -m backend.llamacpp.logits MODEL TOKENS.npy OUT.npy [--adapter FILE] [--first N] [--threads N]
 
 What a GGUF model expects after each of these tokens from the Nth on, as float32: loaded as the app will load it, and
 computed as exactly as llama.cpp can. Ends with 0, or with 1 and a sentence. llama.cpp may end the process instead.
