@@ -8,9 +8,9 @@ import gradio as gr
 from app import forms, guard, markup, show
 from app.running import Running
 from app.saving import SAVE
-from backend import conversation
-from backend.conversation import Turn
 from backend.core.errors import LabError
+from backend.inference import conversation
+from backend.inference.conversation import Turn
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.lab import Lab

@@ -6,8 +6,8 @@ from typing import Any
 from app import markup
 from app.markup import plain
 from backend.comparison import STOPPED, Comparison
-from backend.conversation import ENDS, Turn
 from backend.core.machine import amount
+from backend.inference.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
 from backend.judge.judgement import Judgement, Record
 from models.catalogue import Entry

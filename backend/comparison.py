@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from backend import conversation
-from backend.conversation import Turn
 from backend.core.errors import LabError
+from backend.inference import conversation
+from backend.inference.conversation import Turn
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import Candidate, Judgement

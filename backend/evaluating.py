@@ -5,10 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backend import conversation
 from backend.comparison import Comparison
 from backend.core.errors import LabError
 from backend.data.spec import TINY, TINY_HELD, DataSpec
+from backend.inference import conversation
 from backend.inference.sampling import Sampling
 from backend.judge.evaluation import given
 from backend.judge.evaluation.forecast import Forecast

@@ -7,12 +7,12 @@ from typing import Self
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings
-from backend.inference import seating
+from backend.inference import placement
 from backend.inference.engine import Loaded
 from backend.inference.engines import Engines, Seat
+from backend.inference.placement import Spoken
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from backend.inference.seating import Spoken
 from backend.judge import judgement
 from backend.judge.evaluation.evaluations import Evaluations
 from backend.judge.judgement import Judgement, Record
@@ -67,14 +67,14 @@ class Lab:
         `visitor`: address and session of a visitor, who gets a fair share of the line; empty for the owner.
         """
         entry = self.entry(variant)
-        return self._engines.reply(self._seat(entry), messages, sampling, seating.manner(entry, spoken), visitor)
+        return self._engines.reply(self._seat(entry), messages, sampling, placement.manner(entry, spoken), visitor)
 
     def worker_pid(self, variant: str) -> int | None:
         """The process that runs this variant, if one does."""
         return self._engines.engine(self._seat(self.entry(variant))).pid
 
     def _seat(self, entry: Entry) -> Seat:
-        return seating.seat(entry, self.context(entry))
+        return placement.seat(entry, self.context(entry))
 
     def context(self, entry: Entry) -> int:
         """Tokens of context each conversation with it has: of its base, because they share one worker."""

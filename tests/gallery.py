@@ -10,8 +10,8 @@ import gradio as gr
 from payloads import PAYLOADS
 
 from app import figures, guard, markup, show, show_cells, show_training
-from backend.conversation import Turn
 from backend.core.messages import Message, plain
+from backend.inference.conversation import Turn
 from backend.judge.evaluation.people import Shown
 from backend.judge.evaluation.records import Answer, Question
 from backend.training.curve import Curve

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from backend.inference.answer import Answer
+from backend.inference.worker.stop_texts import Answer
 
 STOPS = ("### Instruction:", "### Response:")
 

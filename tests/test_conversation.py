@@ -5,9 +5,9 @@ import json
 import pytest
 from conftest import GENERATION
 
-from backend import conversation
-from backend.conversation import Turn
 from backend.core.errors import LabError
+from backend.inference import conversation
+from backend.inference.conversation import Turn
 from backend.inference.reply import Reply
 
 CUT = GENERATION.model_copy(update={"end": "length", "left_out": 2})

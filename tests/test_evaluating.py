@@ -8,11 +8,11 @@ from conftest import GENERATION
 
 from backend import comparison, evaluating
 from backend.comparison import Comparison
-from backend.conversation import Turn
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, Chosen
+from backend.inference.conversation import Turn
 from backend.lab import Lab
 
 BOTH = ("tiny_base", "tiny_lora")

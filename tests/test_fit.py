@@ -7,7 +7,7 @@ import pytest
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference.fit import fit
+from backend.inference.worker.history import fit
 
 SYSTEM = Message(role="system", content="S" * 10)
 

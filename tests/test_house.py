@@ -31,7 +31,7 @@ FLOORS = {
     "backend.library": 4,
     "backend.training": 4,
     "backend.lab": 5,
-    "backend.conversation": 5,
+    "backend.inference.conversation": 5,
     "backend.comparison": 5,
     "backend.evaluating": 5,
     "app": 6,

@@ -12,9 +12,9 @@ from app.running import VISITOR_TURNS, Running
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings
-from backend.inference.llama import Request, in_turns
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
+from backend.inference.worker.llama import Request, in_turns
 from backend.lab import Lab
 
 LONG = Sampling(temperature=0, grammar='root ::= "la " root', max_tokens=60)

@@ -8,7 +8,7 @@ from conftest import TINY
 
 from backend.core.messages import Message
 from backend.core.settings import Settings
-from backend.inference import seating
+from backend.inference import placement
 from backend.inference.engines import Engines, Seat
 from backend.inference.sampling import Sampling
 from backend.judge.asking import Told
@@ -35,7 +35,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalJudge]:
     assert toy.model == TINY / "tiny_base.gguf"
     settings = Settings(_env_file=None, lab_weights=weights, lab_context=CONTEXT, lab_slots=2, lab_waiting=50)
     engines = Engines(settings, lambda file, how: None)
-    yield LocalJudge(engines, seating.seat(toy, CONTEXT), seating.manner(toy), engines.slots)
+    yield LocalJudge(engines, placement.seat(toy, CONTEXT), placement.manner(toy), engines.slots)
     engines.close()
 
 

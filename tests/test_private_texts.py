@@ -12,11 +12,11 @@ from huggingface_hub import constants
 from run_folders import written
 
 from backend import comparison, evaluating, shelf
-from backend.conversation import Turn
 from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.evaluating import ENDPOINT, OVERLAP, Chosen
+from backend.inference.conversation import Turn
 from backend.jobs.event import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run

@@ -14,7 +14,7 @@ from conftest import TINY
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.inference import child, memory
+from backend.inference import memory, process
 from backend.lab import Lab
 from models.check import Header, read_header
 
@@ -266,7 +266,7 @@ def test_the_embedded_model_can_be_marked_too(lab: Lab) -> None:
 def test_a_worker_that_hangs_is_ended_and_another_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = lab.reply("tiny_base", user("Hello"), ENDLESS)
     until(lambda: bool(begun.so_far))
-    monkeypatch.setattr(child, "PATIENCE", 1.0)
+    monkeypatch.setattr(process, "PATIENCE", 1.0)
     pid = lab.worker_pid("tiny_base")
     assert pid
     os.kill(pid, signal.SIGSTOP)
@@ -280,7 +280,7 @@ def test_a_worker_that_hangs_is_ended_and_another_answers(lab: Lab, monkeypatch:
 
 
 def test_an_idle_worker_is_not_taken_for_one_that_hangs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "PATIENCE", 1.5)
+    monkeypatch.setattr(process, "PATIENCE", 1.5)
     ask(lab, "tiny_base")
     pid = lab.worker_pid("tiny_base")
     until(lambda: lab.loaded()[0].used < time.time() - 3, 10)

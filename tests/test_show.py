@@ -8,7 +8,7 @@ from visitor import read
 
 from app import show
 from backend.comparison import Comparison
-from backend.conversation import Turn
+from backend.inference.conversation import Turn
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.judgement import Candidate, Judgement, Record
 from models.catalogue import Entry

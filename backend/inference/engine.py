@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from backend.inference.child import Child
+from backend.inference.process import Child
 from backend.inference.reply import Reply
 from backend.inference.sampling import Generation
 

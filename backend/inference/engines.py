@@ -17,7 +17,7 @@ from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from models.check import Header
 
-RUNTIMES = {"llama": "backend.inference.llama", "echo": "backend.inference.echo"}
+RUNTIMES = {"llama": "backend.inference.worker.llama", "echo": "backend.inference.worker.echo"}
 Crashed = Callable[[Path, str], None]
 
 

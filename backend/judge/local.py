@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.inference.engines import Engines, Manner, Seat
-from backend.inference.fit import TOO_LONG
 from backend.inference.sampling import Generation, Sampling
+from backend.inference.worker.history import TOO_LONG
 from backend.judge.asking import Form, Told
 from backend.judge.score import Status
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.inference.child import CRASHES
+from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
 from backend.jobs.work import Journal, work
 from backend.library.speeds import Speed, SpeedSpec

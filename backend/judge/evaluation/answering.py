@@ -13,7 +13,7 @@ from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.messages import Message, clean
 from backend.core.settings import Settings
-from backend.inference import memory, seating
+from backend.inference import memory, placement
 from backend.inference.engines import Engines
 from backend.inference.reply import Reply
 from backend.judge.evaluation import records
@@ -111,7 +111,7 @@ def _asked(asked: EvaluateSpec, question: Question, entry: Entry, engines: Engin
         reply = Reply(stop=lambda: None)
         reply.end(error=str(error))
         return reply
-    return engines.reply(seating.seat(entry, asked.context), messages, asked.sampling, seating.manner(entry))
+    return engines.reply(placement.seat(entry, asked.context), messages, asked.sampling, placement.manner(entry))
 
 
 def _messages(question: Question, system: str) -> list[Message]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference import seating
+from backend.inference import placement
 from backend.judge import pairs, prompt, reading
 from backend.judge.asking import Asker
 from backend.judge.evaluation import records
@@ -89,7 +89,7 @@ def judge_of(asked: EvaluateSpec, folder: Path, key: str) -> Iterator[Ready]:
             entry = _entry(asked)
             engines = engines_for(asked, [entry])
             try:
-                seat, manner = seating.seat(entry, asked.context), seating.manner(entry)
+                seat, manner = placement.seat(entry, asked.context), placement.manner(entry)
                 local = LocalJudge(engines, seat, manner, engines.slots)
                 by = _said(folder, JudgedBy(identity=_of_variant(asked, entry), notes=tuple(_kin(asked, entry))))
                 yield Ready(_grader(asked, local, by), by, local)

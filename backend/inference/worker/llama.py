@@ -1,4 +1,4 @@
-"""python -m backend.inference.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
+"""python -m backend.inference.worker.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
 
 The worker that talks to GGUF models. One thread owns every llama.cpp call: it takes what has arrived, lets each
 lane compute one step, and sends what came of it. Requests that find no free slot wait in line: first come, first served
@@ -14,10 +14,10 @@ from typing import Any
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference.answer import Answer
-from backend.inference.fit import fit
 from backend.inference.sampling import End, Generation
-from backend.inference.wire import END, Wire
+from backend.inference.worker.history import fit
+from backend.inference.worker.pipe import END, Wire
+from backend.inference.worker.stop_texts import Answer
 from backend.llamacpp.chat_template import ChatTemplate, encode
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model

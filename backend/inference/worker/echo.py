@@ -1,4 +1,4 @@
-"""python -m backend.inference.echo
+"""python -m backend.inference.worker.echo
 
 The smallest runtime: it answers with your own words. It ships, because it shows what a runtime must do, and lets
 the app and its tests run where no model can. `/slow` before a text makes it take its time, `/crash` ends the process.
@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from backend.inference.sampling import End, Generation
-from backend.inference.wire import END, Wire
+from backend.inference.worker.pipe import END, Wire
 
 CONTEXT = 4096
 PAUSE = 0.05  # seconds a word, when slow
