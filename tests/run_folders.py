@@ -15,7 +15,7 @@ from typing import Any
 
 from backend.core.messages import Message
 from backend.data.spec import DataSpec
-from backend.jobs import event
+from backend.jobs import events
 from backend.jobs.folders import Asked, Exit
 from backend.judge.evaluation import records
 from backend.judge.evaluation.records import Answer, JudgedBy, Question, Rating
@@ -38,11 +38,11 @@ def written(runs: Path, kind: str, stamp: str) -> Path:
     asked, events = MAKERS[kind](folder)
     spec = Asked(kind=kind, name="one", key="k", created=time.time(), asked=asked.model_dump(mode="json"))
     (folder / "spec.json").write_text(json.dumps(spec.model_dump(), indent=1))
-    event.note(folder, "started", pid=1)
+    events.note(folder, "started", pid=1)
     for one in events:
-        event.note(folder, "step", **one)
-    event.note(folder, "result", **RESULTS[kind])
-    event.note(folder, "ended")
+        events.note(folder, "step", **one)
+    events.note(folder, "result", **RESULTS[kind])
+    events.note(folder, "ended")
     (folder / "log.txt").write_text("It was done.\n")
     (folder / "runner.json").write_text('{"runner": [4194303, "never"], "worker": null}')
     (folder / "lock").touch()
@@ -174,11 +174,11 @@ def _placed(record: Any, mark: str, chance: random.Random) -> None:
 
 def _fact(folder: Path, chance: random.Random) -> Path:
     """A fact that pages compute with has another type, in the newest events."""
-    names = [*event.Facts.__annotations__, "points", "evaluations", "begins", "grace", "agreement", "kl", "converted"]
+    names = [*events.Facts.__annotations__, "points", "evaluations", "begins", "grace", "agreement", "kl", "converted"]
     kind = chance.choice(["step", "result", "started", "failed", "ended", "again"])
     at = chance.choice([str(time.time()), *NUMBERS]) if chance.random() < 0.3 else str(time.time())
     line = f'{{"kind": "{kind}", "at": {at}, "facts": {{"{chance.choice(names)}": {chance.choice(VALUES)}}}}}\n'
-    with (folder / event.FILE).open("a") as file:
+    with (folder / events.FILE).open("a") as file:
         file.write(line)
     if chance.random() < 0.5:
         (folder / "exit.json").unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.jobs.event import note
+from backend.jobs.events import note
 from backend.training.curve import curve, smoothed
 
 

@@ -265,7 +265,7 @@ from pathlib import Path
 from backend.judge.remote.ledger import spent
 sys.path.insert(0, "tests")
 from judging import FORM, KEY, PRICE, QUESTION, ledger
-from backend.jobs.work import Stopped
+from backend.jobs.journal import Stopped
 from backend.judge.remote.call import connect
 from backend.judge.remote.endpoint import Endpoint
 from backend.judge.remote.negotiated import Negotiated

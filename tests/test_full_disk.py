@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from backend.jobs.journal import DISK_FULL
 from backend.jobs.run import Run
 from backend.jobs.runner import Runner
-from backend.jobs.work import DISK_FULL
 
 WORKER = """
 import resource, sys
 from backend.core.errors import LabError
-from backend.jobs.rehearsal import Rehearsal
-from backend.jobs.work import work
+from backend.jobs.fake_request import Rehearsal
+from backend.jobs.journal import work
 
 def do(asked, journal):
     size = (journal.folder / "events.jsonl").stat().st_size

@@ -17,8 +17,8 @@ from test_library_faults import desk, sentence
 from test_library_killed import TOY, Desk, hub
 
 from backend.core.errors import LabError
-from backend.jobs import launch
-from backend.jobs.event import note
+from backend.jobs import launcher
+from backend.jobs.events import note
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run
 from backend.lab import Lab
@@ -195,7 +195,7 @@ def test_a_run_that_is_half_made_is_shown_as_far_as_it_is(tmp_path: Path, desk: 
 
 
 def test_a_lock_that_another_screen_never_lets_go_of_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "PATIENCE", 0.2)
+    monkeypatch.setattr(launcher, "PATIENCE", 0.2)
     with Lab(desk.settings) as lab:
         listing = lab.library.list_files(desk.repo)
         desk.settings.lab_runs.mkdir()

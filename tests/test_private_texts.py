@@ -17,7 +17,7 @@ from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.evaluating import ENDPOINT, OVERLAP, Chosen
 from backend.inference.conversation import Turn
-from backend.jobs.event import note
+from backend.jobs.events import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
 from backend.judge.evaluation import exports

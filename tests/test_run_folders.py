@@ -19,9 +19,9 @@ from run_folders import KINDS, changed, written
 
 from app import figures, show_cells, show_judging, show_models, show_training, show_verdict
 from backend.core.errors import LabError
-from backend.jobs.event import note
-from backend.jobs.launch import launch
-from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.events import note
+from backend.jobs.fake_request import Rehearsal
+from backend.jobs.launcher import launch
 from backend.jobs.run import Run
 from backend.judge.evaluation.exports import EXPORTS, export
 from backend.lab import Lab

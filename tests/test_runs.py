@@ -20,9 +20,9 @@ from visitor import until
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.jobs import process
+from backend.jobs.fake_request import Rehearsal
 from backend.jobs.folders import Workers
-from backend.jobs.launch import JOBS, launch, waits_for
-from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.launcher import JOBS, launch, waits_for
 from backend.jobs.run import Run, runs_in, tend
 
 LONG = {"steps": 2000, "pause": 0.05}
@@ -191,8 +191,8 @@ def test_twenty_who_ask_for_the_same_get_one_run(runs: Path) -> None:
 ANOTHER_SCREEN = """
 import sys
 from pathlib import Path
-from backend.jobs.launch import launch
-from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.launcher import launch
+from backend.jobs.fake_request import Rehearsal
 print(launch(Path(sys.argv[1]), "rehearse", "same", Rehearsal(), "this").id)
 """
 
@@ -317,8 +317,8 @@ FULL = """
 mount -t tmpfs -o size=1m tmpfs "$1" && "$2" -c "
 import sys, time
 from pathlib import Path
-from backend.jobs.launch import launch
-from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.launcher import launch
+from backend.jobs.fake_request import Rehearsal
 run = launch(Path(sys.argv[1]), 'rehearse', 'full', Rehearsal(steps=400, pause=0.01, manner='breathless'))
 while not run.last('step'): time.sleep(0.01)
 try:

@@ -21,10 +21,10 @@ from wandb_server import serving
 
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.jobs.launch import launch
-from backend.jobs.rehearsal import Rehearsal
+from backend.jobs.fake_request import Rehearsal
+from backend.jobs.journal import Journal
+from backend.jobs.launcher import launch
 from backend.jobs.run import Run
-from backend.jobs.work import Journal
 from backend.lab import Lab
 from backend.training import checkpoint
 from backend.training.curve import curve

@@ -21,10 +21,10 @@ from visitor import until
 
 from backend.core.settings import Settings
 from backend.jobs import process
-from backend.jobs.event import note
+from backend.jobs.events import note
 from backend.jobs.folders import Workers
+from backend.jobs.journal import Journal
 from backend.jobs.run import Run, runs_in
-from backend.jobs.work import Journal
 from backend.lab import Lab
 from backend.training.curve import curve
 from backend.training.made import made_in

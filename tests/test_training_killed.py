@@ -23,7 +23,7 @@ from training import LONG, chat, ended, reached, small, step_of
 from visitor import until
 
 from backend.core.errors import LabError
-from backend.jobs.launch import waits_for
+from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, runs_in
 from backend.lab import Lab
 from backend.training import checkpoint

@@ -17,7 +17,7 @@ from training import ended, reached, small
 from visitor import until
 
 from backend.core.errors import LabError
-from backend.jobs import launch, process
+from backend.jobs import launcher, process
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run
 from backend.lab import Lab
@@ -150,10 +150,10 @@ def test_a_done_training_whose_adapter_was_taken_away_is_still_listed(desk: Lab,
 
 
 def test_a_lock_that_is_still_held_is_told(desk: Lab, stopped: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "PATIENCE", 0.2)
+    monkeypatch.setattr(launcher, "PATIENCE", 0.2)
     run = copied(stopped, "held")
     with (run.folder / "lock").open("ab") as lock:
-        launch._take(lock)
+        launcher._take(lock)
         with pytest.raises(LabError, match="Another process holds"):
             desk.training.resume(run.id)
     assert run.state == "stopped" and desk.training.standing(run.id).resumable
@@ -171,7 +171,7 @@ def test_a_live_record_that_names_others_is_never_signalled(pid: Any, desk: Lab,
         workers = Workers(runner=(2**22 - 1, "never"), worker=(named, began))
         (run.folder / "runner.json").write_text(workers.model_dump_json())
         with (run.folder / "lock").open("ab") as lock:
-            launch._take(lock)  # as long as somebody holds it, it is taken for a run that nobody looks after
+            launcher._take(lock)  # as long as somebody holds it, it is taken for a run that nobody looks after
             assert run.state == "running"
             desk.training.tend()
             desk.training.stop(run.id)

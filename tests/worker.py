@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import ROOT
 
-from backend.jobs.event import Event, events
+from backend.jobs.events import Event, events
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.core.errors import shown
 from backend.core.files import open_regular, read_whole
-from backend.jobs.event import FILE, Seconds, event_of, impossible
+from backend.jobs.events import FILE, Seconds, event_of, impossible
 
 TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines
 STAMP = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}-")

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from backend.core.errors import LabError, shown, without_paths
 from backend.core.files import open_regular, read_whole
 from backend.jobs import folders, process
-from backend.jobs.event import FILE, Event, Kind, event_of, events, impossible
+from backend.jobs.events import FILE, Event, Kind, event_of, events, impossible
 from backend.jobs.folders import Asked, Exit, Workers
 
 State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost", "unreadable"]

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 from backend.core.errors import redact
 from backend.jobs import process
 from backend.jobs.folders import Exit, Workers
-from backend.jobs.launch import JOBS, ROOT, waits_for
+from backend.jobs.journal import DISK_FULL
+from backend.jobs.launcher import JOBS, ROOT, waits_for
 from backend.jobs.run import Run
-from backend.jobs.work import DISK_FULL
 
 LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
 LINE_MOST = 1 << 14

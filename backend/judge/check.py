@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.messages import Message
-from backend.jobs.event import Number, Seconds
+from backend.jobs.events import Number, Seconds
 from backend.judge.rubric import Rubric
 from backend.judge.score import Item, Score
 

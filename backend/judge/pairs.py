@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from backend.core.messages import Message
-from backend.jobs.event import Number
+from backend.jobs.events import Number
 from backend.judge.asking import Asker, Form
 from backend.judge.grader import asked_twice
 from backend.judge.prompt import EVIDENCE, blocks

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.messages import Message
-from backend.jobs.event import Count, Number, Seconds
+from backend.jobs.events import Count, Number, Seconds
 
 Kind = Literal["rule", "endpoint", "variant", "given", "you"]
 Status = Literal[

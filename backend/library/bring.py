@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backend import shelf
 from backend.core.errors import LabError, shown
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.library import names
 from backend.library.adapter import base_over
 from backend.library.asked import BringSpec

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 
 from backend import shelf
 from backend.core.errors import LabError
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.library import hub, names
 from backend.library.adapter import base_over
 from backend.library.asked import DownloadSpec

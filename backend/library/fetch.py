@@ -15,7 +15,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from backend import shelf
 from backend.core.errors import LabError
-from backend.jobs.work import Journal
+from backend.jobs.journal import Journal
 from backend.library import hub
 from backend.library.digest import Following, digest_of
 from backend.library.find import Found

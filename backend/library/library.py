@@ -13,7 +13,7 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.inference import memory
 from backend.inference.engines import Engines, Seat
-from backend.jobs.launch import launch
+from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, runs_in, tend
 from backend.library import names
 from backend.library.ask import File, Listing, listed

@@ -20,7 +20,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.library.speeds import Speed, SpeedSpec
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model

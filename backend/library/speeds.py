@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.jobs.event import Count, Number, Seconds
+from backend.jobs.events import Count, Number, Seconds
 from backend.jobs.run import runs_in
 
 SHOWN = 100  # of the newest tests

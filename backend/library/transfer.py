@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.jobs.launch import waits_for
+from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, folders_in, read_each
 from models.variant import ID
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backend import shelf
 from backend.core.errors import LabError
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.library.asked import VerifySpec
 from backend.library.digest import digest_of
 from models import marks

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.jobs.event import FILE, Event, events
+from backend.jobs.events import FILE, Event, events
 
 MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
 STEPS = 10**9  # no training has more

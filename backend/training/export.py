@@ -21,7 +21,7 @@ from backend.gguf.base import type_of, write_base
 from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
 from backend.training.export_check import Closeness, check

@@ -22,7 +22,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import Data
-from backend.jobs.work import Journal, Stopped
+from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoint, estimate, keep, track
 from backend.training.asked import Asked
 from backend.training.base import Base, base_at

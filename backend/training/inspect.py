@@ -7,7 +7,7 @@ import numpy as np
 from backend.data.load import load
 from backend.data.look import duplicates, overlap
 from backend.data.rows import Row
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.training.base import base_at
 from backend.training.encode import Encoded, Encoder
 from backend.training.inspected import FILE, Inspected, Sample

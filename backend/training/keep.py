@@ -18,7 +18,7 @@ from backend.core.files import read_whole
 from backend.data.rows import Data
 from backend.gguf.place import settle
 from backend.gguf.vocabulary import text_of
-from backend.jobs.work import Journal
+from backend.jobs.journal import Journal
 from backend.training import card, made
 from backend.training.base import Base, sixteen_bit
 from backend.training.encode import Encoder

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.errors import LabError
 from backend.core.files import read_whole
-from backend.jobs.event import Count, Number
+from backend.jobs.events import Count, Number
 from backend.training.spec import TrainSpec
 from models.variant import ID
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import SaveStrategy
 
 from backend.core.errors import LabError
-from backend.jobs.work import Journal
+from backend.jobs.journal import Journal
 
 RECENT = 20  # steps that the time left and a spike are judged by
 PATIENCE = 60.0  # seconds that a stop may take at least

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.errors import LabError
-from backend.jobs.launch import waits_for
+from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoint
 from backend.training.asked import Asked

@@ -9,7 +9,7 @@ import wandb
 from wandb.errors import Error
 
 from backend.core.errors import LabError
-from backend.jobs.work import Journal
+from backend.jobs.journal import Journal
 from backend.training.asked import Asked
 
 PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the end

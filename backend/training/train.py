@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from backend.core import machine
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.training.asked import Asked, asked_of
 from backend.training.fit import Learner, fit
 from backend.training.spec import TrainSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import unsloth
 
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.training.asked import Asked
 from backend.training.fit import Learner, fit
 from backend.training.spec import TrainSpec

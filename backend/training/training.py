@@ -10,7 +10,7 @@ from pathlib import Path
 from backend.core.errors import LabError, shown
 from backend.core.settings import Settings
 from backend.data.source import ENDINGS
-from backend.jobs import launch
+from backend.jobs import launcher
 from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
 from backend.training import estimate
 from backend.training.asked import Asked
@@ -39,7 +39,7 @@ class Training:
         """Look at the data as a training would."""
         refuse_without("datasets", "tokenizers")
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
-        return launch.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
+        return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
     def inspected(self, run: str) -> Inspected:
         """What an inspect run saw. LabError if it failed, or is not done."""
@@ -73,11 +73,11 @@ class Training:
             )
         estimate.refuse(spec, self.estimate(spec), kind == "try")
         asked = Asked(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
-        return launch.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
+        return launcher.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
 
     def resume(self, run: str) -> Run:
         """Go on with a training that was stopped, failed or was cut off. LabError if it cannot."""
-        return launch.again(self._run(run, "train"), self._secrets())
+        return launcher.again(self._run(run, "train"), self._secrets())
 
     def stop(self, run: str) -> None:
         """Wish it to stop, which saves; wished twice, it is killed. LabError if there is no such run."""
@@ -109,7 +109,7 @@ class Training:
             }
         )
         key = _digest(spec.model_dump_json(exclude={"id"}))
-        return launch.launch(self.runs, "export", name, spec, key, self._secrets())
+        return launcher.launch(self.runs, "export", name, spec, key, self._secrets())
 
     def keep_file(self, path: Path) -> Path:
         """A dropped file, moved to where runs may find it again later. LabError if it is of no known kind."""
@@ -144,7 +144,7 @@ class Training:
     def standings(self) -> list[Standing]:
         """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
         unknown."""
-        found = [*unknown_in(self.runs, launch.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
+        found = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
         return read_each(reversed(found), _listed, unreadable)
 
     def standing(self, run: str) -> Standing:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.jobs.work import Journal, work
+from backend.jobs.journal import Journal, work
 from backend.judge import check, judgement
 from backend.judge.evaluation import records
 from backend.judge.evaluation.answering import answer_all

@@ -13,8 +13,8 @@ from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
-from backend.jobs import launch
-from backend.jobs.launch import waits_for
+from backend.jobs import launcher
+from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
 from backend.judge.evaluation import given, people, records
 from backend.judge.evaluation.forecast import Forecast, forecast
@@ -155,13 +155,13 @@ class Evaluations:
         """Evaluate. The live run that does just this already, if there is one."""
         kind = ("judge" if asked.given else "evaluate") if listed else OPINION
         digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:16]
-        return launch.launch(self.runs, kind, asked.name, asked, digest, self._secrets(asked))
+        return launcher.launch(self.runs, kind, asked.name, asked, digest, self._secrets(asked))
 
     def resume(self, run: str) -> Run:
         """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
         found = self._run(run)
         more = found.state == "done" and _standing(found).resumable
-        return launch.again(found, self._secrets(_spec(found)), done_too=more)
+        return launcher.again(found, self._secrets(_spec(found)), done_too=more)
 
     def stop(self, run: str) -> None:
         """Wish it to stop: what is judged is kept. LabError if there is no such run."""

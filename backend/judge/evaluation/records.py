@@ -25,7 +25,7 @@ from backend.core import jsonl
 from backend.core.files import read_whole
 from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
-from backend.jobs.event import Count, Number, Seconds
+from backend.jobs.events import Count, Number, Seconds
 from backend.judge.pairs import Pick
 from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Item, Score

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backend.data.spec import DataSpec
 from backend.inference.sampling import Sampling
-from backend.jobs.event import Number
+from backend.jobs.events import Number
 from backend.judge.rubric import rubrics
 
 Kind = Literal["rule", "endpoint", "variant", "given"]

@@ -1,4 +1,4 @@
-"""python -m backend.jobs.rehearse FOLDER
+"""python -m backend.jobs.fake FOLDER
 
 The fake that ships: it counts, and goes wrong on request, so that runs can be tried without any work being done.
 """
@@ -10,8 +10,8 @@ import sys
 import time
 
 from backend.core.errors import LabError
-from backend.jobs.rehearsal import Rehearsal
-from backend.jobs.work import Journal, work
+from backend.jobs.fake_request import Rehearsal
+from backend.jobs.journal import Journal, work
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 

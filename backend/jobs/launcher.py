@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.jobs.event import note
+from backend.jobs.events import note
 from backend.jobs.folders import STAMP, YEARS, Asked
 from backend.jobs.run import RECENT, Run, runs_in
 
@@ -59,7 +59,7 @@ JOBS = {
     "evaluate": Job("backend.judge.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
     "judge": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
     "opinion": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
-    "rehearse": Job("backend.jobs.rehearse", "compute", grace=3.0, nice=10),
+    "rehearse": Job("backend.jobs.fake", "compute", grace=3.0, nice=10),
 }
 
 

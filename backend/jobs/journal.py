@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from backend.core.errors import LabError
-from backend.jobs.event import note
+from backend.jobs.events import note
 
 Spec = TypeVar("Spec", bound=BaseModel)
 INTERVAL = 0.5  # seconds between two steps that are written down
