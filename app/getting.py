@@ -10,8 +10,8 @@ from app import guard, show, show_models
 from app.part import Part
 from app.sight import Sight
 from backend.core.errors import LabError
+from backend.hub.listing import Listing
 from backend.lab import Lab
-from backend.library.ask import Listing
 from models.catalogue import Entry
 
 OWN = """

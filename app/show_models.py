@@ -6,8 +6,8 @@ from typing import Any
 
 from app.markup import link, plain
 from backend.core.machine import amount
+from backend.hub.listing import File, Listing
 from backend.inference.engine import Loaded
-from backend.library.ask import File, Listing
 from backend.library.describe import Description
 from backend.library.speeds import Speed
 from backend.library.transfer import Transfer

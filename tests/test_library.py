@@ -7,9 +7,9 @@ import pytest
 from conftest import TINY
 
 from backend.core.errors import LabError
+from backend.hub.listing import File, Listing
 from backend.jobs.run import runs_in
 from backend.lab import Lab
-from backend.library.ask import File, Listing
 
 GGUF = File(path="toy.gguf", size=1000)
 MODEL = Listing(repo="owner/name", revision="main", commit="a" * 40, kind="gguf", files=(GGUF,))

@@ -18,9 +18,9 @@ from test_runs import over
 from visitor import CAPITAL, Visitor, until
 
 from backend.core.errors import LabError
+from backend.hub import listing
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
-from backend.library import ask
 
 __all__ = ["hub"]  # the fixture
 
@@ -229,7 +229,7 @@ HOSTILE = [
 def test_names_that_mean_harm_start_no_process(desk: Desk, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
     real = subprocess.Popen
-    monkeypatch.setattr(ask.subprocess, "Popen", lambda words, **more: begun.append(words) or real(words, **more))
+    monkeypatch.setattr(listing.subprocess, "Popen", lambda words, **more: begun.append(words) or real(words, **more))
     with Lab(desk.settings) as lab:
         for name in HOSTILE:
             with pytest.raises(LabError) as no:

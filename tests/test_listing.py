@@ -16,9 +16,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from worker import environment
 
 from backend.core.errors import LabError
-from backend.library.ask import Listing, listed
-from backend.library.hub import retried
-from backend.library.names import Place
+from backend.hub.client import retried
+from backend.hub.listing import Listing, listed
+from backend.hub.names import Place
 
 NAME = "owner/model-GGUF"
 PLACE = Place(NAME)
@@ -216,7 +216,7 @@ def test_offline_and_without_a_network(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["--", "../x/y"], ["--revision=../../x", "--", NAME], ["--", "-x/y"]])
 def test_the_worker_checks_names_itself(words: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "backend.library.listing", *words], cwd=ROOT, env=environment(tmp_path),
+        [sys.executable, "-m", "backend.hub.list_files", *words], cwd=ROOT, env=environment(tmp_path),
         capture_output=True, text=True,
     )  # fmt: skip
     assert "error" in json.loads(done.stdout) and done.returncode == 1 and not done.stderr

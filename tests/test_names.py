@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from backend.core.errors import LabError
-from backend.library import names
+from backend.hub import names
+from backend.hub.names import Place, parse
 from backend.library.asked import DownloadSpec
-from backend.library.names import Place, parse
 from backend.shelf import checked_identifier
 from models.variant import Variant
 

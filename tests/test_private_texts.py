@@ -16,6 +16,7 @@ from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.evaluating import ENDPOINT, OVERLAP, Chosen
+from backend.hub import client
 from backend.inference.conversation import Turn
 from backend.jobs.events import note
 from backend.jobs.folders import Exit
@@ -24,7 +25,6 @@ from backend.judge.evaluation import exports
 from backend.judge.remote import trouble
 from backend.judge.remote.trouble import Trouble
 from backend.lab import Lab
-from backend.library import hub
 from backend.training import checkpoint
 
 HOME = str(Path.home())
@@ -97,11 +97,11 @@ def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
 def test_the_hub_s_own_address_and_folders_are_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "https://secret.example")
     errors = [
-        hub.httpx.ConnectError("no"), hub.httpx.ConnectTimeout("no"), hub.httpx.TooManyRedirects("no"),
-        hub.httpx.ReadError("no"), hub.httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
+        client.httpx.ConnectError("no"), client.httpx.ConnectTimeout("no"), client.httpx.TooManyRedirects("no"),
+        client.httpx.ReadError("no"), client.httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
     ]  # fmt: skip
     for error in errors:
-        sentence = str(hub.explained(error, hub.Place("owner/name")))
+        sentence = str(client.explained(error, client.Place("owner/name")))
         assert "secret" not in sentence and sentence, error
 
 

@@ -6,8 +6,8 @@ from html import unescape
 import pytest
 
 from app import show_models
+from backend.hub.listing import File, Listing
 from backend.inference.engine import Loaded
-from backend.library.ask import File, Listing
 from backend.library.describe import Description
 from backend.library.speeds import Speed
 from backend.library.transfer import Transfer

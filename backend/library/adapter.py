@@ -5,7 +5,7 @@ from pathlib import Path
 from backend.core.errors import LabError
 from backend.gguf import llama
 from backend.gguf.adapter import write_over
-from backend.library.names import SETTINGS
+from backend.hub.names import SETTINGS
 from models.catalogue import Entry, look
 
 KIND = "F16"

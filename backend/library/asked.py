@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from backend.library import names
+from backend.hub import names
 from backend.shelf import checked_identifier
 from models.variant import Method
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backend import shelf
 from backend.core.errors import LabError, shown
+from backend.hub import names
 from backend.jobs.journal import Journal, work
-from backend.library import names
 from backend.library.adapter import base_over
 from backend.library.asked import BringSpec
 from backend.library.digest import BLOCK

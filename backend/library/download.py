@@ -8,14 +8,14 @@ from huggingface_hub import constants
 
 from backend import shelf
 from backend.core.errors import LabError
+from backend.hub import client, names
+from backend.hub.names import Place
+from backend.hub.resolve import Found, find
 from backend.jobs.journal import Journal, work
-from backend.library import hub, names
 from backend.library.adapter import base_over
 from backend.library.asked import DownloadSpec
 from backend.library.fetch import fetch, from_cache
-from backend.library.find import Found, find
 from backend.library.finish import finish
-from backend.library.names import Place
 
 
 def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tuple[Path, Found, bool]:
@@ -42,7 +42,7 @@ def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tup
 
 def download(spec: DownloadSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
-    hub.prepare()
+    client.prepare()
     begun, weights = time.monotonic(), Path(spec.weights)
     if freed := shelf.sweep(weights):
         journal.step(now=True, state="sweeping", note=f"{freed / 1e6:,.0f} MB of an earlier transfer removed")

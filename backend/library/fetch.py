@@ -15,10 +15,10 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from backend import shelf
 from backend.core.errors import LabError
+from backend.hub import client
+from backend.hub.resolve import Found
 from backend.jobs.journal import Journal
-from backend.library import hub
 from backend.library.digest import Following, digest_of
-from backend.library.find import Found
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SPEED_OVER = 5.0  # seconds
@@ -45,7 +45,7 @@ class Progress:
         pass
 
     def update(self, count: float = 1) -> None:
-        hub.keep_waiting(self._patience)
+        client.keep_waiting(self._patience)
         self._done += int(count)
         now = time.monotonic()
         self._recent.append((now, self._done))
@@ -70,7 +70,7 @@ def transfer(found: Found, folder: Path, progress: Progress, patience: float) ->
     following = Following(folder, found.digest, found.size)
     following.start()
     try:
-        with hub.watched(patience):
+        with client.watched(patience):
             path = hf_hub_download(
                 found.place.repo,
                 found.place.file,
@@ -92,15 +92,15 @@ def checking(journal: Journal, size: int) -> Callable[[int], None]:
 def fetch(found: Found, folder: Path, patience: float, journal: Journal) -> Path:
     """The file in `folder`, verified. Wrong content is fetched once more, a bad line tried three times."""
     wrong = False
-    for attempt in range(1, hub.ATTEMPTS + 1):
+    for attempt in range(1, client.ATTEMPTS + 1):
         progress = Progress(journal, found.size, attempt, patience)
         note: dict[str, Any] = {"note": AGAIN} if attempt > 1 else {}
         journal.step(now=True, state="downloading", done=0, total=found.size, attempt=attempt, **note)
         try:
             path, digest = transfer(found, folder / "transfer", progress, patience)
         except Exception as error:
-            pause = hub.pause_after(error, attempt)
-            if pause is None or attempt == hub.ATTEMPTS:
+            pause = client.pause_after(error, attempt)
+            if pause is None or attempt == client.ATTEMPTS:
                 raise refused(error, found) from error
             time.sleep(pause)
             continue
@@ -121,7 +121,7 @@ def fetch(found: Found, folder: Path, patience: float, journal: Journal) -> Path
 
 def refused(error: Exception, found: Found) -> LabError:
     """A sentence for what ended a transfer. A full disk has a sentence of its own."""
-    for cause in hub.chain(error):
+    for cause in client.chain(error):
         if isinstance(cause, httpx.HTTPError):
             break  # what lies below is the line's: a firewall refuses with the same number as a folder
         if isinstance(cause, OSError) and cause.errno in DISK:
@@ -129,7 +129,7 @@ def refused(error: Exception, found: Found) -> LabError:
                 f"{found.name} could not be written: {cause.strerror}. What had arrived was removed. Free some space "
                 "or allow writing in its folder, then try again."
             )
-    return hub.explained(error, found.place)
+    return client.explained(error, found.place)
 
 
 def from_cache(found: Found, folder: Path, weights: Path, journal: Journal) -> Path | None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from backend import shelf
 from backend.core.errors import LabError, shown
+from backend.hub.names import ADAPTER
 from backend.library.adapter import convert
 from backend.library.asked import Arriving
 from backend.library.digest import digest_of
-from backend.library.names import ADAPTER
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 

@@ -11,12 +11,12 @@ from backend import shelf
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
+from backend.hub import names
+from backend.hub.listing import File, Listing, listed
 from backend.inference import memory
 from backend.inference.engines import Engines, Seat
 from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, runs_in, tend
-from backend.library import names
-from backend.library.ask import File, Listing, listed
 from backend.library.asked import BringSpec, DownloadSpec, VerifySpec
 from backend.library.speeds import Speed, SpeedSpec, speeds
 from backend.library.transfer import Transfer, transfers

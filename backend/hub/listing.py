@@ -13,7 +13,7 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.errors import LabError
-from backend.library.names import Place
+from backend.hub.names import Place
 
 MOST_BYTES = 20_000_000
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def listed(place: Place, environment: dict[str, str], patience: float = 30.0) ->
     """What the repository holds, from a process of its own with this `environment`. LabError with the reason if it
     cannot be had within `patience` seconds."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "backend.library.listing", f"--revision={place.revision}", "--", place.repo],
+        [sys.executable, "-m", "backend.hub.list_files", f"--revision={place.revision}", "--", place.repo],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,

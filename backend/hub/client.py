@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 )
 
 from backend.core.errors import LabError
-from backend.library.names import Place, usable_file
+from backend.hub.names import Place, usable_file
 
 ATTEMPTS = 3
 LONGEST_PAUSE = 30.0  # seconds; a Hub that asks for more is left alone

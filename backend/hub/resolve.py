@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
 from backend.core.errors import LabError
-from backend.library import hub, names
-from backend.library.names import Place
+from backend.hub import client, names
+from backend.hub.names import Place
 
 DIGEST = (40, 64)  # hexadecimal digits: git's sha1 for a small file, sha256 for a large one
 
@@ -33,21 +33,21 @@ def find(place: Place, patience: float) -> Found:
     url = hf_hub_url(place.repo, place.file, revision=place.revision)
 
     def ask() -> HfFileMetadata:
-        with hub.watched(patience):
+        with client.watched(patience):
             return get_hf_file_metadata(url)
 
     try:
-        facts = hub.retried(ask)
+        facts = client.retried(ask)
     except Exception as error:
-        found = in_cache(place) if hub.no_network(error) else None
+        found = in_cache(place) if client.no_network(error) else None
         if found is None:
-            raise hub.explained(error, place) from error
+            raise client.explained(error, place) from error
         return found
     commit, digest = facts.commit_hash or "", facts.etag or ""
     pinned = commit == place.revision or not names.COMMIT.fullmatch(place.revision)
     if not names.COMMIT.fullmatch(commit) or not pinned or len(digest) not in DIGEST or facts.size is None:
         raise LabError(
-            f"What answers at {hub.address()} does not say which commit and which checksum {place.file} has, so it "
+            f"What answers at {client.address()} does not say which commit and which checksum {place.file} has, so it "
             "cannot be verified. Check HF_ENDPOINT, or whether the network asks you to sign in."
         )
     return Found(place, commit, facts.size, digest)

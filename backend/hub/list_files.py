@@ -1,4 +1,4 @@
-"""python -m backend.library.listing [--revision=REVISION] -- OWNER/NAME
+"""python -m backend.hub.list_files [--revision=REVISION] -- OWNER/NAME
 
 Prints what a repository of the Hub holds as one JSON object (ask.Listing), or {"error": a sentence}.
 """
@@ -15,9 +15,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from backend.core.errors import LabError, shown
-from backend.library import hub, names
-from backend.library.ask import File, Listing
-from backend.library.names import Place
+from backend.hub import client, names
+from backend.hub.listing import File, Listing
+from backend.hub.names import Place
 
 MOST_FILES = 500
 MOST_MEMORY = 2 << 30  # bytes of address space: a listing that never ends must not fill the machine
@@ -147,13 +147,13 @@ def told(place: Place) -> ModelInfo:
 def ask(place: Place) -> Listing:
     """What there is. LabError with the reason when it cannot be had."""
     try:
-        return listing_of(hub.retried(lambda: told(place)), place)
+        return listing_of(client.retried(lambda: told(place)), place)
     except MemoryError:
         raise LabError(f"The list of {place.repo} is too long to be one of a model. Choose another.") from None
     except (KeyError, TypeError, AttributeError):
         raise LabError("What answers is not the Hub. Check HF_ENDPOINT, then try again.") from None
     except Exception as error:
-        raise hub.explained(error, place) from error
+        raise client.explained(error, place) from error
 
 
 def main() -> int:
@@ -163,7 +163,7 @@ def main() -> int:
     options = parser.parse_args()
     with contextlib.suppress(ValueError, OSError):  # macOS does not let one
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    hub.prepare()
+    client.prepare()
     try:
         place = Place(names.checked_repo(options.repo), names.checked_revision(options.revision))
         print(ask(place).model_dump_json())
