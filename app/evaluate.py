@@ -13,8 +13,8 @@ from backend.core.errors import LabError
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
 from backend.inference.sampling import Sampling
 from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow
-from backend.judge.remote.prices import retirement
 from backend.lab import Lab
+from backend.remote.prices import retirement
 
 NONE = ""
 AUTOMATIC = ("automatic: a fine-tune against its base", NONE)

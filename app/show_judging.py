@@ -11,7 +11,7 @@ from backend.judge.evaluation.evaluations import Standing
 from backend.judge.evaluation.forecast import Forecast
 from backend.judge.evaluation.records import Picked
 from backend.judge.evaluation.result import Result
-from backend.judge.remote.ledger import Spent, dollars
+from backend.remote.ledger import Spent, dollars
 
 
 def label(one: Standing) -> str:

@@ -8,11 +8,11 @@ from app.markup import plain
 from backend.judge.evaluation.people import ENOUGH, People
 from backend.judge.evaluation.records import Picked
 from backend.judge.evaluation.result import Result
-from backend.judge.remote.prices import place, retirement
 from backend.judge.verdict.contrast import Contrast
 from backend.judge.verdict.sentence import interval, size
 from backend.judge.verdict.statistics import Estimate
 from backend.judge.verdict.verdict import Standing as Row
+from backend.remote.prices import place, retirement
 
 RULE = "It measures likeness to the reference, not truth: a right answer in other words gets little."
 

@@ -30,10 +30,10 @@ from backend.judge import prompt
 from backend.judge.evaluation import records
 from backend.judge.evaluation.given import Given
 from backend.judge.evaluation.spec import JudgeSpec
-from backend.judge.remote.address import AT_ONCE
 from backend.judge.rubric import rubrics
 from backend.judge.score import Item
 from backend.lab import Lab
+from backend.remote.address import AT_ONCE
 
 ROOT = Path(__file__).parents[1]
 ROWS, MODELS = 50, ("one", "two")

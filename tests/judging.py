@@ -7,11 +7,11 @@ from judge_server import GRADE, JudgeServer
 
 from backend.core.messages import Message
 from backend.judge.asking import Form
-from backend.judge.remote.call import Line, connect
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.ledger import Ledger
-from backend.judge.remote.negotiated import Negotiated
-from backend.judge.remote.prices import Price
+from backend.judge.remote_judge import Endpoint
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import Line, connect
+from backend.remote.ledger import Ledger
+from backend.remote.prices import Price
 
 KEY = "sk-canary-0123456789abcdefghij"
 PRICE = Price(input=1.0, output=2.0)

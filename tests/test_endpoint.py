@@ -17,12 +17,12 @@ from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.judge.asking import Told
-from backend.judge.remote.address import AT_ONCE
-from backend.judge.remote.call import LARGEST, connect
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.ledger import spent
-from backend.judge.remote.negotiated import Negotiated
-from backend.judge.remote.prices import FREE
+from backend.judge.remote_judge import Endpoint
+from backend.remote.address import AT_ONCE
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import LARGEST, connect
+from backend.remote.ledger import spent
+from backend.remote.prices import FREE
 
 ROOT = Path(__file__).parents[1]
 TEXT = json.dumps(GRADE)
@@ -262,13 +262,13 @@ def test_a_pasted_newline_never_reaches_the_client(tmp_path: Path, judge: JudgeS
 STOPPABLE = """
 import signal, sys, traceback
 from pathlib import Path
-from backend.judge.remote.ledger import spent
+from backend.remote.ledger import spent
 sys.path.insert(0, "tests")
 from judging import FORM, KEY, PRICE, QUESTION, ledger
 from backend.jobs.journal import Stopped
-from backend.judge.remote.call import connect
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.negotiated import Negotiated
+from backend.remote.client import connect
+from backend.judge.remote_judge import Endpoint
+from backend.remote.capabilities import Negotiated
 def stop(*_):
     raise Stopped
 signal.signal(signal.SIGALRM, stop)

@@ -14,10 +14,10 @@ from judge_server import GRADE, JudgeServer, Reply, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger
 
 from backend.core.errors import LabError
-from backend.judge.remote.call import connect
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.ledger import Spent, spent
-from backend.judge.remote.negotiated import Negotiated
+from backend.judge.remote_judge import Endpoint
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import connect
+from backend.remote.ledger import Spent, spent
 
 SLOW_DOWN = "Rate limit reached"
 

@@ -18,8 +18,8 @@ from visitor import until
 from backend.core import jsonl
 from backend.jobs.run import Run
 from backend.judge.evaluation import records
-from backend.judge.remote import ledger
 from backend.lab import Lab
+from backend.remote import ledger
 
 __all__ = ["desk", "judge"]  # the fixtures
 TOGETHER = 4

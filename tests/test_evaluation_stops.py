@@ -19,10 +19,10 @@ from backend.judge.evaluation import given, judging, records
 from backend.judge.evaluation.judging import Wanted, each, judge_all, missing
 from backend.judge.evaluation.spec import JudgeSpec
 from backend.judge.grader import Grader
-from backend.judge.remote import ledger
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.lab import Lab
+from backend.remote import ledger
 
 __all__ = ["desk", "judge"]  # the fixtures
 MANY = {"one": [f"one says {n}" for n in range(20)], "two": [f"two says {n}" for n in range(20)]}

@@ -19,14 +19,14 @@ from pydantic import ValidationError
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.judge.grader import KEPT, TOKENS, Grader
-from backend.judge.remote.body import Body
-from backend.judge.remote.call import Answer, Line
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.ledger import spent
-from backend.judge.remote.negotiated import Negotiated
-from backend.judge.remote.replies import Replies
+from backend.judge.remote_judge import Endpoint
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import Answer, Line
+from backend.remote.ledger import spent
+from backend.remote.response import Body
+from backend.remote.saved_replies import Replies
 
 LAB = rubrics()["lab"]
 NAMES = ("correctness", "completeness", "faithfulness")
@@ -225,8 +225,8 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from judging import KEY, PRICE, QUESTION, ledger
 from dataclasses import replace
-from backend.judge.remote.call import connect
-from backend.judge.remote.replies import Replies
+from backend.remote.client import connect
+from backend.remote.saved_replies import Replies
 folder = Path(sys.argv[2])
 book = ledger(folder)
 line = replace(connect("judge-1", sys.argv[1], KEY, PRICE, book), replies=Replies(folder / "replies.jsonl"))

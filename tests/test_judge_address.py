@@ -5,8 +5,8 @@ import traceback
 import pytest
 
 from backend.core.errors import LabError
-from backend.judge.remote.address import OPENAI, is_near, is_openai, judge_address
-from backend.judge.remote.key import NO_KEY, clean_key
+from backend.remote.address import OPENAI, is_near, is_openai, judge_address
+from backend.remote.key import NO_KEY, clean_key
 
 CANARY = "sk-canary-0123456789abcdefghij"
 LOCAL = "http://127.0.0.1:8080/v1"

@@ -12,8 +12,8 @@ import pytest
 from judging import ledger
 
 from backend.core.errors import LabError
-from backend.judge.remote.ledger import DAY, Entry, spent
-from backend.judge.remote.prices import known_price, price, retirement
+from backend.remote.ledger import DAY, Entry, spent
+from backend.remote.prices import known_price, price, retirement
 
 OPENAI = "https://api.openai.com/v1"
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ SPENDER = """
 import sys
 from pathlib import Path
 from backend.core.errors import LabError
-from backend.judge.remote.ledger import Ledger
+from backend.remote.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]), 100.0, 1.0, sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -139,7 +139,7 @@ def test_two_processes_cannot_pass_the_limit_of_the_day(tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_leaves_its_call_as_unknown(tmp_path: Path) -> None:
     code = (
-        "import sys, os\nfrom pathlib import Path\nfrom backend.judge.remote.ledger import Ledger\n"
+        "import sys, os\nfrom pathlib import Path\nfrom backend.remote.ledger import Ledger\n"
         "Ledger(Path(sys.argv[1]), 1, 1, 'run').reserve('item-7', 0.3)\nos.kill(os.getpid(), 9)"
     )
     path = tmp_path / "ledger.jsonl"
@@ -153,7 +153,7 @@ def test_a_full_disk_refuses_the_call(tmp_path: Path) -> None:
     book.settle(book.reserve("a", 0.1), 0.1, 1, 1)
     before = (tmp_path / "ledger.jsonl").read_bytes()
     code = (
-        "import resource, signal, sys\nfrom pathlib import Path\nfrom backend.judge.remote.ledger import Ledger\n"
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom backend.remote.ledger import Ledger\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 20}, resource.RLIM_INFINITY))\n"
         "Ledger(Path(sys.argv[1]), 1, 1, 'run').reserve('b', 0.1)"
@@ -229,7 +229,7 @@ def test_retirement_is_said_before_and_after() -> None:
 
 def test_the_screen_can_read_it_without_the_client() -> None:
     code = (
-        "import sys; import backend.judge.remote.ledger, backend.judge.remote.prices\n"
+        "import sys; import backend.remote.ledger, backend.remote.prices\n"
         "print('openai' in sys.modules, 'httpx2' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

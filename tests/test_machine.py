@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from backend.core import machine
-from backend.judge.remote.call import connect
-from backend.judge.remote.ledger import Ledger
-from backend.judge.remote.prices import FREE
+from backend.remote.client import connect
+from backend.remote.ledger import Ledger
+from backend.remote.prices import FREE
 
 
 @pytest.mark.parametrize(

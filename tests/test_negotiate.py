@@ -9,11 +9,11 @@ from judge_server import GRADE, JudgeServer, Reply, chances, graded, refused
 from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.core.errors import LabError
-from backend.judge.remote import negotiated as module
-from backend.judge.remote.call import connect
-from backend.judge.remote.ledger import spent
-from backend.judge.remote.negotiate import MOST, negotiate
-from backend.judge.remote.negotiated import Negotiated
+from backend.remote import capabilities as module
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import connect
+from backend.remote.ledger import spent
+from backend.remote.negotiate import MOST, negotiate
 
 TEXT = json.dumps(GRADE)
 EVERYTHING = {"temperature": 0, "seed": module.SEED, "reasoning_effort": "none", "logprobs": True, "top_logprobs": 10}

@@ -22,9 +22,9 @@ from backend.jobs.events import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
 from backend.judge.evaluation import exports
-from backend.judge.remote import trouble
-from backend.judge.remote.trouble import Trouble
 from backend.lab import Lab
+from backend.remote import errors
+from backend.remote.errors import Trouble
 from backend.training import checkpoint
 
 HOME = str(Path.home())
@@ -86,11 +86,11 @@ def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
         assert option == "mine at the address in JUDGE_BASE_URL"
         with pytest.raises(LabError) as refused:
             lab.evaluations.endpoint()
-    said = [str(refused.value), str(trouble.too_long_to_wait(500, "https://secret.example/v1"))]
+    said = [str(refused.value), str(errors.too_long_to_wait(500, "https://secret.example/v1"))]
     for kind in ("key", "forbidden", "credit", "no_model", "moved", "unreachable"):
         found = Trouble(kind, said="secret.example says no")  # type: ignore[arg-type]
-        said.append(trouble.stop_for(found, "mine", "https://secret.example/v1"))
-        assert trouble.stop_for(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
+        said.append(errors.stop_for(found, "mine", "https://secret.example/v1"))
+        assert errors.stop_for(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
     assert all(said) and "secret" not in " ".join(said)
 
 

@@ -17,11 +17,11 @@ from backend.judge.evaluation.records import Answer, JudgedBy, Picked, Question,
 from backend.judge.evaluation.result import Result
 from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.pairs import Asked, Pick
-from backend.judge.remote.ledger import Spent
-from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Score
 from backend.judge.verdict.table import Table
 from backend.judge.verdict.verdict import verdict
+from backend.remote.capabilities import Negotiated
+from backend.remote.ledger import Spent
 
 EVIL = '<img src=x onerror="alert(1)"> ![x](http://elsewhere/x.png)'
 

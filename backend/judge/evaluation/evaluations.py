@@ -24,11 +24,11 @@ from backend.judge.evaluation.plan import plan
 from backend.judge.evaluation.records import Rating
 from backend.judge.evaluation.result import Result, result
 from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
-from backend.judge.remote import ledger, prices
-from backend.judge.remote.address import judge_address
-from backend.judge.remote.key import clean_key
-from backend.judge.remote.ledger import Spent
 from backend.judge.rubric import rubrics
+from backend.remote import ledger, prices
+from backend.remote.address import judge_address
+from backend.remote.key import clean_key
+from backend.remote.ledger import Spent
 from models.catalogue import look
 from models.variant import Variant
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from backend.judge import check, prompt
 from backend.judge.evaluation.given import Given
 from backend.judge.evaluation.spec import EvaluateSpec
-from backend.judge.remote.address import at_once, is_near
-from backend.judge.remote.prices import Price
 from backend.judge.rubric import rubrics
+from backend.remote.address import at_once, is_near
+from backend.remote.prices import Price
 
 CHARACTERS = (5.0, 3.0)
 """Of text to a token of a judge: more for plain English, fewer for code and other languages."""

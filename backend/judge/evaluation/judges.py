@@ -19,15 +19,15 @@ from backend.judge.evaluation.records import JudgedBy
 from backend.judge.evaluation.spec import EvaluateSpec
 from backend.judge.grader import Grader
 from backend.judge.local import LocalJudge
-from backend.judge.remote.call import Line, connect
-from backend.judge.remote.endpoint import Endpoint
-from backend.judge.remote.ledger import FILE, Ledger
-from backend.judge.remote.negotiate import negotiate
-from backend.judge.remote.prices import known_price, retirement
-from backend.judge.remote.replies import Replies
+from backend.judge.remote_judge import Endpoint
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.rules import RuleJudge
 from backend.judge.score import Identity, Item, Score
+from backend.remote.client import Line, connect
+from backend.remote.ledger import FILE, Ledger
+from backend.remote.negotiate import negotiate
+from backend.remote.prices import known_price, retirement
+from backend.remote.saved_replies import Replies
 from models.catalogue import Entry, look
 
 TRIAL = Item(

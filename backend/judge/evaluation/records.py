@@ -27,8 +27,8 @@ from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
 from backend.jobs.events import Count, Number, Seconds
 from backend.judge.pairs import Pick
-from backend.judge.remote.negotiated import Negotiated
 from backend.judge.score import Identity, Item, Score
+from backend.remote.capabilities import Negotiated
 
 ROWS, ANSWERS, JUDGE, SCORES = "rows.jsonl", "answers.jsonl", "judge.json", "scores.jsonl"
 PICKS, CHECK, REPLIES, RATINGS, VARIANTS = (

@@ -3,7 +3,7 @@
 import re
 
 from backend.core.errors import LabError
-from backend.judge.remote.address import is_openai
+from backend.remote.address import is_openai
 
 NO_KEY = "none"
 """What servers that want no key are sent: the client insists on one."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.core.errors import LabError
-from backend.judge.remote import trouble
-from backend.judge.remote.call import TIMEOUT, Answer, Line
-from backend.judge.remote.trouble import TEMPORARY, Trouble
+from backend.remote import errors
+from backend.remote.client import TIMEOUT, Answer, Line
+from backend.remote.errors import TEMPORARY, Trouble
 
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds: pauses lie between 0 and this, then twice this, and so on
@@ -57,7 +57,7 @@ class Patience:
         asked: dict[str, Any],
         what: str,
         attempts: int = ATTEMPTS,
-        again: Collection[trouble.Kind] = TEMPORARY,
+        again: Collection[errors.Kind] = TEMPORARY,
     ) -> Outcome:
         """LabError where going on makes no sense. Trouble of another kind than `again` is handed back at once."""
         begun = time.monotonic()
@@ -75,7 +75,7 @@ class Patience:
                 "timed_out", why=f"The judge's address kept everybody waiting for {self._longest:.0f} seconds."
             )
         if isinstance(told, Trouble):
-            why = trouble.stop_for(told, self._line.model, self._line.address)
+            why = errors.stop_for(told, self._line.model, self._line.address)
             if why:
                 raise LabError(why)
         return Outcome(told, made, time.monotonic() - begun)
@@ -95,7 +95,7 @@ class Patience:
     def _rest(self, told: Trouble, made: int, end: float, last: bool) -> None:
         after = told.after
         if after is not None and after > LONGEST_WAIT:
-            raise trouble.too_long_to_wait(after, self._line.address)
+            raise errors.too_long_to_wait(after, self._line.address)
         pause = random.uniform(0, min(LONGEST_PAUSE, self._pause * 2**made)) if after is None else after
         if told.kind == "rate":
             with self._lock:

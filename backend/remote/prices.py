@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.errors import LabError, shown
-from backend.judge.remote.address import OPENAI, host, is_openai
+from backend.remote.address import OPENAI, host, is_openai
 
 MILLION = 1_000_000
 
@@ -61,7 +61,7 @@ def known_price(model: str, address: str, free: bool = False) -> Price:
         raise LabError(
             f"No price is known for {shown(model)} at {place(address)}, so a limit on spending cannot be kept. If "
             "that address is a server of your own that costs nothing, set JUDGE_FREE=1 in .env and start the app "
-            "again. Otherwise add the price to backend/judge/remote/prices.toml, or choose another “Judge”."
+            "again. Otherwise add the price to backend/remote/prices.toml, or choose another “Judge”."
         )
     return found
 

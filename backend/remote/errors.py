@@ -10,9 +10,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from backend.core.errors import LabError, redact, shown
-from backend.judge.remote.address import host, is_openai
-from backend.judge.remote.key import NO_KEY
-from backend.judge.remote.prices import place, seller
+from backend.remote.address import host, is_openai
+from backend.remote.key import NO_KEY
+from backend.remote.prices import place, seller
 
 Kind = Literal[
     "key", "forbidden", "credit", "no_model", "moved",  # going on makes no sense

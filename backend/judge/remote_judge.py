@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from backend.core.messages import Message
 from backend.judge.asking import Form, Told
-from backend.judge.remote.address import at_once
-from backend.judge.remote.body import Body
-from backend.judge.remote.call import TIMEOUT, Answer, Line
-from backend.judge.remote.negotiated import Negotiated
-from backend.judge.remote.patience import LONGEST, PAUSE, Patience
-from backend.judge.remote.trouble import Kind
 from backend.judge.score import Status
+from backend.remote.address import at_once
+from backend.remote.capabilities import Negotiated
+from backend.remote.client import TIMEOUT, Answer, Line
+from backend.remote.errors import Kind
+from backend.remote.response import Body
+from backend.remote.retry import LONGEST, PAUSE, Patience
 
 _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_out"}
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from backend.core.errors import LabError, shown
 from backend.core.messages import Message
 from backend.judge.asking import Form
-from backend.judge.remote.address import is_openai
-from backend.judge.remote.call import TIMEOUT, Answer, Line
-from backend.judge.remote.negotiated import Limit, Negotiated
-from backend.judge.remote.patience import ATTEMPTS, LONGEST, PAUSE, Patience
-from backend.judge.remote.prices import place
-from backend.judge.remote.trouble import TEMPORARY, Trouble
+from backend.remote.address import is_openai
+from backend.remote.capabilities import Limit, Negotiated
+from backend.remote.client import TIMEOUT, Answer, Line
+from backend.remote.errors import TEMPORARY, Trouble
+from backend.remote.prices import place
+from backend.remote.retry import ATTEMPTS, LONGEST, PAUSE, Patience
 
 MOST = 12
 

@@ -11,14 +11,14 @@ from typing import Any
 import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
 
-from backend.judge.remote import body, trouble
-from backend.judge.remote.address import is_near, is_openai
-from backend.judge.remote.body import Body
-from backend.judge.remote.key import NO_KEY, clean_key
-from backend.judge.remote.ledger import Ledger
-from backend.judge.remote.prices import Price
-from backend.judge.remote.replies import Replies
-from backend.judge.remote.trouble import Trouble
+from backend.remote import errors, response
+from backend.remote.address import is_near, is_openai
+from backend.remote.errors import Trouble
+from backend.remote.key import NO_KEY, clean_key
+from backend.remote.ledger import Ledger
+from backend.remote.prices import Price
+from backend.remote.response import Body
+from backend.remote.saved_replies import Replies
 
 TIMEOUT = 60.0  # seconds for one call, first byte to last
 LARGEST = 1_000_000  # bytes of an answer that are read
@@ -37,7 +37,7 @@ class Answer:
     """A body and what it cost. `reckoned`: the address told no usage, so the cost is the most that the call can have
     cost, and the tokens are estimated from the lengths."""
 
-    body: Body
+    response: Body
     tokens_in: int
     tokens_out: int
     cost: float
@@ -94,7 +94,7 @@ class Line:
 
     def _recalled(self, what: str) -> Body | None:
         raw = self.replies.recall(what) if self.replies else None
-        return body.read(raw) if raw is not None else None
+        return response.read(raw) if raw is not None else None
 
     def _post(self, asked: dict[str, Any], timeout: float, what: str, entry: str) -> Body | Trouble:
         raw = self._raw(asked, timeout)
@@ -102,15 +102,15 @@ class Line:
             return raw
         key = self.key.encode()
         plain = raw if self.key == NO_KEY else raw.replace(key, b"[secret]")  # some servers repeat it
-        found = body.read(plain)
+        found = response.read(plain)
         if found is None:
             start = shown_start(plain)
             return Trouble("unreadable", 200, f"What answers at the judge's address is no chat API: {start}", start)
         code = (found.error or {}).get("code")
         if found.error is not None and isinstance(code, int) and 400 <= code < 600:
-            return trouble.of_status(code, plain, {}, self.key)
+            return errors.of_status(code, plain, {}, self.key)
         if found.error is not None:
-            said = trouble.without_key(str(found.error.get("message", "")), self.key)[: trouble.LONGEST]
+            said = errors.without_key(str(found.error.get("message", "")), self.key)[: errors.LONGEST]
             return Trouble("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
         if self.replies:
             self.replies.keep(what, plain, entry)
@@ -123,7 +123,7 @@ class Line:
             return bytes(answer.http_response.content)
         except APIStatusError as error:
             found = error.response
-            return trouble.of_status(error.status_code, found.content, found.headers, self.key)
+            return errors.of_status(error.status_code, found.content, found.headers, self.key)
         except APITimeoutError as error:
             if isinstance(error.__cause__, _NEVER_LEFT):
                 return Trouble("unreachable", said="nobody answered in time", unbilled=True)
@@ -131,7 +131,7 @@ class Line:
         except APIConnectionError as error:
             cause = error.__cause__
             if isinstance(cause, _NEVER_LEFT):
-                said = trouble.without_key(str(cause), self.key)[: trouble.LONGEST]
+                said = errors.without_key(str(cause), self.key)[: errors.LONGEST]
                 return Trouble("unreachable", said=said or type(cause).__name__, unbilled=True)
             return Trouble("broken", why="The connection to the judge broke off before its answer was complete.")
         except Unreadable as error:
