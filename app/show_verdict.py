@@ -10,9 +10,9 @@ from backend.judge.evaluation.records import Picked
 from backend.judge.evaluation.result import Result
 from backend.judge.verdict.contrast import Contrast
 from backend.judge.verdict.sentence import interval, size
-from backend.judge.verdict.statistics import Estimate
 from backend.judge.verdict.verdict import Standing as Row
 from backend.remote.prices import place, retirement
+from backend.stats.paired import Estimate
 
 RULE = "It measures likeness to the reference, not truth: a right answer in other words gets little."
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backend.judge.rubric import Criterion, Rubric
-from backend.judge.verdict.statistics import estimate, sign_flip
 from backend.judge.verdict.table import Cell, Table
 from backend.judge.verdict.verdict import verdict
+from backend.stats.paired import estimate, sign_flip
 
 SEED = 2026
 ROWS = (10, 20, 50, 100)

@@ -14,9 +14,9 @@ from backend.judge.evaluation import people, records
 from backend.judge.evaluation.people import ENOUGH, MOST, next_one
 from backend.judge.evaluation.records import Answer, Question, Rating
 from backend.judge.evaluation.spec import JudgeSpec
-from backend.judge.verdict.statistics import estimate
 from backend.judge.verdict.table import Table
 from backend.lab import Lab
+from backend.stats.paired import estimate
 
 __all__ = ["desk"]  # the fixture
 FIVE = ("base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora")

@@ -12,18 +12,9 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from backend.judge.verdict.association import agreement, corrected, pearson, spearman
-from backend.judge.verdict.distribution import normal_quantile, t_cdf, t_p, t_quantile
-from backend.judge.verdict.statistics import (
-    DRAWS,
-    differences,
-    estimate,
-    holm,
-    least_found,
-    rows_needed,
-    sign_flip,
-    wilson,
-)
+from backend.stats.agreement import agreement, corrected, pearson, spearman
+from backend.stats.distribution import normal_quantile, t_cdf, t_p, t_quantile
+from backend.stats.paired import DRAWS, differences, estimate, holm, least_found, rows_needed, sign_flip, wilson
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 

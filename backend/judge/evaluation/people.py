@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.judge.evaluation.records import Answer, Question, Rating
 from backend.judge.rubric import Rubric, rubrics
-from backend.judge.verdict.association import Agreement, agreement, corrected, spearman
 from backend.judge.verdict.contrast import values
-from backend.judge.verdict.statistics import Estimate
 from backend.judge.verdict.table import Table
+from backend.stats.agreement import Agreement, agreement, corrected, spearman
+from backend.stats.paired import Estimate
 
 SCALE = "lab"
 """The rubric people rate by, whoever the judge is."""

@@ -12,10 +12,10 @@ from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
 from backend.judge.verdict.contrast import ALPHA, FEW_FAILURES, failure, values
-from backend.judge.verdict.statistics import DRAWS, EXACT, SAME, SEED, Estimate
 from backend.judge.verdict.table import Table
 from backend.judge.verdict.verdict import Verdict
 from backend.remote.prices import seller
+from backend.stats.paired import DRAWS, EXACT, SAME, SEED, Estimate
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the beginning of one; the last four are the full-width signs."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from backend.judge.rubric import Rubric
 from backend.judge.verdict.contrast import FEWEST, Contrast
-from backend.judge.verdict.statistics import SAME, Estimate
+from backend.stats.paired import SAME, Estimate
 
 LISTED = 4  # of one kind; the rest is counted
 FAR = 10_000  # rows; a number beyond it is no plan

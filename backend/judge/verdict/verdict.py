@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.judge.verdict.association import pearson, spearman
 from backend.judge.verdict.contrast import FEWEST, Contrast, contrasts, failure, reached, values
 from backend.judge.verdict.sentence import sentence, size
-from backend.judge.verdict.statistics import SAME, Estimate, Share, estimate, least_found, wilson
 from backend.judge.verdict.table import Table
+from backend.stats.agreement import pearson, spearman
+from backend.stats.paired import SAME, Estimate, Share, estimate, least_found, wilson
 
 Status = Literal[
     "baseline", "better", "worse", "no clear difference", "too few rows", "not decided: failures", "not compared"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.judge.verdict.distribution import t_quantile
-from backend.judge.verdict.statistics import LEVEL, SAME, Estimate, estimate
+from backend.stats.distribution import t_quantile
+from backend.stats.paired import LEVEL, SAME, Estimate, estimate
 
 
 class Agreement(BaseModel):

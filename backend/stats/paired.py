@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from backend.judge.verdict.distribution import normal_quantile, t_p, t_quantile
+from backend.stats.distribution import normal_quantile, t_p, t_quantile
 
 LEVEL = 0.95
 DRAWS = 9_999
