@@ -11,8 +11,8 @@ from app.markup import plain
 from backend import evaluating
 from backend.core.errors import LabError
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
+from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
 from backend.inference.sampling import Sampling
-from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow
 from backend.lab import Lab
 from backend.remote.prices import retirement
 

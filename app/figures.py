@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from backend.judge.verdict.verdict import Verdict
+from backend.evaluation.verdict import Verdict
 from backend.training.curve import smoothed
 from backend.training.inspected import Inspected
 from backend.training.standing import Standing

@@ -12,8 +12,8 @@ from app.part import UNKNOWN, Part, choices, follow
 from app.rating import rating_part
 from app.verdict import verdict_parts
 from backend import evaluating
-from backend.judge.evaluation.evaluations import Standing
-from backend.judge.evaluation.result import Result
+from backend.evaluation.evaluations import Standing
+from backend.evaluation.result import Result
 from backend.lab import Lab
 
 VISITING = (

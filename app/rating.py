@@ -7,7 +7,7 @@ import gradio as gr
 from app import guard, show_cells, show_verdict
 from app.part import Part
 from backend.core.errors import LabError
-from backend.judge.evaluation.people import SCALE
+from backend.evaluation.human_ratings import SCALE
 from backend.judge.rubric import Criterion, rubrics
 from backend.lab import Lab
 

@@ -3,12 +3,12 @@
 import html
 from typing import Any
 
-from backend.judge.evaluation.people import FEWEST, MOST, Shown
-from backend.judge.evaluation.records import Answer, Question
-from backend.judge.evaluation.result import Result
+from backend.evaluation.contrasts import failure, values
+from backend.evaluation.human_ratings import FEWEST, MOST, Shown
+from backend.evaluation.records import Answer, Question
+from backend.evaluation.result import Result
 from backend.judge.prompt import conversation
 from backend.judge.score import Score
-from backend.judge.verdict.contrast import failure, values
 
 EVERY = ("all rows", "big disagreements", "flagged", "failures", "cut answers")
 APART = 0.5

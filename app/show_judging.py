@@ -7,10 +7,10 @@ from app.markup import plain
 from app.show import LETTERS
 from app.show_training import duration
 from app.show_verdict import judge, picked_sentence
-from backend.judge.evaluation.evaluations import Standing
-from backend.judge.evaluation.forecast import Forecast
-from backend.judge.evaluation.records import Picked
-from backend.judge.evaluation.result import Result
+from backend.evaluation.cost_forecast import Forecast
+from backend.evaluation.evaluations import Standing
+from backend.evaluation.records import Picked
+from backend.evaluation.result import Result
 from backend.remote.ledger import Spent, dollars
 
 

@@ -5,12 +5,12 @@ from datetime import date
 from statistics import fmean
 
 from app.markup import plain
-from backend.judge.evaluation.people import ENOUGH, People
-from backend.judge.evaluation.records import Picked
-from backend.judge.evaluation.result import Result
-from backend.judge.verdict.contrast import Contrast
-from backend.judge.verdict.sentence import interval, size
-from backend.judge.verdict.verdict import Standing as Row
+from backend.evaluation.contrasts import Contrast
+from backend.evaluation.human_ratings import ENOUGH, People
+from backend.evaluation.records import Picked
+from backend.evaluation.result import Result
+from backend.evaluation.sentence import interval, size
+from backend.evaluation.verdict import Standing as Row
 from backend.remote.prices import place, retirement
 from backend.stats.paired import Estimate
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from backend.comparison import Comparison
 from backend.core.errors import LabError
 from backend.data.spec import TINY, TINY_HELD, DataSpec
+from backend.evaluation import imported_answers
+from backend.evaluation.cost_forecast import Forecast
+from backend.evaluation.imported_answers import Brought, Given
+from backend.evaluation.request import GREEDY, EvaluateHow, EvaluateSpec, JudgeHow, JudgeSpec
 from backend.inference import conversation
 from backend.inference.sampling import Sampling
-from backend.judge.evaluation import given
-from backend.judge.evaluation.forecast import Forecast
-from backend.judge.evaluation.given import Brought, Given
-from backend.judge.evaluation.spec import GREEDY, EvaluateHow, EvaluateSpec, JudgeHow, JudgeSpec
 from backend.lab import Lab
 
 Way = Literal["score", "winner"]
@@ -193,4 +193,4 @@ def _brought(file: str) -> Brought:
     """A file that was kept is named by what is in it, so it is read once."""
     if not file:
         raise LabError("No file of answers is there yet. Drop one with model, id, instruction, reference, candidate.")
-    return given.read(Path(file))
+    return imported_answers.read(Path(file))

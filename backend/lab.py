@@ -7,6 +7,7 @@ from typing import Self
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings
+from backend.evaluation.evaluations import Evaluations
 from backend.inference import placement
 from backend.inference.engine import Loaded
 from backend.inference.engines import Engines, Seat
@@ -14,7 +15,6 @@ from backend.inference.placement import Spoken
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge import judgement
-from backend.judge.evaluation.evaluations import Evaluations
 from backend.judge.judgement import Judgement, Record
 from backend.library.describe import Description, describe
 from backend.library.library import Library

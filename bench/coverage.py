@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backend.evaluation.table import Cell, Table
+from backend.evaluation.verdict import verdict
 from backend.judge.rubric import Criterion, Rubric
-from backend.judge.verdict.table import Cell, Table
-from backend.judge.verdict.verdict import verdict
 from backend.stats.paired import estimate, sign_flip
 
 SEED = 2026

@@ -25,11 +25,11 @@ from typing import NamedTuple
 from backend.core import jsonl
 from backend.core.messages import Message
 from backend.core.settings import Settings
+from backend.evaluation import records
+from backend.evaluation.imported_answers import Given
+from backend.evaluation.request import JudgeSpec
 from backend.jobs.run import Run
 from backend.judge import prompt
-from backend.judge.evaluation import records
-from backend.judge.evaluation.given import Given
-from backend.judge.evaluation.spec import JudgeSpec
 from backend.judge.rubric import rubrics
 from backend.judge.score import Item
 from backend.lab import Lab

@@ -18,11 +18,11 @@ from visitor import until
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
+from backend.evaluation import records
+from backend.evaluation.imported_answers import Given
+from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.result import Result
 from backend.jobs.run import Run, runs_in
-from backend.judge.evaluation import records
-from backend.judge.evaluation.given import Given
-from backend.judge.evaluation.result import Result
-from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.score import Score
 from backend.lab import Lab
 

@@ -11,9 +11,9 @@ from payloads import PAYLOADS
 
 from app import figures, guard, markup, show, show_cells, show_training
 from backend.core.messages import Message, plain
+from backend.evaluation.human_ratings import Shown
+from backend.evaluation.records import Answer, Question
 from backend.inference.conversation import Turn
-from backend.judge.evaluation.people import Shown
-from backend.judge.evaluation.records import Answer, Question
 from backend.training.curve import Curve
 from backend.training.inspected import Sample
 from backend.training.standing import Standing

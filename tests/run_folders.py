@@ -15,11 +15,11 @@ from typing import Any
 
 from backend.core.messages import Message
 from backend.data.spec import DataSpec
+from backend.evaluation import records
+from backend.evaluation.records import Answer, JudgedBy, Question, Rating
+from backend.evaluation.request import EvaluateSpec, JudgeSpec
 from backend.jobs import events
 from backend.jobs.folders import Asked, Exit
-from backend.judge.evaluation import records
-from backend.judge.evaluation.records import Answer, JudgedBy, Question, Rating
-from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.library.asked import DownloadSpec

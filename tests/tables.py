@@ -4,9 +4,9 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
+from backend.evaluation.table import Cell, Table
 from backend.judge.rubric import rubrics
 from backend.judge.score import Status
-from backend.judge.verdict.table import Cell, Table
 
 LAB = rubrics()["lab"]
 VARIANTS = ("base", "lora", "qlora")

@@ -30,10 +30,10 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
 from backend.evaluating import ANSWERS, CAME, Chosen
+from backend.evaluation import records
+from backend.evaluation.request import JudgeSpec
 from backend.inference.sampling import Sampling
 from backend.judge import check
-from backend.judge.evaluation import records
-from backend.judge.evaluation.spec import JudgeSpec
 from backend.lab import Lab
 
 __all__ = ["desk", "judge"]  # the fixtures

@@ -16,8 +16,8 @@ from test_runs import alive
 from visitor import until
 
 from backend.core import jsonl
+from backend.evaluation import records
 from backend.jobs.run import Run
-from backend.judge.evaluation import records
 from backend.lab import Lab
 from backend.remote import ledger
 

@@ -13,8 +13,8 @@ from conftest import ROOT, TINY
 from evaluating import BARE, desk, done, evaluated, give, scores
 
 from backend.core import machine
-from backend.judge.evaluation import records
-from backend.judge.evaluation.spec import JudgeSpec
+from backend.evaluation import records
+from backend.evaluation.request import JudgeSpec
 from backend.lab import Lab
 
 __all__ = ["desk"]  # the fixture

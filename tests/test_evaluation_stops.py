@@ -14,10 +14,10 @@ from visitor import until
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
+from backend.evaluation import imported_answers, records, scoring
+from backend.evaluation.request import JudgeSpec
+from backend.evaluation.scoring import Wanted, each, judge_all, missing
 from backend.jobs.run import Run
-from backend.judge.evaluation import given, judging, records
-from backend.judge.evaluation.judging import Wanted, each, judge_all, missing
-from backend.judge.evaluation.spec import JudgeSpec
 from backend.judge.grader import Grader
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
@@ -118,7 +118,7 @@ def test_answers_that_were_brought_and_changed_are_not_judged(desk: Lab) -> None
     path.unlink()
     ended(desk.evaluations.resume(run.id))
     assert run.state == "failed" and "are gone or were changed" in run.why
-    given.keep(give({"one": ["a", "b"], "two": ["c", "d"]}), path.parent)
+    imported_answers.keep(give({"one": ["a", "b"], "two": ["c", "d"]}), path.parent)
     assert len(done(desk, ended(desk.evaluations.resume(run.id))).table.cells) == 4
 
 
@@ -181,7 +181,7 @@ def test_what_has_not_begun_when_it_is_stopped_never_does(tmp_path: Path) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "GRACE", 0.1)
+        patch.setattr(scoring, "GRACE", 0.1)
         each(range(1000), do, 3, say, asked)
     assert sorted(began) == [0, 1, 2] and asked.said == ["let go", "closed"]
 

@@ -9,8 +9,8 @@ from judge_server import JudgeServer, Reply, graded
 from visitor import until
 
 from backend.core.errors import LabError
-from backend.judge.evaluation import records
-from backend.judge.evaluation.spec import JudgeSpec
+from backend.evaluation import records
+from backend.evaluation.request import JudgeSpec
 from backend.judge.judgement import wins
 from backend.lab import Lab
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.data.text import LONGEST_LINE
-from backend.judge.evaluation.given import Brought, Given, keep, kept, read
-from backend.judge.evaluation.records import cluster
+from backend.evaluation.imported_answers import Brought, Given, keep, kept, read
+from backend.evaluation.records import cluster
 
 ROW: dict[str, Any] = {"model": "m", "id": "1", "instruction": "Say hi.", "reference": "Hi.", "candidate": "Hello."}
 HEADER = "model,id,instruction,reference,candidate"

@@ -10,6 +10,8 @@ import pytest
 from conftest import GENERATION
 
 from backend.core.messages import Message
+from backend.evaluation.table import Cell, Table
+from backend.evaluation.verdict import verdict
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import rubrics
@@ -24,8 +26,6 @@ from backend.judge.verdict.export import (
     variants_csv,
     vote_pairs,
 )
-from backend.judge.verdict.table import Cell, Table
-from backend.judge.verdict.verdict import verdict
 
 LAB = rubrics()["lab"]
 HOSTILE = ["=HYPERLINK(\"http://x\")", "+1", "-2", "@SUM(A1)", "\tx", "\rx", "\nx", "  =1", "\uff1d1"]  # fmt: skip

@@ -6,7 +6,7 @@ from test_library_strangers import Session, cookie, hub, space
 
 from app.forms import drawn
 from backend.evaluating import OVERLAP, TOY
-from backend.judge.evaluation.spec import GREEDY, EvaluateHow, JudgeHow
+from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
 
 __all__ = ["hub", "space"]  # the fixtures
 

@@ -10,11 +10,11 @@ from tables import LAB, VARIANTS, noisy, table
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.judge.evaluation import people, records
-from backend.judge.evaluation.people import ENOUGH, MOST, next_one
-from backend.judge.evaluation.records import Answer, Question, Rating
-from backend.judge.evaluation.spec import JudgeSpec
-from backend.judge.verdict.table import Table
+from backend.evaluation import human_ratings, records
+from backend.evaluation.human_ratings import ENOUGH, MOST, next_one
+from backend.evaluation.records import Answer, Question, Rating
+from backend.evaluation.request import JudgeSpec
+from backend.evaluation.table import Table
 from backend.lab import Lab
 from backend.stats.paired import estimate
 
@@ -99,14 +99,16 @@ def rated_like(of: Table, count: int, off: int = 0) -> Rated:
 def test_people_who_agree_and_people_who_do_not() -> None:
     columns = {"one": [1.0, 2, 3, 4, 5] * 4, "two": [5.0, 4, 3, 2, 1] * 4}
     of = table(columns)
-    same = people.people(of, rated_like(of, 20))
+    same = human_ratings.people(of, rated_like(of, 20))
     assert same.agreement and (same.agreement.n, same.agreement.exact, same.agreement.within_one) == (40, 1, 1)
     assert same.agreement.kappa == pytest.approx(1) and same.rank == pytest.approx(1) and same.rated == 40
     turned = {key: rating(*key, 6 - one.values["correctness"]) for key, one in rated_like(of, 20).items()}
-    apart = people.people(of, turned)
+    apart = human_ratings.people(of, turned)
     assert apart.agreement and apart.agreement.kappa == pytest.approx(-1) and apart.rank == pytest.approx(-1)
     assert apart.agreement.exact == pytest.approx(0.2) and apart.agreement.within_one == pytest.approx(0.2)
-    near = people.people(of, {key: rating(*key, min(5, v.values["correctness"] + 1)) for key, v in turned.items()})
+    near = human_ratings.people(
+        of, {key: rating(*key, min(5, v.values["correctness"] + 1)) for key, v in turned.items()}
+    )
     assert near.agreement and near.agreement.kappa and -1 < near.agreement.kappa < 0
 
 
@@ -115,7 +117,9 @@ def test_kappa_is_the_quadratic_weighted_one_of_the_books() -> None:
     judge = [float(draw.randint(1, 5)) for _ in range(60)]
     human = [min(5.0, max(1.0, value + draw.choice([-1, 0, 0, 1]))) for value in judge]
     of = table({"one": judge})
-    got = people.people(of, {(f"row {n}", "one"): rating(f"row {n}", "one", value) for n, value in enumerate(human)})
+    got = human_ratings.people(
+        of, {(f"row {n}", "one"): rating(f"row {n}", "one", value) for n, value in enumerate(human)}
+    )
     pairs = [(a - b) ** 2 for a, b in zip(human, judge, strict=True)]
     crossed = [(a - b) ** 2 for a in human for b in judge]
     expected = 1 - (sum(pairs) / 60) / (sum(crossed) / 3600)
@@ -124,9 +128,9 @@ def test_kappa_is_the_quadratic_weighted_one_of_the_books() -> None:
 
 def test_a_mean_is_corrected_from_enough_ratings_on() -> None:
     of = noisy(n=100)
-    few = people.people(of, rated_like(of, ENOUGH - 1, off=-1))
+    few = human_ratings.people(of, rated_like(of, ENOUGH - 1, off=-1))
     assert few.means == {} and few.missing == dict.fromkeys(VARIANTS, 1)
-    enough = people.people(of, rated_like(of, ENOUGH, off=-1))
+    enough = human_ratings.people(of, rated_like(of, ENOUGH, off=-1))
     assert set(enough.means) == set(VARIANTS) and enough.missing == {}
     for name in VARIANTS:
         got = [LAB.primary_of(of.cells[row, name].values) for row in of.rows]
@@ -142,10 +146,10 @@ def test_ratings_of_what_the_judge_did_not_score_count_for_nothing() -> None:
     of = table({"one": [3.0, "bad_json", None], "two": [4.0, 4, 4]})
     told = {(row, name): rating(row, name, 3) for row in of.rows for name in of.variants}
     told["row 9", "gone"] = rating("row 9", "gone", 3)
-    found = people.people(of, told)
+    found = human_ratings.people(of, told)
     assert found.agreement and found.agreement.n == 4 and found.rated == 7
     assert found.missing == {"one": ENOUGH - 1, "two": ENOUGH - 3}
-    assert people.people(of, {}).agreement is None
+    assert human_ratings.people(of, {}).agreement is None
 
 
 def test_a_person_rates_on_the_scale_and_blind(desk: Lab, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from backend.judge.evaluation.plan import MANY, Plan, plan
+from backend.evaluation.contrast_plan import MANY, Plan, plan
 from models.catalogue import catalogue
 from models.variant import Variant
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.core.messages import Message
-from backend.judge.evaluation import records
-from backend.judge.evaluation.records import Answer, Question
+from backend.evaluation import records
+from backend.evaluation.records import Answer, Question
 from backend.judge.pairs import FORM
 from backend.judge.prompt import LONGEST, form, neutral, question, shortened
 from backend.judge.reading import read

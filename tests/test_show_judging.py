@@ -9,17 +9,17 @@ from tables import LAB, noisy, table
 
 from app import figures, show_cells, show_judging, show_verdict
 from backend.core.messages import Message
+from backend.evaluation.cost_forecast import Forecast
+from backend.evaluation.evaluations import Standing
+from backend.evaluation.human_ratings import People, people
+from backend.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
+from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.result import Result
+from backend.evaluation.table import Table
+from backend.evaluation.verdict import verdict
 from backend.judge import check
-from backend.judge.evaluation.evaluations import Standing
-from backend.judge.evaluation.forecast import Forecast
-from backend.judge.evaluation.people import People, people
-from backend.judge.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
-from backend.judge.evaluation.result import Result
-from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.pairs import Asked, Pick
 from backend.judge.score import Identity, Score
-from backend.judge.verdict.table import Table
-from backend.judge.verdict.verdict import verdict
 from backend.remote.capabilities import Negotiated
 from backend.remote.ledger import Spent
 

@@ -10,11 +10,11 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from tables import CONTRASTS, LAB, column, noisy, shuffled, table
 
+from backend.evaluation.contrasts import FEWEST
+from backend.evaluation.table import Cell, Table
+from backend.evaluation.verdict import Verdict, verdict
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Status
-from backend.judge.verdict.contrast import FEWEST
-from backend.judge.verdict.table import Cell, Table
-from backend.judge.verdict.verdict import Verdict, verdict
 
 OVERLAP = rubrics()["overlap"]
 

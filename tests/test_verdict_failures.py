@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from tables import noisy, table
 
+from backend.evaluation.table import Cell
+from backend.evaluation.verdict import verdict
 from backend.judge.score import Status
-from backend.judge.verdict.table import Cell
-from backend.judge.verdict.verdict import verdict
 
 
 def test_a_variant_that_failed_throughout_is_not_worse() -> None:

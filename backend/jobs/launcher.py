@@ -56,9 +56,9 @@ JOBS = {
     "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
     "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
-    "evaluate": Job("backend.judge.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
-    "judge": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
-    "opinion": Job("backend.judge.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
+    "evaluate": Job("backend.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
+    "judge": Job("backend.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
+    "opinion": Job("backend.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
     "rehearse": Job("backend.jobs.fake", "compute", grace=3.0, nice=10),
 }
 

@@ -3,9 +3,9 @@
 import time
 
 from backend.core.errors import LabError, short
-from backend.judge.evaluation.result import Result
+from backend.evaluation.contrasts import values
+from backend.evaluation.result import Result
 from backend.judge.verdict import export as made
-from backend.judge.verdict.contrast import values
 from backend.judge.verdict.export import Scored
 
 EXPORTS = {

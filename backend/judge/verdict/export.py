@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from backend.core.messages import Message, plain
+from backend.evaluation.contrasts import ALPHA, FEW_FAILURES, failure, values
+from backend.evaluation.table import Table
+from backend.evaluation.verdict import Verdict
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
-from backend.judge.verdict.contrast import ALPHA, FEW_FAILURES, failure, values
-from backend.judge.verdict.table import Table
-from backend.judge.verdict.verdict import Verdict
 from backend.remote.prices import seller
 from backend.stats.paired import DRAWS, EXACT, SAME, SEED, Estimate
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.judge.evaluation.records import Answer, Question, Rating
+from backend.evaluation.contrasts import values
+from backend.evaluation.records import Answer, Question, Rating
+from backend.evaluation.table import Table
 from backend.judge.rubric import Rubric, rubrics
-from backend.judge.verdict.contrast import values
-from backend.judge.verdict.table import Table
 from backend.stats.agreement import Agreement, agreement, corrected, spearman
 from backend.stats.paired import Estimate
 

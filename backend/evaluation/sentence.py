@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from backend.evaluation.contrasts import FEWEST, Contrast
 from backend.judge.rubric import Rubric
-from backend.judge.verdict.contrast import FEWEST, Contrast
 from backend.stats.paired import SAME, Estimate
 
 LISTED = 4  # of one kind; the rest is counted

@@ -8,9 +8,9 @@ from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.look import overlap
 from backend.data.rows import Row
-from backend.judge.evaluation import given, records
-from backend.judge.evaluation.records import Answer, Question
-from backend.judge.evaluation.spec import EvaluateSpec
+from backend.evaluation import imported_answers, records
+from backend.evaluation.records import Answer, Question
+from backend.evaluation.request import EvaluateSpec
 
 
 def gathered(asked: EvaluateSpec, folder: Path, say: Callable[[str], None]) -> list[Question]:
@@ -18,7 +18,7 @@ def gathered(asked: EvaluateSpec, folder: Path, say: Callable[[str], None]) -> l
     if known := records.questions(folder):
         return known
     if asked.given:
-        found, answered = given.kept(Path(asked.given))
+        found, answered = imported_answers.kept(Path(asked.given))
         _write_answers(folder, answered)
     else:
         found = _of_data(asked, say)

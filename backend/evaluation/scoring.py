@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, Protocol, TypeVar
 
-from backend.judge.evaluation import records
-from backend.judge.evaluation.judges import Judge
+from backend.evaluation import records
+from backend.evaluation.judge_setup import Judge
 from backend.judge.score import Item, Score
 
 GRACE = 20.0  # seconds that calls which are under way are given when a run is stopped: they are paid for

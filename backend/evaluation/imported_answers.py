@@ -14,8 +14,8 @@ from backend.core.errors import LabError
 from backend.core.messages import Message, plain
 from backend.data import files
 from backend.data.source import shown
+from backend.evaluation.records import Answer, Question, cluster, write_whole
 from backend.inference.sampling import End, Generation
-from backend.judge.evaluation.records import Answer, Question, cluster, write_whole
 
 MOST = 100_000  # rows of a file
 READERS = {".csv": files.table, ".jsonl": files.json_lines, ".ndjson": files.json_lines}

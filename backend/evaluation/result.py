@@ -7,14 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from backend.core import jsonl
+from backend.evaluation import human_ratings, records
+from backend.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
+from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.table import Cell, Table
+from backend.evaluation.verdict import Verdict, verdict
 from backend.judge.check import Report
-from backend.judge.evaluation import people, records
-from backend.judge.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
-from backend.judge.evaluation.spec import EvaluateSpec
 from backend.judge.rubric import Criterion, Rubric, rubrics
 from backend.judge.score import Identity, Score
-from backend.judge.verdict.table import Cell, Table
-from backend.judge.verdict.verdict import Verdict, verdict
 from models.variant import Variant
 
 FILES = (
@@ -39,7 +39,7 @@ class Result:
     ratings: Mapping[Key, Rating]
     table: Table
     verdict: Verdict
-    people: people.People
+    human_ratings: human_ratings.People
     variants: Mapping[str, Variant] = field(default_factory=dict)
     steadiness: tuple[int, float] | None = None
     """How many answers were judged twice, and the spread within one, in points of the scale."""
@@ -112,7 +112,7 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
         ratings=ratings,
         table=table,
         verdict=verdict(table),
-        people=people.people(table, ratings),
+        people=human_ratings.people(table, ratings),
         variants=_variants(folder),
         steadiness=_steadiness(spec, by, rubric, questions, answers, found),
         cost=math.fsum(costs),

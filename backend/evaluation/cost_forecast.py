@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from backend.evaluation.imported_answers import Given
+from backend.evaluation.request import EvaluateSpec
 from backend.judge import check, prompt
-from backend.judge.evaluation.given import Given
-from backend.judge.evaluation.spec import EvaluateSpec
 from backend.judge.rubric import rubrics
 from backend.remote.address import at_once, is_near
 from backend.remote.prices import Price

@@ -13,12 +13,12 @@ from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.messages import Message, clean
 from backend.core.settings import Settings
+from backend.evaluation import records
+from backend.evaluation.records import Answer, Question
+from backend.evaluation.request import EvaluateSpec
 from backend.inference import memory, placement
 from backend.inference.engines import Engines
 from backend.inference.reply import Reply
-from backend.judge.evaluation import records
-from backend.judge.evaluation.records import Answer, Question
-from backend.judge.evaluation.spec import EvaluateSpec
 from models.catalogue import Entry, look
 
 AHEAD = 3

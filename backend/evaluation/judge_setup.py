@@ -10,13 +10,13 @@ from typing import Protocol
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
+from backend.evaluation import records
+from backend.evaluation.answering import engines_for
+from backend.evaluation.records import JudgedBy
+from backend.evaluation.request import EvaluateSpec
 from backend.inference import placement
 from backend.judge import pairs, prompt, reading
 from backend.judge.asking import Asker
-from backend.judge.evaluation import records
-from backend.judge.evaluation.answering import engines_for
-from backend.judge.evaluation.records import JudgedBy
-from backend.judge.evaluation.spec import EvaluateSpec
 from backend.judge.grader import Grader
 from backend.judge.local import LocalJudge
 from backend.judge.remote_judge import Endpoint

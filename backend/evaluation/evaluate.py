@@ -1,4 +1,4 @@
-"""python -m backend.judge.evaluation.evaluate RUN
+"""python -m backend.evaluation.evaluate RUN
 
 Rows, then answers, then judgements, each written down as it comes. What is there already is not done again, so a run
 that was stopped or killed goes on where it was.
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
+from backend.evaluation import records
+from backend.evaluation.answering import answer_all
+from backend.evaluation.judge_setup import Ready, judge_of
+from backend.evaluation.questions import gathered
+from backend.evaluation.records import Answer, Picked, Question
+from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.scoring import Wanted, each, judge_all, missing
 from backend.jobs.journal import Journal, work
 from backend.judge import check, judgement
-from backend.judge.evaluation import records
-from backend.judge.evaluation.answering import answer_all
-from backend.judge.evaluation.judges import Ready, judge_of
-from backend.judge.evaluation.judging import Wanted, each, judge_all, missing
-from backend.judge.evaluation.questions import gathered
-from backend.judge.evaluation.records import Answer, Picked, Question
-from backend.judge.evaluation.spec import EvaluateSpec
 from backend.judge.grader import is_empty
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.pairs import Chooser, Pick

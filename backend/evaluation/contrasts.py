@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.evaluation.table import Table
 from backend.judge.rubric import Rubric
-from backend.judge.verdict.table import Table
 from backend.stats.paired import SAME, Estimate, differences, estimate, holm, rows_needed, sign_flip
 
 Got = Mapping[str, float] | None

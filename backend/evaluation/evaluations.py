@@ -13,17 +13,17 @@ from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.spec import DataSpec
+from backend.evaluation import human_ratings, imported_answers, records
+from backend.evaluation.contrast_plan import plan
+from backend.evaluation.cost_forecast import Forecast, forecast
+from backend.evaluation.human_ratings import Shown
+from backend.evaluation.imported_answers import Brought, Given
+from backend.evaluation.records import Rating
+from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.result import Result, result
 from backend.jobs import launcher
 from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
-from backend.judge.evaluation import given, people, records
-from backend.judge.evaluation.forecast import Forecast, forecast
-from backend.judge.evaluation.given import Brought, Given
-from backend.judge.evaluation.people import Shown
-from backend.judge.evaluation.plan import plan
-from backend.judge.evaluation.records import Rating
-from backend.judge.evaluation.result import Result, result
-from backend.judge.evaluation.spec import EvaluateSpec, JudgeSpec
 from backend.judge.rubric import rubrics
 from backend.remote import ledger, prices
 from backend.remote.address import judge_address
@@ -112,7 +112,7 @@ class Evaluations:
         known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
         planned = plan([known.get(one) or _stranger(one) for one in variants], baseline)
         try:
-            path = str(given.keep(answers, self.runs / BROUGHT)) if answers else ""
+            path = str(imported_answers.keep(answers, self.runs / BROUGHT)) if answers else ""
         except OSError as error:
             raise LabError(
                 f"The answers could not be kept ({error.strerror}). Free space or allow writing in {self.runs.name}/, "
@@ -139,7 +139,7 @@ class Evaluations:
 
     def brought(self, path: Path) -> Brought:
         """What a file of answers holds. LabError with its faults."""
-        return given.read(path)
+        return imported_answers.read(path)
 
     def forecast(self, asked: EvaluateSpec, rows: int, answers: Sequence[Given] = ()) -> Forecast:
         """What judging it will cost. `rows`: how many there are, or will be at the most."""
@@ -216,12 +216,12 @@ class Evaluations:
         """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
         rated."""
         found = self.result(run)
-        return people.next_one(found.questions, found.answers, found.ratings, found.spec.variants, run)
+        return human_ratings.next_one(found.questions, found.answers, found.ratings, found.spec.variants, run)
 
     def rate(self, run: str, row: str, variant: str, values: Mapping[str, float]) -> None:
         """What a person said of an answer. LabError for values that are not on the scale, or if the disk refuses."""
         found = self.result(run)
-        scale = rubrics()[people.SCALE]
+        scale = rubrics()[human_ratings.SCALE]
         if (row, variant) not in found.answers:
             raise LabError("This answer is not there any more. Go on with the next one.")
         for one in scale.criteria:
