@@ -15,8 +15,8 @@ from backend.core.messages import Message, clean
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.judge.judgement import YOU, Judgement, wins, with_you
-from backend.judge.verdict.export import vote_pairs
 from backend.lab import Lab
+from backend.report.tables import vote_pairs
 from models.catalogue import Entry
 
 NONE = "none"

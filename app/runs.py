@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import figures, guard, show_training
+from app import guard, show_training
 from app.part import UNKNOWN, Part, choices, follow
 from backend.core.errors import LabError
 from backend.lab import Lab
+from backend.report import figures
 from backend.training.standing import Standing
 
 VISITING = "You are a visitor here: you may look at every run; only the owner stops, resumes and exports."

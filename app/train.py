@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from app import figures, forms, guard, show_training
+from app import forms, guard, show_training
 from app.markup import plain
 from backend.core.errors import LabError
 from backend.data.source import ENDINGS
 from backend.data.spec import DataSpec
 from backend.lab import Lab
+from backend.report import figures
 from backend.training.presets import changes, presets
 from backend.training.spec import TrainSpec
 from models.template import templates

@@ -4,12 +4,13 @@ from typing import Any
 
 import gradio as gr
 
-from app import figures, guard, show_cells, show_judging, show_verdict
+from app import guard, show_cells, show_judging, show_verdict
 from app.part import Part
 from app.saving import boxes, saving
 from backend.core.errors import LabError
-from backend.judge.evaluation.exports import EXPORTS, TEXTS, export
 from backend.lab import Lab
+from backend.report import figures
+from backend.report.files import EXPORTS, TEXTS, export
 
 
 def verdict_parts(lab: Lab, which: Any) -> list[Part]:

@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 from payloads import PAYLOADS
 
-from app import figures, guard, markup, show, show_cells, show_training
+from app import guard, markup, show, show_cells, show_training
 from backend.core.messages import Message, plain
 from backend.evaluation.human_ratings import Shown
 from backend.evaluation.records import Answer, Question
 from backend.inference.conversation import Turn
+from backend.report import figures
 from backend.training.curve import Curve
 from backend.training.inspected import Sample
 from backend.training.standing import Standing

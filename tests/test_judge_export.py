@@ -16,7 +16,7 @@ from backend.inference.sampling import Sampling
 from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity
-from backend.judge.verdict.export import (
+from backend.report.tables import (
     Scored,
     cells_csv,
     contrasts_csv,

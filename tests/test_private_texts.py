@@ -21,10 +21,10 @@ from backend.inference.conversation import Turn
 from backend.jobs.events import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
-from backend.judge.evaluation import exports
 from backend.lab import Lab
 from backend.remote import errors
 from backend.remote.errors import Trouble
+from backend.report import files
 from backend.training import checkpoint
 
 HOME = str(Path.home())
@@ -74,9 +74,9 @@ def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None
     whole["asked"]["data"] = DataSpec(source="/srv/secret/rows.csv").model_dump()
     (folder / "spec.json").write_text(json.dumps(whole))
     found = lab.evaluations.result(folder.name)
-    for what in exports.EXPORTS:
-        assert "/srv" not in exports.export(found, what)
-    assert "rows of rows.csv" in exports.export(found, "methods paragraph")
+    for what in files.EXPORTS:
+        assert "/srv" not in files.export(found, what)
+    assert "rows of rows.csv" in files.export(found, "methods paragraph")
 
 
 def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:

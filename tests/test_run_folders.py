@@ -17,14 +17,15 @@ from conftest import start_app, stop_app
 from gradio_client import Client
 from run_folders import KINDS, changed, written
 
-from app import figures, show_cells, show_judging, show_models, show_training, show_verdict
+from app import show_cells, show_judging, show_models, show_training, show_verdict
 from backend.core.errors import LabError
 from backend.jobs.events import note
 from backend.jobs.fake_request import Rehearsal
 from backend.jobs.launcher import launch
 from backend.jobs.run import Run
-from backend.judge.evaluation.exports import EXPORTS, export
 from backend.lab import Lab
+from backend.report import figures
+from backend.report.files import EXPORTS, export
 
 SEED = 3407
 COUNT, TOGETHER = 500, 25

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from tables import LAB, noisy, table
 
-from app import figures, show_cells, show_judging, show_verdict
+from app import show_cells, show_judging, show_verdict
 from backend.core.messages import Message
 from backend.evaluation.cost_forecast import Forecast
 from backend.evaluation.evaluations import Standing
@@ -22,6 +22,7 @@ from backend.judge.pairs import Asked, Pick
 from backend.judge.score import Identity, Score
 from backend.remote.capabilities import Negotiated
 from backend.remote.ledger import Spent
+from backend.report import figures
 
 EVIL = '<img src=x onerror="alert(1)"> ![x](http://elsewhere/x.png)'
 

@@ -5,8 +5,8 @@ import time
 from backend.core.errors import LabError, short
 from backend.evaluation.contrasts import values
 from backend.evaluation.result import Result
-from backend.judge.verdict import export as made
-from backend.judge.verdict.export import Scored
+from backend.report import tables as made
+from backend.report.tables import Scored
 
 EXPORTS = {
     "table of variants (CSV)": "variants.csv",
