@@ -14,7 +14,7 @@ from backend.comparison import Comparison, Pace
 from backend.core.messages import Message, clean
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
-from backend.judge.judgement import YOU, Judgement, wins, with_you
+from backend.judge.votes import YOU, Judgement, wins, with_you
 from backend.lab import Lab
 from backend.report.tables import vote_pairs
 from models.catalogue import Entry

@@ -9,7 +9,7 @@ from backend.comparison import STOPPED, Comparison
 from backend.core.machine import amount
 from backend.inference.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
-from backend.judge.judgement import Judgement, Record
+from backend.judge.votes import Judgement, Record
 from models.catalogue import Entry
 
 LETTERS = "ABCD"

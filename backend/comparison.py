@@ -10,7 +10,7 @@ from backend.inference import conversation
 from backend.inference.conversation import Turn
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from backend.judge.judgement import Candidate, Judgement
+from backend.judge.votes import Candidate, Judgement
 from backend.lab import Lab
 
 Pace = Literal["together", "one after another (fair speeds)"]

@@ -14,8 +14,8 @@ from backend.inference.engines import Engines, Seat
 from backend.inference.placement import Spoken
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from backend.judge import judgement
-from backend.judge.judgement import Judgement, Record
+from backend.judge import votes
+from backend.judge.votes import Judgement, Record
 from backend.library.describe import Description, describe
 from backend.library.library import Library
 from backend.training.training import Training
@@ -32,7 +32,7 @@ class Lab:
         self.training = Training(settings, self.library.memory_free)
         self.evaluations = Evaluations(settings)
         self._contexts: dict[str, int] = {}
-        self._votes = settings.lab_runs / judgement.FILE
+        self._votes = settings.lab_runs / votes.FILE
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +105,7 @@ class Lab:
     def keep(self, vote: Judgement) -> None:
         """Append a judgement; LabError if it cannot be written."""
         try:
-            judgement.keep(self._votes, vote)
+            votes.keep(self._votes, vote)
         except OSError as error:
             raise LabError(
                 f"Your vote could not be saved ({error.strerror}). Free space or allow writing in "
@@ -113,8 +113,8 @@ class Lab:
             ) from error
 
     def judgements(self) -> list[Judgement]:
-        return judgement.kept(self._votes)
+        return votes.kept(self._votes)
 
     def wins(self) -> list[Record]:
         """What each variant won and lost, from every vote kept."""
-        return judgement.wins(self.judgements())
+        return votes.wins(self.judgements())

@@ -6,7 +6,7 @@ from typing import Any
 from judge_server import GRADE, JudgeServer
 
 from backend.core.messages import Message
-from backend.judge.asking import Form
+from backend.judge.client import Form
 from backend.judge.remote_judge import Endpoint
 from backend.remote.capabilities import Negotiated
 from backend.remote.client import Line, connect

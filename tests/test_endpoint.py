@@ -16,7 +16,7 @@ from judging import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.core import jsonl
 from backend.core.errors import LabError
-from backend.judge.asking import Told
+from backend.judge.client import Told
 from backend.judge.remote_judge import Endpoint
 from backend.remote.address import AT_ONCE
 from backend.remote.capabilities import Negotiated

@@ -11,7 +11,7 @@ from visitor import until
 from backend.core.errors import LabError
 from backend.evaluation import records
 from backend.evaluation.request import JudgeSpec
-from backend.judge.judgement import wins
+from backend.judge.votes import wins
 from backend.lab import Lab
 
 __all__ = ["desk", "judge"]  # the fixtures

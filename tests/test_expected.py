@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_server import GRADE
 
-from backend.judge.asking import Token
-from backend.judge.expected import COVERED, expected
+from backend.judge.client import Token
+from backend.judge.expected_score import COVERED, expected
 from backend.judge.rubric import rubrics
 
 LAB, BRIEF = rubrics()["lab"], rubrics()["brief"]

@@ -13,9 +13,9 @@ from backend.core.messages import Message
 from backend.evaluation.table import Cell, Table
 from backend.evaluation.verdict import verdict
 from backend.inference.sampling import Sampling
-from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity
+from backend.judge.votes import Candidate, Judgement
 from backend.report.tables import (
     Scored,
     cells_csv,

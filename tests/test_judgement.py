@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from backend.core.messages import Message
 from backend.inference.sampling import Generation, Sampling
-from backend.judge.judgement import Candidate, Judgement, Record, keep, kept, wins
+from backend.judge.votes import Candidate, Judgement, Record, keep, kept, wins
 
 
 def candidate(name: str, generation: Generation | None = GENERATION) -> Candidate:

@@ -11,12 +11,12 @@ from backend.core.settings import Settings
 from backend.inference import placement
 from backend.inference.engines import Engines, Seat
 from backend.inference.sampling import Sampling
-from backend.judge.asking import Told
+from backend.judge.client import Told
 from backend.judge.grader import Grader
-from backend.judge.local import LocalJudge
-from backend.judge.pairs import FORM, Chooser, fits
+from backend.judge.local_judge import LocalJudge
+from backend.judge.pairwise import FORM, Chooser, fits
 from backend.judge.prompt import form, question
-from backend.judge.reading import read
+from backend.judge.reply import read
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Identity, Item
 from models.catalogue import look

@@ -11,7 +11,7 @@ from judge_server import JudgeServer, Reply, graded
 from judging import PRICE, endpoint
 
 from backend.core.messages import Message
-from backend.judge.pairs import FORM, Asked, Chooser, Pick, fits, question
+from backend.judge.pairwise import FORM, Asked, Chooser, Pick, fits, question
 from backend.judge.rubric import rubrics
 
 LAB = rubrics()["lab"]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from backend.core.messages import Message
 from backend.evaluation import records
 from backend.evaluation.records import Answer, Question
-from backend.judge.pairs import FORM
+from backend.judge.pairwise import FORM
 from backend.judge.prompt import LONGEST, form, neutral, question, shortened
-from backend.judge.reading import read
+from backend.judge.reply import read
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import FLAGS, Item
 

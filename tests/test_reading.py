@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_server import GRADE
 
-from backend.judge.reading import KEPT, LONGEST, MOST, Read, read
+from backend.judge.reply import KEPT, LONGEST, MOST, Read, read
 from backend.judge.rubric import rubrics
 from backend.judge.score import FLAGS
 

@@ -7,7 +7,7 @@ from sacrebleu import corpus_chrf
 
 from backend.core.messages import Message
 from backend.judge.rubric import rubrics
-from backend.judge.rules import MEASURE, RuleJudge, overlap, same
+from backend.judge.rule_judge import MEASURE, RuleJudge, overlap, same
 from backend.judge.score import Item, Score
 
 ASKED = [Message(role="user", content="Which planet is the largest?")]

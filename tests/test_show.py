@@ -10,7 +10,7 @@ from app import show
 from backend.comparison import Comparison
 from backend.inference.conversation import Turn
 from backend.inference.sampling import Generation, Sampling
-from backend.judge.judgement import Candidate, Judgement, Record
+from backend.judge.votes import Candidate, Judgement, Record
 from models.catalogue import Entry
 from models.variant import Variant
 

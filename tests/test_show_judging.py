@@ -18,7 +18,7 @@ from backend.evaluation.result import Result
 from backend.evaluation.table import Table
 from backend.evaluation.verdict import verdict
 from backend.judge import check
-from backend.judge.pairs import Asked, Pick
+from backend.judge.pairwise import Asked, Pick
 from backend.judge.score import Identity, Score
 from backend.remote.capabilities import Negotiated
 from backend.remote.ledger import Spent

@@ -23,12 +23,12 @@ from backend.evaluation.records import Answer, Picked, Question
 from backend.evaluation.request import EvaluateSpec
 from backend.evaluation.scoring import Wanted, each, judge_all, missing
 from backend.jobs.journal import Journal, work
-from backend.judge import check, judgement
+from backend.judge import check, votes
 from backend.judge.grader import is_empty
-from backend.judge.judgement import Candidate, Judgement
-from backend.judge.pairs import Chooser, Pick
+from backend.judge.pairwise import Chooser, Pick
 from backend.judge.rubric import rubrics
 from backend.judge.score import Score
+from backend.judge.votes import Candidate, Judgement
 
 CHECKS = "checks"  # the folder of checks, below the runs: one for all evaluations by the same judge
 PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing of the judge itself
@@ -160,7 +160,7 @@ def pick_all(
             failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
             if found.better is not None:
                 vote = _vote(asked, one, first, second, found, ready.by.identity.model)
-                judgement.keep(Path(asked.runs) / judgement.FILE, vote)
+                votes.keep(Path(asked.runs) / votes.FILE, vote)
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}

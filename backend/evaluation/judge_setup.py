@@ -15,13 +15,13 @@ from backend.evaluation.answering import engines_for
 from backend.evaluation.records import JudgedBy
 from backend.evaluation.request import EvaluateSpec
 from backend.inference import placement
-from backend.judge import pairs, prompt, reading
-from backend.judge.asking import Asker
+from backend.judge import pairwise, prompt, reply
+from backend.judge.client import Asker
 from backend.judge.grader import Grader
-from backend.judge.local import LocalJudge
+from backend.judge.local_judge import LocalJudge
 from backend.judge.remote_judge import Endpoint
 from backend.judge.rubric import Rubric, rubrics
-from backend.judge.rules import RuleJudge
+from backend.judge.rule_judge import RuleJudge
 from backend.judge.score import Identity, Item, Score
 from backend.remote.client import Line, connect
 from backend.remote.ledger import FILE, Ledger
@@ -143,11 +143,11 @@ def _same_rubric(known: JudgedBy, rubric: Rubric) -> JudgedBy:
 def _negotiated(asked: EvaluateSpec, line: Line, rubric: Rubric) -> JudgedBy:
     """With one small question, of the kind that will be asked."""
     if asked.way == "winner":
-        said = pairs.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
-        agreed = negotiate(line, said, pairs.FORM, pairs.fits)
+        said = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
+        agreed = negotiate(line, said, pairwise.FORM, pairwise.fits)
     else:
         said = prompt.question(rubric, TRIAL)
-        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reading.read(text, rubric).status == "ok")
+        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reply.read(text, rubric).status == "ok")
     identity = Identity(
         kind="endpoint",
         model=line.model,

@@ -26,7 +26,7 @@ from backend.core.files import read_whole
 from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
 from backend.jobs.events import Count, Number, Seconds
-from backend.judge.pairs import Pick
+from backend.judge.pairwise import Pick
 from backend.judge.score import Identity, Item, Score
 from backend.remote.capabilities import Negotiated
 

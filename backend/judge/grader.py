@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.core.messages import Message
-from backend.judge.asking import Asker, Form, Told
-from backend.judge.expected import expected
+from backend.judge.client import Asker, Form, Told
+from backend.judge.expected_score import expected
 from backend.judge.prompt import form, question
-from backend.judge.reading import Read, read
+from backend.judge.reply import Read, read
 from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
 

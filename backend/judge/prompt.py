@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backend.core.messages import Message, plain
-from backend.judge.asking import Form
+from backend.judge.client import Form
 from backend.judge.rubric import Rubric
 from backend.judge.score import FLAGS, Item
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from backend.core.messages import Message
-from backend.judge.asking import Form, Told
+from backend.judge.client import Form, Told
 from backend.judge.score import Status
 from backend.remote.address import at_once
 from backend.remote.capabilities import Negotiated

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from backend.core.errors import LabError, shown
 from backend.core.messages import Message
-from backend.judge.asking import Form
+from backend.judge.client import Form
 from backend.remote.address import is_openai
 from backend.remote.capabilities import Limit, Negotiated
 from backend.remote.client import TIMEOUT, Answer, Line

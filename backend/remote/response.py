@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from backend.judge.asking import Token
+from backend.judge.client import Token
 
 
 @dataclass(frozen=True)

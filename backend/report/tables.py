@@ -11,9 +11,9 @@ from backend.core.messages import Message, plain
 from backend.evaluation.contrasts import ALPHA, FEW_FAILURES, failure, values
 from backend.evaluation.table import Table
 from backend.evaluation.verdict import Verdict
-from backend.judge.judgement import Candidate, Judgement
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
+from backend.judge.votes import Candidate, Judgement
 from backend.remote.prices import seller
 from backend.stats.paired import DRAWS, EXACT, SAME, SEED, Estimate
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from backend.judge.asking import Token
+from backend.judge.client import Token
 from backend.judge.rubric import Rubric
 
 COVERED = 0.5
