@@ -10,8 +10,8 @@ import gradio as gr
 from app import forms, guard, show_training
 from app.markup import plain
 from backend.core.errors import LabError
+from backend.data.dataset import DataSpec
 from backend.data.source import ENDINGS
-from backend.data.spec import DataSpec
 from backend.lab import Lab
 from backend.report import figures
 from backend.training.presets import changes, presets

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from backend.comparison import Comparison
 from backend.core.errors import LabError
-from backend.data.spec import TINY, TINY_HELD, DataSpec
+from backend.data.dataset import TINY, TINY_HELD, DataSpec
 from backend.evaluation import imported_answers
 from backend.evaluation.cost_forecast import Forecast
 from backend.evaluation.imported_answers import Brought, Given

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.gguf.llama import LINEARS, NORMS
 from backend.gguf.tensors import Array, to_type
 from backend.gguf.vocabulary import LLAMA3_SPLIT

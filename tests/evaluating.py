@@ -17,7 +17,7 @@ from visitor import until
 
 from backend.core.messages import Message
 from backend.core.settings import Settings
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluation import records
 from backend.evaluation.imported_answers import Given
 from backend.evaluation.request import EvaluateSpec, JudgeSpec

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.messages import Message
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluation import records
 from backend.evaluation.records import Answer, JudgedBy, Question, Rating
 from backend.evaluation.request import EvaluateSpec, JudgeSpec

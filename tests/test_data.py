@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
+from backend.data.dataset import TINY, TINY_HELD, DataSpec
+from backend.data.duplicates import duplicates, overlap
 from backend.data.load import load
-from backend.data.look import duplicates, overlap
 from backend.data.rows import Data, Row
 from backend.data.source import kind
-from backend.data.spec import TINY, TINY_HELD, DataSpec
 from models.tiny.curriculum import habit_answer
 
 Rows = list[dict[str, Any]]

@@ -18,9 +18,9 @@ import pyarrow.parquet
 import pytest
 
 from backend.core.errors import LabError
+from backend.data.dataset import DataSpec
 from backend.data.load import load
 from backend.data.rows import Data
-from backend.data.spec import DataSpec
 
 GOOD = b'{"prompt": "q", "completion": "a"}\n'
 FIELD = "x" * 1_000_001
@@ -239,7 +239,7 @@ def test_parquet_is_read_by_the_group(tmp_path: Path) -> None:
 SMALL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
-from backend.data.files import json_lines
+from backend.data.formats import json_lines
 from pathlib import Path
 print(sum(1 for record in json_lines(Path(sys.argv[1]), [range(100)]) if record.wrong))
 """

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 READ = """
 import dataclasses, json, sys
 from backend.data.load import load
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.core.errors import LabError
 for line in sys.stdin:
     try:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backend.core.errors import LabError
+from backend.data.dataset import DataSpec
 from backend.data.load import load
 from backend.data.rows import Data
-from backend.data.spec import DataSpec
 
 ASKED, ANSWERED = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SYSTEM = {"role": "system", "content": "s"}

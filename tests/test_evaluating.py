@@ -10,7 +10,7 @@ from backend import comparison, evaluating
 from backend.comparison import Comparison
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluating import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, Chosen
 from backend.inference.conversation import Turn
 from backend.lab import Lab

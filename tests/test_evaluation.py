@@ -28,7 +28,7 @@ from training import chat
 from backend import evaluating
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluating import ANSWERS, CAME, Chosen
 from backend.evaluation import records
 from backend.evaluation.request import JudgeSpec

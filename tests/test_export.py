@@ -17,7 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 from worker import Run, environment
 
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.training.made import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, Made
 from backend.training.spec import LINEARS, TrainSpec
 from models.catalogue import Entry, look

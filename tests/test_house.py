@@ -41,7 +41,7 @@ HEAVY = {
     "torch", "transformers", "trl", "peft", "unsloth", "datasets", "wandb", "bitsandbytes", "llama_cpp", "accelerate",
     "openai", "sacrebleu", "scipy", "statsmodels",
 }  # fmt: skip
-BY_NAME = {"backend.data.hub", "backend.data.parquet"}  # backend.data.load imports them when they are needed
+BY_NAME = {"backend.data.hub_dataset", "backend.data.parquet"}  # backend.data.load imports them when they are needed
 TOY = "models.tiny"  # scripts that make the embedded model; only its questions are for others
 
 

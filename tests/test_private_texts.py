@@ -14,7 +14,7 @@ from run_folders import written
 from backend import comparison, evaluating, shelf
 from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluating import ENDPOINT, OVERLAP, Chosen
 from backend.hub import client
 from backend.inference.conversation import Turn

@@ -6,7 +6,7 @@ import pytest
 
 from app import forms
 from backend.core.errors import LabError
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.training.presets import changes, presets
 from backend.training.spec import LINEARS, TrainSpec
 

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.errors import LabError
-from backend.data import files, source, toy
-from backend.data.clean import Unfit, conversation
-from backend.data.files import MOST_COLUMNS
-from backend.data.recognise import Columns, recognise
+from backend.data import formats, source, tiny_habit
+from backend.data.columns import Columns, recognise
+from backend.data.conversations import Unfit, conversation
+from backend.data.dataset import DataSpec
+from backend.data.formats import MOST_COLUMNS
 from backend.data.rows import Data, Dropped, Record, Row, sha256
-from backend.data.spec import DataSpec
 
 FIRST_ROWS = 50  # what the shape is decided from
 MOST_CHARACTERS = 2_000_000_000  # of all rows together: they are held in memory
 READERS = {
-    ".jsonl": files.json_lines,
-    ".ndjson": files.json_lines,
-    ".json": files.json_whole,
-    ".csv": files.table,
+    ".jsonl": formats.json_lines,
+    ".ndjson": formats.json_lines,
+    ".json": formats.json_whole,
+    ".csv": formats.table,
 }
-PARQUET, HUB = "backend.data.parquet", "backend.data.hub"
+PARQUET, HUB = "backend.data.parquet", "backend.data.hub_dataset"
 
 
 def quiet(line: str) -> None:
@@ -40,7 +40,7 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
     commit = ""
     match where:
         case "tiny":
-            records = toy.records(wanted)
+            records = tiny_habit.records(wanted)
         case "file":
             records = _of_file(Path(spec.source), wanted)
         case "hub":

@@ -12,7 +12,7 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from backend.core.errors import LabError
-from backend.data.files import check_columns, inside
+from backend.data.formats import check_columns, inside
 from backend.data.rows import Record
 from backend.data.source import shown
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from backend.core.errors import LabError, short
-from backend.data.spec import TINY
+from backend.data.dataset import TINY
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.evaluation import human_ratings, imported_answers, records
 from backend.evaluation.contrast_plan import plan
 from backend.evaluation.cost_forecast import Forecast, forecast

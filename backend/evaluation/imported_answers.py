@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message, plain
-from backend.data import files
+from backend.data import formats
 from backend.data.source import shown
 from backend.evaluation.records import Answer, Question, cluster, write_whole
 from backend.inference.sampling import End, Generation
 
 MOST = 100_000  # rows of a file
-READERS = {".csv": files.table, ".jsonl": files.json_lines, ".ndjson": files.json_lines}
+READERS = {".csv": formats.table, ".jsonl": formats.json_lines, ".ndjson": formats.json_lines}
 NEEDED = ("model", "id", "instruction", "candidate")
 SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
 SHOWN = 5  # faults that are told

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from backend.core import jsonl
 from backend.core.errors import LabError
+from backend.data.duplicates import overlap
 from backend.data.load import load
-from backend.data.look import overlap
 from backend.data.rows import Row
 from backend.evaluation import imported_answers, records
 from backend.evaluation.records import Answer, Question

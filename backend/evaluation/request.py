@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from backend.inference.sampling import Sampling
 from backend.jobs.events import Number
 from backend.judge.rubric import rubrics

@@ -18,8 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from backend.core.errors import LabError
+from backend.data.dataset import DataSpec
 from backend.data.source import shown
-from backend.data.spec import DataSpec
 
 HUB = "https://huggingface.co"
 

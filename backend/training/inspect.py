@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 
+from backend.data.duplicates import duplicates, overlap
 from backend.data.load import load
-from backend.data.look import duplicates, overlap
 from backend.data.rows import Row
 from backend.jobs.journal import Journal, work
 from backend.training.base import base_at

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from backend.data.spec import DataSpec
+from backend.data.dataset import DataSpec
 from models.template import templates
 from models.variant import ID
 

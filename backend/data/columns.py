@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.core.errors import LabError
+from backend.data.dataset import DataSpec, Shape
 from backend.data.source import shown
-from backend.data.spec import DataSpec, Shape
 
 TURNS = ("conversations", "messages", "turns")
 PROMPTS = ("instruction", "prompt", "question")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from backend.data.dataset import TINY_HELD
 from backend.data.rows import Record
-from backend.data.spec import TINY_HELD
 from models.tiny.curriculum import Message, conversations, habit, habitual, held_out
 
 SEED = 20

@@ -18,11 +18,11 @@ from huggingface_hub.hf_api import DatasetInfo
 
 from backend.core.errors import LabError
 from backend.data import parquet
-from backend.data.files import inside
-from backend.data.recognise import listed
+from backend.data.columns import listed
+from backend.data.dataset import DataSpec
+from backend.data.formats import inside
 from backend.data.rows import Record
 from backend.data.source import REPO, shown
-from backend.data.spec import DataSpec
 from backend.hub.dataset_errors import explained, unreadable
 
 PATIENCE = 20.0  # seconds for one answer of the Hub

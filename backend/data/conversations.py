@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from backend.core.messages import Message
-from backend.data.files import MOST_COLUMNS
-from backend.data.recognise import Columns, as_list
+from backend.data.columns import Columns, as_list
+from backend.data.formats import MOST_COLUMNS
 from backend.data.source import shown
 from backend.data.text import is_text
 
