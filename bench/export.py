@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 
 from backend.gguf.adapter import updates_of
-from backend.gguf.base import write_base
 from backend.gguf.llama import shape_of
+from backend.gguf.model import write_base
 from backend.gguf.tensors import Array
 from bench.export_model import write_folder, write_run
 from bench.library import aim

@@ -8,8 +8,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from backend.gguf.base import add_shape, add_vocabulary, announce, begin
 from backend.gguf.llama import LINEARS, NORMS, Shape
+from backend.gguf.model import add_shape, add_vocabulary, announce, begin
 from backend.gguf.vocabulary import Vocabulary
 
 TOKENS, MERGES = 128_256, 280_147

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from worker import Run, environment, start
 
 from backend.gguf import llama
-from backend.gguf.base import write_base
+from backend.gguf.model import write_base
 from models.catalogue import Entry, look
 from models.check import read_header
 from models.tiny.curriculum import held_out

@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from backend.core.errors import LabError
-from backend.gguf import adapter, base, tensors
+from backend.gguf import adapter, model, tensors
 from backend.gguf.adapter import write_adapter
-from backend.gguf.base import write_base
+from backend.gguf.model import write_base
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "models" / "tiny" / "base"
@@ -120,8 +120,8 @@ def test_the_header_says_what_a_llama_3_says(whole: Path) -> None:
 def test_the_rope_factors_are_those_of_transformers() -> None:
     model = LlamaForCausalLM.from_pretrained(BASE)
     plain = 10000.0 ** (-np.arange(0, 64, 2) / 64)
-    shape = base.llama.shape_of(BASE)
-    np.testing.assert_allclose(base.llama.rope_factors(shape), plain / model.model.rotary_emb.inv_freq, rtol=1e-5)
+    shape = model.llama.shape_of(BASE)
+    np.testing.assert_allclose(model.llama.rope_factors(shape), plain / model.model.rotary_emb.inv_freq, rtol=1e-5)
 
 
 def test_the_old_spelling_of_a_config_means_the_same(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_the_old_spelling_of_a_config_means_the_same(tmp_path: Path) -> None:
     rope = config.pop("rope_parameters")
     config |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    old, new = base.llama.shape_of(tmp_path), base.llama.shape_of(BASE)
-    np.testing.assert_array_equal(base.llama.rope_factors(old), base.llama.rope_factors(new))
+    old, new = model.llama.shape_of(tmp_path), model.llama.shape_of(BASE)
+    np.testing.assert_array_equal(model.llama.rope_factors(old), model.llama.rope_factors(new))
     assert old.theta == new.theta
 
 
@@ -145,8 +145,8 @@ def test_a_weight_too_large_for_f16_is_refused(tmp_path: Path) -> None:
     save_file({"x": np.array([[1.0, 70000.0]], np.float32)}, tmp_path / "x.safetensors")
     tensor = tensors.tensors_in(tmp_path / "x.safetensors")["x"]
     with pytest.raises(LabError, match="bf16"):
-        tensors.converted(tensor, "F16", base.llama.as_is)
-    assert tensors.to_float(tensors.converted(tensor, "BF16", base.llama.as_is))[0, 0] == 1
+        tensors.converted(tensor, "F16", model.llama.as_is)
+    assert tensors.to_float(tensors.converted(tensor, "BF16", model.llama.as_is))[0, 0] == 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: p
             raise OSError(28, "No space left on device")
         return tensors.converted(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(base, "converted", full_disk)
+    monkeypatch.setattr(model, "converted", full_disk)
     with pytest.raises(LabError, match="No space left"):
         write_base(BASE, tmp_path / "m.gguf", "F16", "m")
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,9 @@ from test_export import BASE, adapted, spoken, text_ids
 from transformers import LlamaForCausalLM
 
 from backend.core.errors import LabError
-from backend.gguf import base, llama
+from backend.gguf import llama, model
 from backend.gguf.adapter import updates_of
-from backend.gguf.base import write_base
+from backend.gguf.model import write_base
 
 CASES = [(False, "bfloat16"), (True, "bfloat16"), (False, "float16"), (False, "float32")]
 
@@ -60,11 +60,11 @@ def logits_of(model: Path, folder: Path, *more: str) -> np.ndarray:
 @pytest.mark.parametrize(("stabilised", "dtype"), CASES)
 def test_merged_weights_are_those_of_peft_bit_for_bit(stabilised: bool, dtype: str, tmp_path: Path) -> None:
     folder, lora, merged = prepared(tmp_path, stabilised, dtype, coarse=True)
-    kind = base.type_of(folder)
+    kind = model.type_of(folder)
     assert kind == {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}[dtype]
     ours = tensors_of(written(folder, lora, tmp_path / "m.gguf", kind))
     merged.save_pretrained(tmp_path / "merged")
-    write_base(tmp_path / "merged", tmp_path / "theirs.gguf", kind, "m", base.vocabulary_of(folder, 1024))
+    write_base(tmp_path / "merged", tmp_path / "theirs.gguf", kind, "m", model.vocabulary_of(folder, 1024))
     theirs = tensors_of(tmp_path / "theirs.gguf")
     assert theirs.keys() == ours.keys()
     for name, values in theirs.items():
@@ -74,10 +74,10 @@ def test_merged_weights_are_those_of_peft_bit_for_bit(stabilised: bool, dtype: s
 @pytest.mark.parametrize("stabilised", [False, True])
 def test_any_adapters_merged_weights_are_within_one_step_of_pefts(stabilised: bool, tmp_path: Path) -> None:
     folder, lora, merged = prepared(tmp_path, stabilised, "bfloat16", coarse=False)
-    updates, stored = updates_of(lora, llama.shape_of(folder)), base.model_tensors(folder)
+    updates, stored = updates_of(lora, llama.shape_of(folder)), model.model_tensors(folder)
     for block in range(4):
         name = f"model.layers.{block}.mlp.down_proj.weight"
-        found = base.merged(stored[name], updates[f"blk.{block}.ffn_down.weight"]).read().astype(np.int64)
+        found = model.merged(stored[name], updates[f"blk.{block}.ffn_down.weight"]).read().astype(np.int64)
         wanted = merged.state_dict()[name].view(torch.uint16).numpy().astype(np.int64)
         assert np.abs(found - wanted).max() <= 1 and (found != wanted).mean() < 1e-3
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from backend.core.errors import LabError
 from backend.gguf import llama, place
-from backend.gguf.base import announce, begin
 from backend.gguf.llama import LINEARS, Shape
 from backend.gguf.merge import Update
+from backend.gguf.model import announce, begin
 from backend.gguf.tensors import Tensor, converted, load_json, tensors_in, to_float
 
 PREFIX = "base_model.model."

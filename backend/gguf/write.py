@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backend.core.errors import LabError
 from backend.gguf.adapter import write_adapter
-from backend.gguf.base import FILE_TYPES, write_base
+from backend.gguf.model import FILE_TYPES, write_base
 
 
 def arguments() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from backend.core.errors import LabError, short
 from backend.core.messages import Message
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
-from backend.gguf.base import type_of, write_base
+from backend.gguf.model import type_of, write_base
 from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
