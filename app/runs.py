@@ -12,7 +12,7 @@ from app.part import UNKNOWN, Part, choices, follow
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
-from backend.training.standing import Standing
+from backend.training.status import Standing
 
 VISITING = "You are a visitor here: you may look at every run; only the owner stops, resumes and exports."
 FORMS = [("merged into its base", "merged"), ("adapter alone, over its base", "adapter")]

@@ -9,10 +9,10 @@ from app.markup import link, plain
 from backend.core.errors import short
 from backend.core.machine import amount
 from backend.training import card
+from backend.training.dataset_report import Inspected, Sample
 from backend.training.estimate import Estimate
-from backend.training.inspected import Inspected, Sample
-from backend.training.spec import TrainSpec
-from backend.training.standing import Standing
+from backend.training.request import TrainSpec
+from backend.training.status import Standing
 
 RUNS = ["run", "begun", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
 COSTS = (

@@ -15,7 +15,7 @@ from backend.data.source import ENDINGS
 from backend.lab import Lab
 from backend.report import figures
 from backend.training.presets import changes, presets
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 from models.template import templates
 
 FIRST = "tiny_lora"

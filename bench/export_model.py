@@ -12,8 +12,8 @@ from backend.data.dataset import DataSpec
 from backend.gguf.llama import LINEARS, NORMS
 from backend.gguf.tensors import Array, to_type
 from backend.gguf.vocabulary import LLAMA3_SPLIT
-from backend.training.made import FOLDER, MADE, Made
-from backend.training.spec import TrainSpec
+from backend.training.artifacts import FOLDER, MADE, Made
+from backend.training.request import TrainSpec
 from bench.shapes import TOKENS
 
 RANK, ALPHA = 16, 32

@@ -27,7 +27,7 @@ from backend.inference.sampling import Generation, Sampling
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training.presets import presets
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 from bench.export_model import linears, save, weights
 from bench.tiny import replies
 from models.tiny.curriculum import Question, habit, habit_answer, held_out
@@ -66,7 +66,7 @@ from pathlib import Path
 from backend.data.load import load
 from backend.training.encode import Encoder
 from backend.training.rows import tokenised
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 spec = TrainSpec.model_validate_json(Path(sys.argv[1]).read_text())
 rows = tokenised(load(spec.data).train, Encoder(Path(sys.argv[2]), spec.template), spec).rows
 print(json.dumps({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}))

@@ -16,8 +16,8 @@ from backend.evaluation.records import Answer, Question
 from backend.inference.conversation import Turn
 from backend.report import figures
 from backend.training.curve import Curve
-from backend.training.inspected import Sample
-from backend.training.standing import Standing
+from backend.training.dataset_report import Sample
+from backend.training.status import Standing
 
 
 def talk() -> list[dict[str, str]]:

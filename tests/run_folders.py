@@ -24,8 +24,8 @@ from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.library.asked import DownloadSpec
 from backend.library.speeds import Speed, SpeedSpec
+from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made
 from backend.training.asked import Asked as TrainAsked
-from backend.training.made import FOLDER, MADE, ExportSpec, Made
 from backend.training.presets import presets
 
 KINDS = ("train", "export", "evaluate", "download", "speed")

@@ -10,15 +10,15 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from backend.training import checkpoint
+from backend.training import checkpoints
 
 
 def write(run: Path, step: int) -> Path:
     """As transformers leaves one."""
     folder = run / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    save_file({"base_model.model.x.lora_A.weight": np.ones((2, 3), np.float32)}, folder / checkpoint.WEIGHTS)
-    for name in checkpoint.PICKLED:
+    save_file({"base_model.model.x.lora_A.weight": np.ones((2, 3), np.float32)}, folder / checkpoints.WEIGHTS)
+    for name in checkpoints.PICKLED:
         torch.save({"state": {0: torch.ones(1000)}}, folder / name)
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return folder
@@ -39,9 +39,9 @@ BROKEN = {
     "half a state": lambda folder: truncate(folder / "trainer_state.json"),
     "a state that is no object": lambda folder: (folder / "trainer_state.json").write_text("[]"),
     "the state of another step": lambda folder: (folder / "trainer_state.json").write_text('{"global_step": 7}'),
-    "no weights": lambda folder: (folder / checkpoint.WEIGHTS).unlink(),
-    "half the weights": lambda folder: truncate(folder / checkpoint.WEIGHTS),
-    "no tensor": lambda folder: save_file({}, folder / checkpoint.WEIGHTS),
+    "no weights": lambda folder: (folder / checkpoints.WEIGHTS).unlink(),
+    "half the weights": lambda folder: truncate(folder / checkpoints.WEIGHTS),
+    "no tensor": lambda folder: save_file({}, folder / checkpoints.WEIGHTS),
     "an empty optimiser": lambda folder: (folder / "optimizer.pt").write_bytes(b""),
     "half an optimiser": lambda folder: truncate(folder / "optimizer.pt"),
     "a scrambled optimiser": lambda folder: scramble(folder / "optimizer.pt"),
@@ -49,7 +49,7 @@ BROKEN = {
     "no random state": lambda folder: (folder / "rng_state.pth").unlink(),
     "nothing at all": lambda folder: [file.unlink() for file in folder.iterdir()],
     "weights that are no numbers": lambda folder: save_file(
-        {"x": np.full((2, 2), np.nan, np.float32)}, folder / checkpoint.WEIGHTS
+        {"x": np.full((2, 2), np.nan, np.float32)}, folder / checkpoints.WEIGHTS
     ),
 }
 
@@ -58,7 +58,7 @@ BROKEN = {
 def test_a_broken_newest_is_set_aside_and_the_one_before_it_is_taken(what: str, tmp_path: Path) -> None:
     older, newer = write(tmp_path, 20), write(tmp_path, 40)
     BROKEN[what](newer)
-    step, path, said = checkpoint.newest_of_its_own(tmp_path)
+    step, path, said = checkpoints.newest_of_its_own(tmp_path)
     assert (step, path) == (20, older)
     assert len(said) == 1 and "step 40 was set aside" in said[0]
     assert not newer.exists() and (tmp_path / "checkpoints" / "broken-40-1").is_dir()
@@ -67,35 +67,35 @@ def test_a_broken_newest_is_set_aside_and_the_one_before_it_is_taken(what: str, 
 def test_the_newest_is_taken_by_its_number_not_by_its_letters(tmp_path: Path) -> None:
     write(tmp_path, 9)
     newest = write(tmp_path, 100)
-    assert checkpoint.newest(tmp_path) == (100, newest)
+    assert checkpoints.newest(tmp_path) == (100, newest)
 
 
 def test_a_bfloat16_adapter_is_looked_at_too(tmp_path: Path) -> None:
     folder = write(tmp_path, 3)
     from_torch = {"x": torch.full((4, 4), float("nan"), dtype=torch.bfloat16)}
-    save_torch(from_torch, folder / checkpoint.WEIGHTS)
-    assert not checkpoint.is_finite(folder)
-    save_torch({"x": torch.ones((4, 4), dtype=torch.bfloat16)}, folder / checkpoint.WEIGHTS)
-    assert checkpoint.is_finite(folder)
+    save_torch(from_torch, folder / checkpoints.WEIGHTS)
+    assert not checkpoints.is_finite(folder)
+    save_torch({"x": torch.ones((4, 4), dtype=torch.bfloat16)}, folder / checkpoints.WEIGHTS)
+    assert checkpoints.is_finite(folder)
 
 
 def test_when_none_is_whole_the_run_begins_anew_and_says_why(tmp_path: Path) -> None:
     for step in (20, 40):
         (write(tmp_path, step) / "optimizer.pt").write_bytes(b"")
-    step, path, said = checkpoint.newest_of_its_own(tmp_path)
+    step, path, said = checkpoints.newest_of_its_own(tmp_path)
     assert (step, path, len(said)) == (0, None, 2)
-    assert checkpoint.newest_of_its_own(tmp_path) == (0, None, [])
+    assert checkpoints.newest_of_its_own(tmp_path) == (0, None, [])
 
 
 def test_what_was_set_aside_twice_is_kept_twice(tmp_path: Path) -> None:
     for _ in range(2):
         (write(tmp_path, 40) / "optimizer.pt").write_bytes(b"")
-        checkpoint.newest_of_its_own(tmp_path)
+        checkpoints.newest_of_its_own(tmp_path)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"broken-40-1", "broken-40-2"}
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path) is None
+    assert checkpoints.newest(tmp_path) is None
     write(tmp_path, 5)
     shutil.rmtree(tmp_path / "checkpoints")
-    assert checkpoint.newest_of_its_own(tmp_path) == (0, None, [])
+    assert checkpoints.newest_of_its_own(tmp_path) == (0, None, [])

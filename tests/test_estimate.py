@@ -13,7 +13,7 @@ from backend.lab import Lab
 from backend.training import training
 from backend.training.estimate import estimate
 from backend.training.presets import presets
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 from backend.training.training import Training
 
 PLENTY = 10**12

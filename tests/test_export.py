@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from worker import Run, environment
 
 from backend.data.dataset import DataSpec
-from backend.training.made import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, Made
-from backend.training.spec import LINEARS, TrainSpec
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, Made
+from backend.training.request import LINEARS, TrainSpec
 from models.catalogue import Entry, look
 from models.tiny.curriculum import held_out
 

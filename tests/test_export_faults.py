@@ -19,7 +19,7 @@ from conftest import ROOT, TINY
 from test_export import adapted, entry, exported, leave, ours, start, trained
 from worker import Run, environment, eventually
 
-from backend.training.made import FOLDER, MADE
+from backend.training.artifacts import FOLDER, MADE
 
 __all__ = ["trained"]  # the fixture
 

@@ -25,7 +25,7 @@ from backend.lab import Lab
 from backend.remote import errors
 from backend.remote.errors import Trouble
 from backend.report import files
-from backend.training import checkpoint
+from backend.training import checkpoints
 
 HOME = str(Path.home())
 
@@ -117,4 +117,4 @@ def test_a_disk_that_refuses_names_a_folder_by_its_last_parts(tmp_path: Path) ->
 def test_what_is_wrong_with_a_checkpoint_names_no_folder(tmp_path: Path) -> None:
     folder = tmp_path / "secret"
     folder.mkdir()
-    assert checkpoint.fault(2, folder) == os.strerror(errno.ENOENT)
+    assert checkpoints.fault(2, folder) == os.strerror(errno.ENOENT)

@@ -8,7 +8,7 @@ from app import forms
 from backend.core.errors import LabError
 from backend.data.dataset import DataSpec
 from backend.training.presets import changes, presets
-from backend.training.spec import LINEARS, TrainSpec
+from backend.training.request import LINEARS, TrainSpec
 
 LAB = {
     "template": "alpaca",

@@ -26,11 +26,11 @@ from backend.jobs.journal import Journal
 from backend.jobs.launcher import launch
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.training import checkpoint
+from backend.training import checkpoints
+from backend.training.artifacts import made_in
 from backend.training.curve import curve
-from backend.training.fit import plainly
-from backend.training.made import made_in
 from backend.training.progress import Progress, before
+from backend.training.trainer import plainly
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # as long as W&B wants one
 
@@ -141,7 +141,7 @@ def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(de
     os.kill(run.workers.worker[0], signal.SIGKILL)
     ended(run)
     assert run.state == "failed" and "killed" in run.why
-    newest = checkpoint.checkpoints(run.folder)[0]
+    newest = checkpoints.checkpoints(run.folder)[0]
     (newest[1] / "optimizer.pt").write_bytes(b"")  # as a kill in the middle of a save leaves it
     before = desk.training.standing(run.id).resumable
     assert before is not None and before < newest[0]
@@ -240,7 +240,7 @@ def test_a_try_measures_and_keeps_nothing(desk: Lab) -> None:
     standing = desk.training.standing(run.id)
     assert standing.state == "done" and standing.made is None and standing.resumable is None
     assert standing.result["seconds_per_step"] > 0 and standing.result["memory"] > 10**8
-    assert checkpoint.checkpoints(run.folder) == [] and not (run.folder / "adapter").exists()
+    assert checkpoints.checkpoints(run.folder) == [] and not (run.folder / "adapter").exists()
 
 
 def keyed(settings: Settings, key: str) -> Settings:

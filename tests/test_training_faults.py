@@ -26,8 +26,8 @@ from backend.jobs.folders import Workers
 from backend.jobs.journal import Journal
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
+from backend.training.artifacts import made_in
 from backend.training.curve import curve
-from backend.training.made import made_in
 from backend.training.progress import Progress
 
 SCREEN = """
@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from backend.lab import Lab
 from backend.core.settings import Settings
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 runs, weights, spec = sys.argv[1:]
 with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
     print(lab.training.start(TrainSpec.model_validate_json(spec)).id, flush=True)

@@ -26,9 +26,9 @@ from backend.core.errors import LabError
 from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, runs_in
 from backend.lab import Lab
-from backend.training import checkpoint
+from backend.training import checkpoints
+from backend.training.artifacts import made_in
 from backend.training.curve import curve
-from backend.training.made import made_in
 from backend.training.training import Training
 
 __all__ = ["desk", "home"]  # the fixtures
@@ -55,7 +55,7 @@ def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
         if standing.state == "done":
             break
         assert standing.state in ("failed", "lost") and standing.why and standing.resumable is not None
-        whole = [step for step, folder in checkpoint.checkpoints(run.folder) if not checkpoint.fault(step, folder)]
+        whole = [step for step, folder in checkpoints.checkpoints(run.folder) if not checkpoints.fault(step, folder)]
         assert standing.resumable == max(whole, default=0) >= step_of(run) - 2
         desk.training.resume(run.id)
     assert ended(run).state == "done", (run.why, run.log(20))
@@ -103,12 +103,12 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int,
     while not folder.exists() and time.monotonic() < end:
         time.sleep(0.0005)
     killed(trainer)
-    whole = (folder / checkpoint.STATE).exists()
+    whole = (folder / checkpoints.STATE).exists()
     ended(run)
     assert run.state == "failed" and "killed" in run.why
-    assert whole or checkpoint.fault(half, folder)
+    assert whole or checkpoints.fault(half, folder)
     standing = desk.training.standing(run.id)
-    assert standing.resumable == (half if not checkpoint.fault(half, folder) else half - 2)
+    assert standing.resumable == (half if not checkpoints.fault(half, folder) else half - 2)
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
     assert curve(run.folder).steps == list(range(1, 21))
     aside = list((run.folder / "checkpoints").glob(f"broken-{half}-*"))

@@ -21,7 +21,7 @@ from backend.jobs import launcher, process
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.training import checkpoint
+from backend.training import checkpoints
 
 __all__ = ["desk", "home"]  # the fixtures
 
@@ -55,7 +55,7 @@ def test_what_another_version_asked_is_refused_with_a_sentence(desk: Lab, stoppe
     assert desk.training.standing(run.id).spec is None
     ended(desk.training.resume(run.id))
     assert run.state == "failed" and "another version of the app" in run.why, (run.why, run.log(20))
-    assert checkpoint.newest(run.folder)
+    assert checkpoints.newest(run.folder)
 
 
 @pytest.mark.parametrize("grace", ["[1e999]", "1e999", "-1e9", "NaN", "true", '"long"', "null", "9" * 400])
@@ -103,11 +103,11 @@ def test_a_damaged_checkpoint_is_told_whatever_the_damage(desk: Lab, stopped: Ru
     print(f"seed {seed}")
     chance = random.Random(seed)
     run = copied(stopped, "damaged")
-    found = checkpoint.newest(run.folder)
+    found = checkpoints.newest(run.folder)
     assert found
     step, folder = found
     for _ in range(150):
-        file = folder / chance.choice([checkpoint.STATE, checkpoint.WEIGHTS, *checkpoint.PICKLED])
+        file = folder / chance.choice([checkpoints.STATE, checkpoints.WEIGHTS, *checkpoints.PICKLED])
         whole = file.read_bytes()
         data = bytearray(whole)
         if chance.random() < 0.3:
@@ -117,25 +117,25 @@ def test_a_damaged_checkpoint_is_told_whatever_the_damage(desk: Lab, stopped: Ru
                 part = chance.choice([0, max(0, len(data) - 200), chance.randrange(len(data))])  # its ends tell most
                 data[min(len(data) - 1, part + chance.randrange(200))] = chance.randrange(256)
         file.write_bytes(data)
-        assert isinstance(checkpoint.fault(step, folder), str)
+        assert isinstance(checkpoints.fault(step, folder), str)
         assert desk.training.standing(run.id).resumable in (
             step,
-            *(older for older, _ in checkpoint.checkpoints(run.folder)),
+            *(older for older, _ in checkpoints.checkpoints(run.folder)),
             0,
         )
         file.write_bytes(whole)
-    assert checkpoint.newest(run.folder) == found
+    assert checkpoints.newest(run.folder) == found
 
 
-@pytest.mark.parametrize("name", checkpoint.PICKLED)
+@pytest.mark.parametrize("name", checkpoints.PICKLED)
 def test_one_wrong_byte_in_what_is_unpickled_is_noticed(name: str, stopped: Run) -> None:
-    found = checkpoint.newest(stopped.folder)
+    found = checkpoints.newest(stopped.folder)
     assert found
     data = (found[1] / name).read_bytes()
     try:
         middle = data.index(b"/data.pkl") + 200  # within what the archive's first record holds
         (found[1] / name).write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
-        assert checkpoint.fault(*found)
+        assert checkpoints.fault(*found)
     finally:
         (found[1] / name).write_bytes(data)
 

@@ -9,7 +9,7 @@ from visitor import until
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training.presets import presets
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 SMALL = {
     "steps": 12, "batch": 4, "max_length": 128, "warmup_steps": 2, "save_every": 4, "evaluate_every": 0,

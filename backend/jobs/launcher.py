@@ -52,7 +52,7 @@ JOBS = {
     "bring": Job("backend.library.bring", "files"),
     "verify": Job("backend.library.verify", "files"),
     "speed": Job("backend.library.speed", "compute"),
-    "inspect": Job("backend.training.inspect", "files", secrets=("HF_TOKEN",), network=True, nice=5),
+    "inspect": Job("backend.training.inspect_dataset", "files", secrets=("HF_TOKEN",), network=True, nice=5),
     "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
     "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),

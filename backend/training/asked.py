@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from backend.core.files import read_whole
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 TRIAL = 5  # steps of a try
 

@@ -2,7 +2,7 @@
 
 from backend.core.errors import short
 from backend.core.machine import amount
-from backend.training.made import Made
+from backend.training.artifacts import Made
 
 
 def card(made: Made) -> str:

@@ -19,8 +19,8 @@ from backend.core.errors import LabError
 from backend.core.machine import amount
 from backend.data.source import REPO
 from backend.gguf.tensors import load_json
-from backend.training.base import EMBEDDED, sixteen_bit
-from backend.training.spec import TrainSpec
+from backend.training.base_model import EMBEDDED, sixteen_bit
+from backend.training.request import TrainSpec
 from models.catalogue import TINY
 
 # blocks, width, inner, heads, heads of keys, head, vocabulary: from the config.json of each, which is public

@@ -23,10 +23,10 @@ from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 from backend.jobs.journal import Journal, work
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
-from backend.training.base import EMBEDDED, Base, base_at, checked, sixteen_bit
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
+from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
 from backend.training.export_check import Closeness, check
 from backend.training.export_child import run
-from backend.training.made import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
 from models.catalogue import Entry, catalogue, look
 from models.check import BadFile, read_header
 from models.variant import Variant

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 
 class Preset(BaseModel):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from backend.core.errors import LabError
 from backend.data.rows import Dropped, Row
 from backend.training.encode import Encoded, Encoder
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 
 @dataclass(frozen=True)

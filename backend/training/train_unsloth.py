@@ -10,8 +10,8 @@ import unsloth
 
 from backend.jobs.journal import Journal, work
 from backend.training.asked import Asked
-from backend.training.fit import Learner, fit
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
+from backend.training.trainer import Learner, fit
 
 
 def learner(folder: Path, spec: TrainSpec) -> Learner:

@@ -13,12 +13,12 @@ from backend.data.source import ENDINGS
 from backend.jobs import launcher
 from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
 from backend.training import estimate
+from backend.training.artifacts import FOLDER, IMPORTANCE, ExportSpec, made_in
 from backend.training.asked import Asked
+from backend.training.dataset_report import Inspected, inspected
 from backend.training.estimate import Estimate
-from backend.training.inspected import Inspected, inspected
-from backend.training.made import FOLDER, IMPORTANCE, ExportSpec, made_in
-from backend.training.spec import TrainSpec
-from backend.training.standing import Standing, standing, unreadable
+from backend.training.request import TrainSpec
+from backend.training.status import Standing, standing, unreadable
 from models.catalogue import look
 
 KINDS = ("train", "try", "export")

@@ -8,11 +8,11 @@ from typing import Any
 from backend.core.errors import LabError
 from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, Run, State
-from backend.training import checkpoint
+from backend.training import checkpoints
+from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made, made_in
 from backend.training.asked import Asked
 from backend.training.curve import Curve, curve
-from backend.training.made import FOLDER, MADE, ExportSpec, Made, made_in
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def standing(run: Run) -> Standing:
     result = run.last("result") if state == "done" else None
     trained = _trained(run) if asked.kind in ("train", "try") else None
     ended = asked.kind == "train" and state in ("failed", "stopped", "lost")
-    newest = checkpoint.newest(run.folder) if ended else None
+    newest = checkpoints.newest(run.folder) if ended else None
     return Standing(
         id=run.id,
         kind=asked.kind,

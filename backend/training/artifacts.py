@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.core.errors import LabError
 from backend.core.files import read_whole
 from backend.jobs.events import Count, Number
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 from models.variant import ID
 
 FOLDER = "adapter"

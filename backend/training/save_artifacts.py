@@ -19,13 +19,13 @@ from backend.data.rows import Data
 from backend.gguf.place import settle
 from backend.gguf.vocabulary import text_of
 from backend.jobs.journal import Journal
-from backend.training import card, made
-from backend.training.base import Base, sixteen_bit
+from backend.training import artifacts, card
+from backend.training.artifacts import Made
+from backend.training.base_model import Base, sixteen_bit
 from backend.training.encode import Encoder
 from backend.training.importance import importance
-from backend.training.made import Made
 from backend.training.progress import Progress
-from backend.training.spec import TrainSpec
+from backend.training.request import TrainSpec
 
 DATA = "data.json"
 VALUES = 8_000_000  # logits kept for comparison: positions x vocabulary
@@ -92,30 +92,30 @@ def keep(
 ) -> None:
     """Write the adapter's folder whole, or not at all."""
     journal.step(now=True, state="saving the adapter")
-    part = journal.folder / f"{made.FOLDER}.part"
+    part = journal.folder / f"{artifacts.FOLDER}.part"
     shutil.rmtree(part, ignore_errors=True)
     model = trainer.model
     model.eval()
     model.save_pretrained(part)
     name_base(part / "adapter_config.json", sixteen_bit(ready.base.name))
     tokenizer(ready.base.folder, ready.encoder).save_pretrained(part)
-    (part / made.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
+    (part / artifacts.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
     record = _made(spec, ready, loaded, trainer, progress, seconds, memory)
-    (part / made.MADE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    (part / made.CARD).write_text(card.card(record), encoding="utf-8")
+    (part / artifacts.MADE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    (part / artifacts.CARD).write_text(card.card(record), encoding="utf-8")
     rows = sorted([*ready.held.rows, *ready.train.rows[:200]], key=lambda row: len(row.ids))
-    np.savez(part / made.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
+    np.savez(part / artifacts.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
     if spec.importance:
         journal.step(now=True, state="measuring importance")
         found: dict[str, Any] = importance(model, [row.ids for row in ready.train.rows[:64]])
         if found:
-            np.savez(part / made.IMPORTANCE, **found)
+            np.savez(part / artifacts.IMPORTANCE, **found)
         else:
             print("This engine lets nobody see its layers' inputs, so there is no importance matrix.", flush=True)
     for path in part.iterdir():
         settle(path)
-    shutil.rmtree(journal.folder / made.FOLDER, ignore_errors=True)  # of a time that was cut off after this
-    os.rename(part, journal.folder / made.FOLDER)
+    shutil.rmtree(journal.folder / artifacts.FOLDER, ignore_errors=True)  # of a time that was cut off after this
+    os.rename(part, journal.folder / artifacts.FOLDER)
     settle(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
     journal.result(**facts, memory=memory)

@@ -23,14 +23,14 @@ from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import Data
 from backend.jobs.journal import Journal, Stopped
-from backend.training import checkpoint, estimate, keep, track
+from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.asked import Asked
-from backend.training.base import Base, base_at
+from backend.training.base_model import Base, base_at
 from backend.training.curve import curve
 from backend.training.encode import Encoded, Encoder
 from backend.training.progress import Progress, before
+from backend.training.request import TrainSpec
 from backend.training.rows import Tokenised, checked, tokenised
-from backend.training.spec import TrainSpec
 
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
 NO_SPACE = ("no space left", "quota exceeded", "file too large")
@@ -62,12 +62,12 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
     spec, run = asked.spec, journal.folder
     torch.set_num_threads(machine.threads())
     ready = prepare(spec, journal)
-    begins, newest, said = (0, None, []) if asked.trial else checkpoint.newest_of_its_own(run)
+    begins, newest, said = (0, None, []) if asked.trial else checkpoints.newest_of_its_own(run)
     earlier = curve(run).seconds
     journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
-    with plainly(run), track.tracked(asked, journal) as reporting:
+    with plainly(run), tracking.tracked(asked, journal) as reporting:
         loaded = learner(ready.base.folder, spec)
         trainer = trainer_for(asked, ready, loaded, run, reporting, progress, begins)
         for weight in trainer.model.parameters():
@@ -85,20 +85,20 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
             pace = round(seconds / asked.steps, 4)
             journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
             return
-        keep.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
+        save_artifacts.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
 
 
 def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
     """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
     journal.step(now=True, state="reading the data")
-    pinned = keep.began_with(journal.folder)
+    pinned = save_artifacts.began_with(journal.folder)
     rows = spec.data.model_copy(update={"revision": pinned.data_commit or spec.data.revision})
     data = load(rows, print)
     known = estimate.shape_of(spec.base) is not None
     base = base_at(spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(now=True, state=state))
     if not known:  # the screen could not reckon
         estimate.refuse(spec, estimate.estimate(spec, machine.memory_free()))
-    keep.same_rows(journal.folder, pinned, data, base)
+    save_artifacts.same_rows(journal.folder, pinned, data, base)
     encoder = Encoder(base.folder, spec.template)
     journal.step(now=True, state="tokenising")
     train = checked(tokenised(data.train, encoder, spec), spec, "rows")
@@ -110,10 +110,10 @@ def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
 
 def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
     """What a run that had learnt everything goes on with: transformers would do one step more."""
-    trainer.state = TrainerState.load_from_json(str(newest / checkpoint.STATE))
+    trainer.state = TrainerState.load_from_json(str(newest / checkpoints.STATE))
     best = Path(trainer.state.best_model_checkpoint or "")
     best = best if trainer.args.load_best_model_at_end and best.name else newest
-    set_peft_model_state_dict(trainer.model, load_file(best / checkpoint.WEIGHTS))
+    set_peft_model_state_dict(trainer.model, load_file(best / checkpoints.WEIGHTS))
     progress.tokens = before(trainer.state.log_history)
 
 
@@ -124,7 +124,7 @@ def trainer_for(
     evaluates = bool(spec.evaluate_every) and not asked.trial
     gpu = torch.cuda.is_available()
     settings = SFTConfig(
-        output_dir=str(run / checkpoint.FOLDER),
+        output_dir=str(run / checkpoints.FOLDER),
         max_steps=asked.steps,
         per_device_train_batch_size=spec.batch,
         per_device_eval_batch_size=spec.batch,
@@ -167,7 +167,7 @@ def trainer_for(
         args=settings,
         train_dataset=dataset(ready.train.rows),
         eval_dataset=dataset(ready.held.rows) if evaluates else None,
-        processing_class=keep.tokenizer(ready.base.folder, ready.encoder),
+        processing_class=save_artifacts.tokenizer(ready.base.folder, ready.encoder),
         callbacks=callbacks,
     )
 

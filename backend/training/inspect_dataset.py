@@ -1,4 +1,4 @@
-"""python -m backend.training.inspect RUN: look at a data set as a training would, and write down what was seen."""
+"""python -m backend.training.inspect_dataset RUN: look at a data set as a training would, and write down what was seen."""
 
 import sys
 
@@ -8,11 +8,11 @@ from backend.data.duplicates import duplicates, overlap
 from backend.data.load import load
 from backend.data.rows import Row
 from backend.jobs.journal import Journal, work
-from backend.training.base import base_at
+from backend.training.base_model import base_at
+from backend.training.dataset_report import FILE, Inspected, Sample
 from backend.training.encode import Encoded, Encoder
-from backend.training.inspected import FILE, Inspected, Sample
+from backend.training.request import TrainSpec
 from backend.training.rows import Tokenised, tokenised
-from backend.training.spec import TrainSpec
 
 SHOWN, MOST = 4, 6000  # rows that are shown, and characters of each
 BINS = 30
