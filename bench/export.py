@@ -142,7 +142,7 @@ def exported(home: Path, run: Path, name: str, quantisation: str) -> tuple[Path,
     folder.mkdir()
     asked = {"run": str(run), "id": name, "weights": str(home / "weights"), "quantisation": quantisation}
     (folder / "spec.json").write_text(json.dumps({"asked": asked}))
-    cost = watched(sys.executable, "-m", "backend.training.export", folder)
+    cost = watched(sys.executable, "-m", "backend.export.export", folder)
     return home / "weights" / name / f"{name}.gguf", cost
 
 

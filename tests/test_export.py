@@ -98,7 +98,7 @@ def start(run: Path, home: Path, *before: str, **asked: Any) -> Run:
     (folder / "spec.json").write_text(json.dumps({"asked": spec}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*before, sys.executable, "-m", "backend.training.export", str(folder)],
+            [*before, sys.executable, "-m", "backend.export.export", str(folder)],
             cwd=ROOT, env=environment(home), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     return Run(folder, process)

@@ -189,7 +189,7 @@ def test_a_disk_that_is_or_becomes_full_is_told_and_the_adapter_kept(
         steps += [f"\"$1\" -c '{FILL}' '{weights}' '{ready}' '{full_at}' & until [ -e '{ready}' ]"]
         steps += ["do sleep 0.01", "done"]
     steps += ['"$@" || code=$?', f"ls -A '{weights}' '{weights}/.arriving' > '{tmp_path}/left'", "exit ${code:-0}"]
-    command = [sys.executable, "-m", "backend.training.export", str(folder)]
+    command = [sys.executable, "-m", "backend.export.export", str(folder)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             ["unshare", "-Urm", "sh", "-ec", "; ".join(steps), "sh", *command],

@@ -55,7 +55,7 @@ JOBS = {
     "inspect": Job("backend.training.inspect_dataset", "files", secrets=("HF_TOKEN",), network=True, nice=5),
     "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
     "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
-    "export": Job("backend.training.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
+    "export": Job("backend.export.export", "compute", nice=10, secrets=("HF_TOKEN",), network=True),
     "evaluate": Job("backend.evaluation.evaluate", "compute", grace=40, nice=10, secrets=JUDGING, network=True),
     "judge": Job("backend.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),
     "opinion": Job("backend.evaluation.evaluate", "judging", grace=40, nice=5, secrets=JUDGING, network=True),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from backend.core.errors import LabError
+from backend.export.child_process import run
 from backend.training.artifacts import FOLDER, REFERENCE
-from backend.training.export_child import run
 
 Array = np.ndarray[Any, Any]
 # Measured on the toy: faithful files have at most 0.02 nats and at least 94 % (Q4_K_M of an adapter trained over NF4),

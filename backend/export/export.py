@@ -1,4 +1,4 @@
-"""python -m backend.training.export RUN: what a training run made becomes a variant, merged or as an adapter.
+"""python -m backend.export.export RUN: what a training run made becomes a variant, merged or as an adapter.
 
 Everything is written where arrivals lie and gets its place by one rename, last: until then there is no variant.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 from backend import shelf
 from backend.core.errors import LabError, short
 from backend.core.messages import Message
+from backend.export.check import Closeness, check
+from backend.export.child_process import run
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.model import type_of, write_base
@@ -25,8 +27,6 @@ from backend.jobs.journal import Journal, work
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
 from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
-from backend.training.export_check import Closeness, check
-from backend.training.export_child import run
 from models.catalogue import Entry, catalogue, look
 from models.check import BadFile, read_header
 from models.variant import Variant
