@@ -11,7 +11,7 @@ from app.part import Part, choices
 from app.sight import Sight
 from backend.core.errors import LabError
 from backend.lab import Lab
-from backend.library.speeds import Speed
+from backend.library.speed_results import Speed
 
 NAME, SPEED = "variant", "tokens per second"
 

@@ -22,8 +22,8 @@ from backend.jobs import events
 from backend.jobs.folders import Asked, Exit
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
-from backend.library.asked import DownloadSpec
-from backend.library.speeds import Speed, SpeedSpec
+from backend.library.requests import DownloadSpec
+from backend.library.speed_results import Speed, SpeedSpec
 from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made
 from backend.training.asked import Asked as TrainAsked
 from backend.training.presets import presets

@@ -26,7 +26,7 @@ FLOORS = {
     "backend.inference": 3,
     "backend.gguf": 2,
     "backend.jobs": 3,
-    "backend.shelf": 3,
+    "backend.library.weights": 3,
     "backend.judge": 4,
     "backend.library": 4,
     "backend.training": 4,

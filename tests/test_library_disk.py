@@ -22,7 +22,7 @@ from backend.jobs.events import note
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.library.asked import DownloadSpec
+from backend.library.requests import DownloadSpec
 from models import marks
 
 __all__ = ["desk", "hub"]  # the fixtures

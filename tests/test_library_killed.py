@@ -24,8 +24,8 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
-from backend.library.digest import digest_of
-from backend.library.transfer import Transfer
+from backend.library.checksums import digest_of
+from backend.library.status import Transfer
 from models.catalogue import Entry, catalogue
 
 FILE, NAME = "toy-Q4_K_M.gguf", "toy-Q4_K_M"

@@ -11,7 +11,7 @@ from conftest import GENERATION
 from huggingface_hub import constants
 from run_folders import written
 
-from backend import comparison, evaluating, shelf
+from backend import comparison, evaluating
 from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
 from backend.data.dataset import DataSpec
@@ -22,6 +22,7 @@ from backend.jobs.events import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
 from backend.lab import Lab
+from backend.library import weights
 from backend.remote import errors
 from backend.remote.errors import Trouble
 from backend.report import files
@@ -110,7 +111,7 @@ def test_a_disk_that_refuses_names_a_folder_by_its_last_parts(tmp_path: Path) ->
     place.mkdir(parents=True)
     (place / ".arriving").write_text("")
     with pytest.raises(LabError) as refused:
-        shelf.sweep(place)
+        weights.sweep(place)
     assert "weights/.arriving is a file" in str(refused.value) and "secret" not in str(refused.value)
 
 

@@ -9,8 +9,8 @@ from app import show_models
 from backend.hub.listing import File, Listing
 from backend.inference.engine import Loaded
 from backend.library.describe import Description
-from backend.library.speeds import Speed
-from backend.library.transfer import Transfer
+from backend.library.speed_results import Speed
+from backend.library.status import Transfer
 from models.catalogue import Entry
 from models.variant import Variant
 

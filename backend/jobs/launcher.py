@@ -49,9 +49,9 @@ ENDS = ("exit.json", "stop", "runner.json")  # what a run that goes on again mus
 
 JOBS = {
     "download": Job("backend.library.download", "network", secrets=("HF_TOKEN",), network=True),
-    "bring": Job("backend.library.bring", "files"),
+    "bring": Job("backend.library.import_files", "files"),
     "verify": Job("backend.library.verify", "files"),
-    "speed": Job("backend.library.speed", "compute"),
+    "speed": Job("backend.library.speed_test", "compute"),
     "inspect": Job("backend.training.inspect_dataset", "files", secrets=("HF_TOKEN",), network=True, nice=5),
     "train": Job("backend.training.train", "compute", grace=60, nice=10, secrets=TRAINING, network=True),
     "try": Job("backend.training.train", "compute", nice=10, secrets=("HF_TOKEN",), network=True),

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from backend import shelf
 from backend.core.errors import LabError
 from backend.hub import client, names
 from backend.hub.names import Place
 from backend.hub.resolve import Found, find
 from backend.jobs.journal import Journal, work
 from backend.library.adapter import base_over
-from backend.library.asked import DownloadSpec
 from backend.library.fetch import fetch, from_cache
-from backend.library.finish import finish
+from backend.library.register import finish
+from backend.library.requests import DownloadSpec
 
 
 def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tuple[Path, Found, bool]:
@@ -35,7 +34,7 @@ def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tup
                 f"{found.name} has {found.size / 1e9:.0f} GB, and the Hub gives this kind of client 50 GB at most. "
                 "Choose a smaller one."
             )
-        shelf.room(weights, found.size)
+        weights.room(weights, found.size)
     path = cached or fetch(found, folder, spec.patience, journal)
     return path.rename(folder / found.name), found, cached is not None
 
@@ -44,12 +43,12 @@ def download(spec: DownloadSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     client.prepare()
     begun, weights = time.monotonic(), Path(spec.weights)
-    if freed := shelf.sweep(weights):
+    if freed := weights.sweep(weights):
         journal.step(now=True, state="sweeping", note=f"{freed / 1e6:,.0f} MB of an earlier transfer removed")
-    shelf.refuse_if_here(weights, spec.id)
+    weights.refuse_if_here(weights, spec.id)
     if spec.file.endswith(names.ADAPTER):
         base_over(spec.over, weights)  # before anything is fetched for nothing
-    with shelf.arriving(weights, journal.folder.name) as folder:
+    with weights.arriving(weights, journal.folder.name) as folder:
         place = Place(spec.repo, spec.commit or spec.revision, spec.file)
         path, found, cached = get(place, folder / "got", spec, journal)
         if spec.sha256 and found.digest != spec.sha256:

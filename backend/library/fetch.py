@@ -13,12 +13,11 @@ from typing import Any, cast
 import httpx
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-from backend import shelf
 from backend.core.errors import LabError
 from backend.hub import client
 from backend.hub.resolve import Found
 from backend.jobs.journal import Journal
-from backend.library.digest import Following, digest_of
+from backend.library.checksums import Following, digest_of
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SPEED_OVER = 5.0  # seconds
@@ -142,7 +141,7 @@ def from_cache(found: Found, folder: Path, weights: Path, journal: Journal) -> P
     try:
         os.link(source, path)
     except OSError:  # another disk
-        shelf.room(weights, found.size)
+        weights.room(weights, found.size)
         shutil.copyfile(source, path)
     if (
         path.stat().st_size == found.size

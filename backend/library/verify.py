@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from backend import shelf
 from backend.core.errors import LabError
 from backend.jobs.journal import Journal, work
-from backend.library.asked import VerifySpec
-from backend.library.digest import digest_of
+from backend.library import weights
+from backend.library.checksums import digest_of
+from backend.library.requests import VerifySpec
 from models import marks
 from models.variant import Variant
 
@@ -15,7 +15,7 @@ from models.variant import Variant
 def record_of(folder: Path) -> Variant:
     """The record beside a model. LabError when there is none, or it does not know the checksum."""
     try:
-        variant = Variant.model_validate_json((folder / shelf.RECORD).read_bytes())
+        variant = Variant.model_validate_json((folder / weights.RECORD).read_bytes())
     except (OSError, ValueError):
         raise LabError(f"{folder.name} has no record that can be read, so nothing is known to compare with.") from None
     if not variant.sha256:

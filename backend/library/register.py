@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from backend import shelf
 from backend.core.errors import LabError, shown
 from backend.hub.names import ADAPTER
+from backend.library import weights
 from backend.library.adapter import convert
-from backend.library.asked import Arriving
-from backend.library.digest import digest_of
+from backend.library.checksums import digest_of
+from backend.library.requests import Arriving
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 
@@ -48,5 +48,5 @@ def finish(path: Path, staged: Path, spec: Arriving, sha256: str = "", **source:
         sha256=sha256 if len(sha256) == 64 else digest_of(file),
         **source,
     )
-    shelf.place(staged, Path(spec.weights), variant)
+    weights.place(staged, Path(spec.weights), variant)
     return variant

@@ -1,24 +1,24 @@
-"""python -m backend.library.bring RUN: files of this machine become a variant: one GGUF, or a PEFT adapter."""
+"""python -m backend.library.import_files RUN: files of this machine become a variant: one GGUF, or a PEFT adapter."""
 
 import os
 import sys
 import time
 from pathlib import Path
 
-from backend import shelf
 from backend.core.errors import LabError, shown
 from backend.hub import names
 from backend.jobs.journal import Journal, work
+from backend.library import weights
 from backend.library.adapter import base_over
-from backend.library.asked import BringSpec
-from backend.library.digest import BLOCK
-from backend.library.finish import finish, header_of
+from backend.library.checksums import BLOCK
+from backend.library.register import finish, header_of
+from backend.library.requests import BringSpec
 
 
 def copied(source: Path, out: Path, journal: Journal) -> Path:
     """A copy on the same disk as the models, with progress. LabError when there is no room."""
     size = source.stat().st_size
-    shelf.room(out.parent, size)
+    weights.room(out.parent, size)
     done = 0
     with source.open("rb") as read, out.open("xb") as written:
         while block := read.read(BLOCK):
@@ -58,14 +58,14 @@ def parts_of(paths: tuple[str, ...]) -> list[Path]:
 def bring(spec: BringSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     begun, weights = time.monotonic(), Path(spec.weights)
-    shelf.sweep(weights)
-    shelf.refuse_if_here(weights, spec.id)
+    weights.sweep(weights)
+    weights.refuse_if_here(weights, spec.id)
     sources = parts_of(spec.paths)
     if sources[0].suffix == ".safetensors":
         base_over(spec.over, weights)
     else:
         header_of(sources[0], "It stays where it is.")
-    with shelf.arriving(weights, journal.folder.name) as folder:
+    with weights.arriving(weights, journal.folder.name) as folder:
         got = folder / "got"
         got.mkdir()
         if len(sources) > 1:

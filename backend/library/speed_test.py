@@ -1,4 +1,4 @@
-"""python -m backend.library.speed FOLDER
+"""python -m backend.library.speed_test FOLDER
 
 The speed test: one variant alone in a process, with the lane that answers in Chat. A prompt of random tokens is read
 and random text is written, because a model's speed does not depend on what it says.
@@ -21,7 +21,7 @@ from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
 from backend.jobs.journal import Journal, work
-from backend.library.speeds import Speed, SpeedSpec
+from backend.library.speed_results import Speed, SpeedSpec
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model
 from models import marks
@@ -36,7 +36,7 @@ class Taken(NamedTuple):
 
 def supervise(asked: SpeedSpec, journal: Journal) -> None:
     """Measure in a child. A file that ends it by a fault of its own is marked, as it is when somebody talks to it."""
-    command = [sys.executable, "-m", "backend.library.speed", str(journal.folder), "here"]
+    command = [sys.executable, "-m", "backend.library.speed_test", str(journal.folder), "here"]
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if child.returncode in CRASHES:
         name = signal.Signals(-child.returncode).name
