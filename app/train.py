@@ -16,7 +16,7 @@ from backend.lab import Lab
 from backend.report import figures
 from backend.training.presets import changes, presets
 from backend.training.request import TrainSpec
-from models.template import templates
+from models.templates import templates
 
 FIRST = "tiny_lora"
 LOOK = 0.3  # seconds between two looks at a run that is waited for

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from models.check import BadFile, Header, read_header
-from models.marks import marked
+from models.crash_marks import marked
 from models.variant import Variant, identifier
 
 HERE = Path(__file__).parent

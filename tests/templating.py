@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from backend.core.messages import Message
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
-from models.template import templates
+from models.templates import templates
 
 ROOT = Path(__file__).parents[1]
 BOS, EOS = "<|begin_of_text|>", "<|eot_id|>"

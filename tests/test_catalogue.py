@@ -8,7 +8,7 @@ import pytest
 from layout import TEXT, adapter, miniature
 
 from models.catalogue import Entry, catalogue, look
-from models.template import templates
+from models.templates import templates
 
 ONE, THREE = "jacobbista/llama3-1b-finetome", "jacobbista/llama3-3b-finetome"
 LAB = {

@@ -23,7 +23,7 @@ from backend.jobs.folders import Exit, Workers
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.library.requests import DownloadSpec
-from models import marks
+from models import crash_marks
 
 __all__ = ["desk", "hub"]  # the fixtures
 
@@ -163,7 +163,7 @@ def test_on_read_only_folders_the_toy_is_talked_to_and_the_rest_is_refused_in_a_
     weights, runs = tmp_path / "weights", tmp_path / "runs"
     weights.mkdir()
     (weights / "mine.gguf").write_bytes(TOY.read_bytes())
-    marks.mark(weights, weights / "mine.gguf", "crashes the loader", "It is left alone.")
+    crash_marks.mark(weights, weights / "mine.gguf", "crashes the loader", "It is left alone.")
     stage = Stages(runs)
     for step in stage.all[: stage.working + 1]:
         step()

@@ -5,7 +5,7 @@ from typing import Literal
 from backend.core.errors import LabError
 from backend.inference.engines import Manner, Seat
 from models.catalogue import Entry
-from models.template import templates
+from models.templates import templates
 
 Spoken = Literal["as trained", "as its file says"]
 

@@ -20,7 +20,7 @@ from backend.library import weights
 from backend.library.requests import BringSpec, DownloadSpec, VerifySpec
 from backend.library.speed_results import Speed, SpeedSpec, speeds
 from backend.library.status import Transfer, transfers
-from models import marks
+from models import crash_marks
 from models.catalogue import Entry, catalogue, look
 from models.variant import Variant
 
@@ -176,7 +176,7 @@ class Library:
         if file := entry.adapter or entry.model:
             self._engines.leave(file)
             with _written(self.weights):
-                marks.unmark(self.weights, file)
+                crash_marks.unmark(self.weights, file)
         return weights.remove(self.weights, variant)
 
     def forgive(self, variant: str) -> None:
@@ -184,12 +184,12 @@ class Library:
         entry = self.entry(variant)
         for file in filter(None, (entry.model, entry.adapter)):
             with _written(self.weights):
-                marks.unmark(self.weights, file)
+                crash_marks.unmark(self.weights, file)
 
     def crashed(self, file: Path, how: str) -> None:
         """Remember that this file ended its loader."""
         if file.is_file():
-            marks.crashed(self.weights, file, how)
+            crash_marks.crashed(self.weights, file, how)
 
     def speed(self, variant: str) -> Run:
         """Measure how fast it is on this machine."""

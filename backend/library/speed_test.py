@@ -24,7 +24,7 @@ from backend.jobs.journal import Journal, work
 from backend.library.speed_results import Speed, SpeedSpec
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model
-from models import marks
+from models import crash_marks
 
 
 class Taken(NamedTuple):
@@ -40,7 +40,7 @@ def supervise(asked: SpeedSpec, journal: Journal) -> None:
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if child.returncode in CRASHES:
         name = signal.Signals(-child.returncode).name
-        marks.crashed(Path(asked.weights), Path(asked.adapter or asked.model), name)
+        crash_marks.crashed(Path(asked.weights), Path(asked.adapter or asked.model), name)
         raise LabError(f"{asked.id} ended the process that measured it ({name}). It is marked and left alone.")
     answer = json.loads((child.stdout.splitlines() or ["{}"])[-1])
     if "speed" not in answer:

@@ -8,7 +8,7 @@ from backend.jobs.journal import Journal, work
 from backend.library import weights
 from backend.library.checksums import digest_of
 from backend.library.requests import VerifySpec
-from models import marks
+from models import crash_marks
 from models.variant import Variant
 
 
@@ -38,7 +38,9 @@ def verify(spec: VerifySpec, journal: Journal) -> None:
     ok = found == variant.sha256
     journal.result(ok=ok, id=spec.id, sha256=found, size=size)
     if not ok:
-        marks.mark(Path(spec.weights), path, "damaged", f"{path.name} is not what was placed here. Download it again")
+        crash_marks.mark(
+            Path(spec.weights), path, "damaged", f"{path.name} is not what was placed here. Download it again"
+        )
         raise LabError(
             f"{path.name} is not what was placed here: its content has changed. Remove {spec.id} and download it again."
         )

@@ -16,7 +16,7 @@ from backend.core.messages import Message, plain
 from backend.gguf.tensors import load_json
 from backend.gguf.vocabulary import vocabulary_of
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
-from models.template import templates
+from models.templates import templates
 
 UNTRAINED = -100  # the label of a token that the loss passes over
 Part = tuple[str, bool]  # text, and whether the template wrote it

@@ -5,7 +5,7 @@
 Nothing here trusts a count before it is checked.
 """
 
-from models.check.fact import BadFile
 from models.check.header import Header, read_header
+from models.check.value import BadFile
 
 __all__ = ["BadFile", "Header", "read_header"]

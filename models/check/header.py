@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.check.disguise import BYTES, disguise
-from models.check.fact import BadFile, Fact
+from models.check.file_type import BYTES, disguise
 from models.check.llama import check_llama
 from models.check.lora import check_adapter
 from models.check.reader import MOST_KEYS, MOST_TENSORS, Reader
 from models.check.tensors import Tensor, alignment_of, check_places, read_tensors
+from models.check.value import BadFile, Fact
 from models.check.vocabulary import check_vocabulary
 
 _QUANTISATIONS = {

@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Iterable
 
-from models.check.fact import BadFile, Fact, check_kind, number
 from models.check.tensors import NOT_WEIGHTS, Tensor, said
+from models.check.value import BadFile, Fact, check_kind, number
 
 MOST_BLOCKS, MOST_WIDTH, MOST_HEADS, MOST_INNER, MOST_CONTEXT = 512, 65_536, 1024, 1 << 20, 1 << 30
 _NUMBER, _FRACTION, _TEXT, _YES = "u32", "f32", "text", "bool"

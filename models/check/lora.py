@@ -2,8 +2,8 @@
 
 import math
 
-from models.check.fact import BadFile, Fact, check_kind
 from models.check.tensors import NOT_WEIGHTS, Tensor, said
+from models.check.value import BadFile, Fact, check_kind
 
 _ENDS = (".lora_a", ".lora_b")
 

@@ -9,7 +9,7 @@ import time
 from array import array
 from typing import Any, BinaryIO
 
-from models.check.fact import BadFile, Fact, shown
+from models.check.value import BadFile, Fact, shown
 
 MOST_KEYS, MOST_TENSORS, MOST_NAME = 10_000, 10_000, 256  # a name is counted in bytes
 MOST_ITEMS = 2_000_000  # of all lists together

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from models.check.fact import BadFile, Fact, shown
 from models.check.reader import Reader
+from models.check.value import BadFile, Fact, shown
 
 MOST_NAME, MOST_DIMENSIONS, MOST_LENGTH = 63, 4, 1 << 40  # bytes of a name; dimensions; elements of one dimension
 NEEDED_ALIGNMENT = 32  # bytes: llama.cpp ends the process over a mapped tensor that begins elsewhere

@@ -5,8 +5,8 @@ from bisect import bisect_left
 from itertools import islice
 from operator import eq
 
-from models.check.fact import BadFile, Fact, check_kind, number
 from models.check.reader import TOKENS, spelled
+from models.check.value import BadFile, Fact, check_kind, number
 
 _TOKENIZERS = ("gpt2", "llama")  # byte pairs, as Llama 3 has them, and SentencePiece, as Llama 2 had
 _YES_OR_NO = ("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces")
