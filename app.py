@@ -15,7 +15,7 @@ os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix=f"peft-lab-{os.getpid()}
 
 import psutil
 
-from app.ui import create_ui, server
+from app.page import create_ui, server
 from backend.core.errors import LabError
 from backend.core.machine import past_proxies
 from backend.core.settings import settings_from_environment

@@ -9,7 +9,10 @@ from typing import Any
 import gradio as gr
 from payloads import PAYLOADS
 
-from app import guard, markup, show, show_cells, show_training
+from app import guard, markup
+from app.chat import view as chat_view
+from app.judge import answer_view
+from app.runs import view as runs_view
 from backend.core.messages import Message, plain
 from backend.evaluation.human_ratings import Shown
 from backend.evaluation.records import Answer, Question
@@ -26,7 +29,7 @@ def talk() -> list[dict[str, str]]:
     for text in PAYLOADS:
         said = plain(text)
         turns += [Turn(role="user", content=said), Turn(role="assistant", content=said, variant="x", error=said)]
-    return show.chat(turns)
+    return chat_view.chat(turns)
 
 
 def markdown() -> str:
@@ -41,7 +44,7 @@ def markdown() -> str:
 def page_html() -> str:
     """As the Judge tab and the Train tab show texts."""
     parts = [
-        show_cells.rating(
+        answer_view.rating(
             Shown(
                 Question(id="1", cluster="1", messages=[Message(role="user", content=text)], reference=text),
                 Answer(row="1", variant="x", text=text), 0, 10,
@@ -50,7 +53,7 @@ def page_html() -> str:
         for text in PAYLOADS
     ]  # fmt: skip
     pieces = [Sample(line=1, tokens=1, learnt=1, pieces=[(text, True)], cut=text) for text in PAYLOADS]
-    return "".join(parts) + show_training.samples(pieces)
+    return "".join(parts) + runs_view.samples(pieces)
 
 
 def table() -> dict[str, Any]:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from backend import comparison
-from backend.comparison import Comparison
+from app.compare import comparison
+from app.compare.comparison import Comparison
 from backend.core.errors import LabError
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling

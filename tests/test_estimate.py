@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from training import ended, small, trained
 
-from app import show_training
+from app.runs import view as runs_view
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.lab import Lab
@@ -55,7 +55,7 @@ def test_the_weights_of_the_labs_bases_are_what_they_are() -> None:
 
 def test_a_base_that_nobody_knows_here_is_not_guessed() -> None:
     assert estimate(changed("1b_lora", base="somebody/some-llama"), PLENTY) is None
-    assert "A try of five steps" in show_training.estimate(None)
+    assert "A try of five steps" in runs_view.estimate(None)
 
 
 def test_a_base_in_a_folder_is_read(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_patience_ends_a_training_that_gets_no_better_and_keeps_its_best(lab: La
     assert one.made, (one.why, one.log)
     assert one.made.steps < 60 and one.made.step <= one.made.steps - 4
     assert one.made.eval_best == min(one.curve.evaluations)
-    assert show_training.says(one) == "ended early: its evaluation loss fell no more"
+    assert runs_view.says(one) == "ended early: its evaluation loss fell no more"
 
 
 def test_a_file_that_is_dropped_is_kept_where_runs_find_it_again(lab: Lab, tmp_path: Path) -> None:

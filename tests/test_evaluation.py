@@ -25,11 +25,11 @@ from judge_server import JudgeServer, graded
 from judging import KEY
 from training import chat
 
-from backend import evaluating
+from app.judge import form_choices
+from app.judge.form_choices import ANSWERS, CAME, Chosen
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.dataset import DataSpec
-from backend.evaluating import ANSWERS, CAME, Chosen
 from backend.evaluation import records
 from backend.evaluation.request import JudgeSpec
 from backend.inference.sampling import Sampling
@@ -212,7 +212,7 @@ def test_scores_that_came_along_need_no_judge(desk: Lab, tmp_path: Path) -> None
     lines += [f"old,{n},What is {n}?,{n},a,{0.2 + 0.01 * n},fair" for n in range(8)]
     lines += [f"new,{n},What is {n}?,{n},b,{'' if n == 7 else 0.9 - 0.02 * n},good" for n in range(8)]
     path.write_text("\n".join(lines))
-    spec = evaluating.asked(desk, Chosen(source=ANSWERS, file=str(path), judge=CAME))
+    spec = form_choices.asked(desk, Chosen(source=ANSWERS, file=str(path), judge=CAME))
     assert (spec.low, spec.high, spec.judge.kind, spec.name) == (0, 1, "given", "mine")
     found = done(desk, evaluated(desk, spec))
     assert found.table.cells["7", "new"].status == "no_answer"

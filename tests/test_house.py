@@ -32,8 +32,8 @@ FLOORS = {
     "backend.training": 4,
     "backend.lab": 5,
     "backend.inference.conversation": 5,
-    "backend.comparison": 5,
-    "backend.evaluating": 5,
+    "app.compare.tab.comparison": 5,
+    "app.judge.tab.form_choices": 5,
     "app": 6,
     "bench": 7,
 }

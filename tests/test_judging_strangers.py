@@ -5,7 +5,7 @@ from hub import Hub
 from test_library_strangers import Session, cookie, hub, space
 
 from app.forms import drawn
-from backend.evaluating import OVERLAP, TOY
+from app.judge.form_choices import OVERLAP, TOY
 from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
 
 __all__ = ["hub", "space"]  # the fixtures

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.running import VISITOR_TURNS, Running
+from app.streams import VISITOR_TURNS, Running
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings

@@ -14,7 +14,7 @@ from run_folders import KINDS, written
 from test_library_strangers import Session, cookie
 from visitor import SAMPLING, until
 
-from backend.evaluating import ANSWERS, OVERLAP
+from app.judge.form_choices import ANSWERS, OVERLAP
 from backend.jobs import events
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run, runs_in

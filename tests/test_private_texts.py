@@ -11,11 +11,12 @@ from conftest import GENERATION
 from huggingface_hub import constants
 from run_folders import written
 
-from backend import comparison, evaluating
+from app.compare import comparison
+from app.judge import form_choices
+from app.judge.form_choices import ENDPOINT, OVERLAP, Chosen
 from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
 from backend.data.dataset import DataSpec
-from backend.evaluating import ENDPOINT, OVERLAP, Chosen
 from backend.hub import client
 from backend.inference.conversation import Turn
 from backend.jobs.events import note
@@ -65,8 +66,8 @@ def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> No
     )
     said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
     now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
-    spec = evaluating.on_screen(lab, now, "", OVERLAP, "lab", "score")
-    assert spec.name == evaluating.ON_SCREEN and "secret" not in spec.name
+    spec = form_choices.on_screen(lab, now, "", OVERLAP, "lab", "score")
+    assert spec.name == form_choices.ON_SCREEN and "secret" not in spec.name
 
 
 def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None:
@@ -83,7 +84,7 @@ def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None
 def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
     mine = {"judge_base_url": "https://secret.example/v1", "judge_model": "mine"}
     with Lab(Settings(**(settings.model_dump() | mine), _env_file=None)) as lab:
-        (option,) = (name for name, id in evaluating.judges(lab) if id == ENDPOINT)
+        (option,) = (name for name, id in form_choices.judges(lab) if id == ENDPOINT)
         assert option == "mine at the address in JUDGE_BASE_URL"
         with pytest.raises(LabError) as refused:
             lab.evaluations.endpoint()

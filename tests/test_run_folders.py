@@ -17,7 +17,10 @@ from conftest import start_app, stop_app
 from gradio_client import Client
 from run_folders import KINDS, changed, written
 
-from app import show_cells, show_judging, show_models, show_training, show_verdict
+from app.judge import answer_view, result_view
+from app.judge import view as judge_view
+from app.library import view as library_view
+from app.runs import view as runs_view
 from backend.core.errors import LabError
 from backend.jobs.events import note
 from backend.jobs.fake_request import Rehearsal
@@ -71,22 +74,22 @@ def seen(lab: Lab) -> dict[str, str]:
     """Every run that a tab lists, with its state, after all that a page shows of it was made."""
     found: dict[str, str] = {}
     trained = lab.training.standings()
-    page: list[Any] = [show_training.runs(trained), show_training.runs(trained, False)]
+    page: list[Any] = [runs_view.runs(trained), runs_view.runs(trained, False)]
     for one in trained:
-        page += [show_training.label(one), show_training.detail(one), show_training.made(one), one.log]
-        page += [show_training.settings([one]), show_training.attempted(one)]
+        page += [runs_view.label(one), runs_view.detail(one), runs_view.made(one), one.log]
+        page += [runs_view.settings([one]), runs_view.attempted(one)]
         found[one.id] = one.state
     page.append(figures.losses([(one.name, one) for one in trained if one.curve.steps]).to_json())
     judged = lab.evaluations.standings()
-    page.append(show_judging.options(judged))
+    page.append(judge_view.options(judged))
     for each in judged:
         now = lab.evaluations.checked(each)
-        page.append(show_judging.progress(now))
+        page.append(judge_view.progress(now))
         found[now.id] = now.state
         if now.spec:
             page += _verdict(lab, now.id)
     moved = lab.library.transfers()
-    page += [show_models.transfers(moved), show_models.may_stop(moved), show_models.speeds(lab.library.speeds())]
+    page += [library_view.transfers(moved), library_view.may_stop(moved), library_view.speeds(lab.library.speeds())]
     page.append([[entry.variant.id, entry.state, entry.why] for entry in lab.library.entries(moved)])
     found |= {transfer.id: transfer.state for transfer in moved}
     lab.training.tend()
@@ -97,14 +100,14 @@ def seen(lab: Lab) -> dict[str, str]:
 def _verdict(lab: Lab, run: str) -> list[Any]:
     result = lab.evaluations.result(run)
     shows: list[Callable[..., Any]] = [
-        show_verdict.about, show_verdict.variants, show_verdict.contrasts, show_verdict.criteria, show_verdict.check,
+        result_view.about, result_view.variants, result_view.contrasts, result_view.criteria, result_view.check,
     ]  # fmt: skip
     page = [show(result) for show in shows]
-    page += [show_verdict.people(result.people), show_cells.rating(lab.evaluations.to_rate(run))]
+    page += [result_view.people(result.people), answer_view.rating(lab.evaluations.to_rate(run))]
     if result.questions:
-        page += [show_verdict.headline(result), *(export(result, what) for what in EXPORTS)]
-        page += [show_cells.cell(result, result.questions[0].id, name) for name in result.spec.variants]
-    page += [show_cells.heat(result, which) for which in show_cells.EVERY]
+        page += [result_view.headline(result), *(export(result, what) for what in EXPORTS)]
+        page += [answer_view.cell(result, result.questions[0].id, name) for name in result.spec.variants]
+    page += [answer_view.heat(result, which) for which in answer_view.EVERY]
     if any(one.difference.n for one in result.verdict.contrasts):
         page.append(figures.forest(result.verdict).to_json())
     return page

@@ -6,8 +6,8 @@ from html import unescape
 import pytest
 from visitor import read
 
-from app import show
-from backend.comparison import Comparison
+from app.chat import view as chat_view
+from app.compare.comparison import Comparison
 from backend.inference.conversation import Turn
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.votes import Candidate, Judgement, Record
@@ -40,7 +40,7 @@ def generated(**facts: object) -> Turn:
 
 def message(turn: Turn, blind: bool = False) -> str:
     """Its HTML."""
-    [found] = show.chat([turn], blind)
+    [found] = chat_view.chat([turn], blind)
     return found["content"]
 
 
@@ -125,12 +125,12 @@ def test_an_answer_without_words_says_what_it_waits_for(facts: dict[str, object]
 
 @pytest.mark.parametrize(("used", "blocks"), [(0, 0), (2048, 10), (4096, 20)])
 def test_the_context_bar_is_as_full_as_the_context(used: int, blocks: int) -> None:
-    shown = show.context([generated(context_used=used), Turn(role="user", content="next")])
+    shown = chat_view.context([generated(context_used=used), Turn(role="user", content="next")])
     assert (shown.count("█"), shown.count("░")) == (blocks, 20 - blocks)
 
 
 def test_the_context_is_empty_before_the_first_answer() -> None:
-    assert show.context([Turn(role="user", content="Hello")]) == "Context: empty."
+    assert chat_view.context([Turn(role="user", content="Hello")]) == "Context: empty."
 
 
 def entries() -> Sequence[Entry]:
@@ -143,18 +143,20 @@ def entries() -> Sequence[Entry]:
 
 def test_a_variant_spoken_to_otherwise_than_its_file_says_is_marked() -> None:
     _, tuned, plain = entries()
-    assert "alpaca template" in show.option(tuned) and "Trained on the alpaca template" in show.variant_note(tuned)
-    assert show.option(plain) == "plain" and "<b>" not in show.variant_note(tuned)
+    assert "alpaca template" in chat_view.option(tuned) and "Trained on the alpaca template" in chat_view.variant_note(
+        tuned
+    )
+    assert chat_view.option(plain) == "plain" and "<b>" not in chat_view.variant_note(tuned)
 
 
 def test_what_cannot_run_is_named_with_its_state() -> None:
-    assert "away (not here)." in unescape(show.missing(entries()))
-    assert show.missing(entries()[1:]) == ""
+    assert "away (not here)." in unescape(chat_view.missing(entries()))
+    assert chat_view.missing(entries()[1:]) == ""
 
 
 def test_a_row_of_wins_stands_under_its_headings() -> None:
-    row = show.wins([Record(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
-    assert dict(zip(show.WINS, row, strict=True)) == {
+    row = chat_view.wins([Record(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
+    assert dict(zip(chat_view.WINS, row, strict=True)) == {
         "variant": "a",
         "won": 1,
         "lost": 2,
@@ -166,17 +168,22 @@ def test_a_row_of_wins_stands_under_its_headings() -> None:
 
 def test_a_hidden_column_shows_neither_name_nor_statistics() -> None:
     now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)), hidden=True)
-    shown = str([show.side(now, place) for place in (0, 1)]) + show.heading(now, 0) + show.heading(now, 1)
+    shown = (
+        str([chat_view.side(now, place) for place in (0, 1)]) + chat_view.heading(now, 0) + chat_view.heading(now, 1)
+    )
     assert "tiny" not in shown and "tokens/s" not in shown and "alpaca" not in shown
 
 
 def test_a_revealed_column_shows_its_name() -> None:
     now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)))
-    assert unescape(show.heading(now, 1)) == "**B** · tiny_lora" and "tokens/s" in show.side(now, 1)[0]["content"]
+    assert (
+        unescape(chat_view.heading(now, 1)) == "**B** · tiny_lora"
+        and "tokens/s" in chat_view.side(now, 1)[0]["content"]
+    )
 
 
 def test_a_column_that_nobody_stands_in_is_empty() -> None:
-    assert show.side(Comparison(), 3) == [] and show.heading(Comparison(), 3) == "**D**"
+    assert chat_view.side(Comparison(), 3) == [] and chat_view.heading(Comparison(), 3) == "**D**"
 
 
 @pytest.mark.parametrize(
@@ -190,13 +197,13 @@ def test_a_column_that_nobody_stands_in_is_empty() -> None:
 def test_a_vote_says_what_it_was_and_names_them_if_they_were_hidden(verdict: dict[str, object], words: str) -> None:
     two = [Candidate(variant=name, messages=[]) for name in ("tiny_base", "tiny_lora")]
     vote = Judgement.model_validate({"blind": True, "candidates": two, "sampling": Sampling(), **verdict})
-    hidden, told = unescape(show.vote_status(vote, False)), unescape(show.vote_status(vote, True))
+    hidden, told = unescape(chat_view.vote_status(vote, False)), unescape(chat_view.vote_status(vote, True))
     assert words in hidden and "tiny_lora" not in hidden
     assert "A is **tiny_base**, B is **tiny_lora**" in told
 
 
 def test_an_edit_means_what_was_typed() -> None:
     old = "use <b>x</b>\n\tand ![a](b) &lt;"
-    assert show.typed(message(Turn(role="user", content=old)), old) == old
+    assert chat_view.typed(message(Turn(role="user", content=old)), old) == old
     for new in (old, "use &lt;i> &#33;[a](b)", "  a\n", '<div class="said" data-text="x">x</div>'):
-        assert show.typed(new, old) == new
+        assert chat_view.typed(new, old) == new

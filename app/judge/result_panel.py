@@ -4,9 +4,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_cells, show_judging, show_verdict
-from app.part import Part
-from app.saving import boxes, saving
+from app import guard
+from app.browser_download import boxes, saving
+from app.judge import answer_view, result_view
+from app.judge import view as judge_view
+from app.polling import Part
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
@@ -45,12 +47,12 @@ def _one(lab: Lab, which: Any) -> Part:
         if one is None:
             return ["", gr.update(visible=False), gr.update(visible=False), ""]
         return [
-            show_judging.progress(one, now.owner),
+            judge_view.progress(one, now.owner),
             gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop evaluation"),
             gr.update(
                 visible=one.resumable, value="Try failures again" if one.state == "done" else "Resume evaluation"
             ),
-            show_verdict.headline(found) if found and found.questions else "",
+            result_view.headline(found) if found and found.questions else "",
         ]
 
     # bindings
@@ -65,11 +67,11 @@ def _tables(which: Any) -> Part:
     """Numbers, and what to know before believing them."""
     with gr.Column(visible=False) as group:
         table = gr.Dataframe(
-            value=[], headers=show_verdict.VARIANTS, label="Variants", interactive=False, wrap=True, max_height=300
+            value=[], headers=result_view.VARIANTS, label="Variants", interactive=False, wrap=True, max_height=300
         )
         plot = gr.Plot(label="Differences with 95 % intervals")
         contrasts = gr.Dataframe(
-            value=[], headers=show_verdict.CONTRASTS, label="Planned comparisons", interactive=False, wrap=True,
+            value=[], headers=result_view.CONTRASTS, label="Planned comparisons", interactive=False, wrap=True,
             max_height=300, column_widths=[180, 100, 105, 75, 80, 75, 95, 115, 105, 75, 90, 85],
         )  # fmt: skip
     about = gr.Markdown()
@@ -86,13 +88,13 @@ def _tables(which: Any) -> Part:
         scored = found.spec.way == "score"
         return [
             gr.update(visible=scored),
-            show_verdict.variants(found),
+            result_view.variants(found),
             figures.forest(found.verdict) if any(one.difference.n for one in found.verdict.contrasts) else None,
-            show_verdict.contrasts(found),
-            show_verdict.about(found, now.owner),
-            show_verdict.criteria(found),
+            result_view.contrasts(found),
+            result_view.about(found, now.owner),
+            result_view.criteria(found),
             gr.update(visible=found.check is not None),
-            show_verdict.check(found),
+            result_view.check(found),
         ]
 
     return Part([group, table, plot, contrasts, about, criteria, fold, check], view, [], [which])
@@ -104,7 +106,7 @@ def _cells(lab: Lab, which: Any) -> Part:
 
     # components
     with gr.Accordion("Every answer: rows × variants", open=True):
-        show = gr.Radio(list(show_cells.EVERY), value=show_cells.EVERY[0], label="Show")
+        show = gr.Radio(list(answer_view.EVERY), value=answer_view.EVERY[0], label="Show")
         table = gr.Dataframe(
             value=[], headers=["row"], label="Points. Click a cell to open its answer; ✂ cut, ⚑ flagged, ✗ no verdict",
             interactive=False, max_height=420,
@@ -118,7 +120,7 @@ def _cells(lab: Lab, which: Any) -> Part:
             return [gr.update(value={"headers": ["row"], "data": []})]
         return [
             gr.update(
-                value=show_cells.heat(found, wanted if isinstance(wanted, str) else show_cells.EVERY[0], now.owner)
+                value=answer_view.heat(found, wanted if isinstance(wanted, str) else answer_view.EVERY[0], now.owner)
             )
         ]
 
@@ -132,7 +134,7 @@ def _cells(lab: Lab, which: Any) -> Part:
         found = lab.evaluations.result(run)
         names = found.spec.variants
         name = names[column - 1] if 0 < column <= len(names) else names[0]
-        return show_cells.cell(found, str(row[0]), name)
+        return answer_view.cell(found, str(row[0]), name)
 
     # bindings
     table.select(look, which, cell, api_visibility="private", show_progress="hidden")

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import forms, guard, show_training
+from app import forms, guard
 from app.markup import plain
+from app.runs import view as runs_view
 from backend.core.errors import LabError
 from backend.data.dataset import DataSpec
 from backend.data.source import ENDINGS
@@ -42,7 +43,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             of_data = forms.draw(DataSpec)
         with gr.Accordion("Every setting", open=False):
             of_spec = forms.draw(TrainSpec, choices={"template": ["own", *templates()]})
-        different = gr.Markdown(show_training.differences([], FIRST))
+        different = gr.Markdown(runs_view.differences([], FIRST))
         needs = gr.Markdown()  # reckoned when somebody comes to the tab: it asks the processor and the GPU
         with gr.Row():
             look = gr.Button("Look at the data")
@@ -68,7 +69,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     @shown
     def choose(name: str) -> list[Any]:
         chosen = presets()[name]
-        same = show_training.differences([], name) + show_training.costs(chosen.spec)
+        same = runs_view.differences([], name) + runs_view.costs(chosen.spec)
         told = [chosen.about, same, _needs(lab, chosen.spec)]
         return [*told, *_values(chosen.spec), *NOTHING]
 
@@ -79,7 +80,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             spec = spec_of(values)
         except LabError as error:
             return [f"⚠ {plain(str(error))}", ""]
-        told = show_training.differences(changes(spec, presets()[name].spec), name) + show_training.costs(spec)
+        told = runs_view.differences(changes(spec, presets()[name].spec), name) + runs_view.costs(spec)
         # A visitor must not learn which folders there are, and which models of the Hub are in the cache.
         public = spec.base in {one.spec.base for one in presets().values()}
         return [told, _needs(lab, spec) if public or guard.may_change(lab.settings, request) else ""]
@@ -115,9 +116,9 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             return
         yield [
             "",
-            show_training.inspected(found, spec),
+            runs_view.inspected(found, spec),
             gr.update(value=figures.lengths(found), visible=True),
-            show_training.samples(found.samples),
+            runs_view.samples(found.samples),
         ]
 
     @shown
@@ -125,9 +126,9 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         guard.require_owner(lab.settings, request, "try trainings")
         run = lab.training.attempt(spec_of(values))
         while (one := lab.training.standing(run.id)).live:
-            yield show_training.attempted(one)
+            yield runs_view.attempted(one)
             time.sleep(LOOK)
-        yield show_training.attempted(one)
+        yield runs_view.attempted(one)
 
     @shown
     def begin(request: gr.Request, *values: Any) -> list[Any]:
@@ -164,4 +165,4 @@ def _values(spec: TrainSpec) -> list[Any]:
 
 
 def _needs(lab: Lab, spec: TrainSpec) -> str:
-    return show_training.estimate(lab.training.estimate(spec))
+    return runs_view.estimate(lab.training.estimate(spec))

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backend.comparison import Comparison
+from app.compare.comparison import Comparison
 from backend.core.errors import LabError
 from backend.data.dataset import TINY, TINY_HELD, DataSpec
 from backend.evaluation import imported_answers

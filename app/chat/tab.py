@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import forms, guard, markup, show
-from app.running import Running
-from app.saving import SAVE
+from app import forms, guard, markup
+from app.browser_download import SAVE
+from app.chat import view as chat_view
+from app.streams import Running
 from backend.core.errors import LabError
 from backend.inference import conversation
 from backend.inference.conversation import Turn
@@ -39,18 +40,18 @@ def chat_tab(lab: Lab) -> None:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 variant = gr.Dropdown(
-                    show.options(entries),
+                    chat_view.options(entries),
                     value=ready[0].variant.id,
                     label="Variant",
                 )
-                note = gr.Markdown(show.variant_note(ready[0]))
+                note = gr.Markdown(chat_view.variant_note(ready[0]))
                 spoken = gr.Radio(
                     ["as trained", "as its file says"],
                     value="as trained",
                     label="Prompt template",
-                    visible=show.mismatched(ready[0]),
+                    visible=chat_view.mismatched(ready[0]),
                 )
-                missing = gr.Markdown(show.missing(entries))
+                missing = gr.Markdown(chat_view.missing(entries))
                 if lab.settings.space_id:
                     gr.Markdown(f"Answers to visitors end at {lab.settings.lab_visitor_tokens} tokens.")
                 preset = gr.Dropdown(list(PRESETS), value="none", label="System prompt preset")
@@ -74,7 +75,7 @@ def chat_tab(lab: Lab) -> None:
                     send = gr.Button("Send", variant="primary", scale=1, min_width=80)
                     stop = gr.Button("Stop", variant="stop", scale=1, min_width=80)
                     new = gr.Button("New chat", scale=1, min_width=110)
-                meter = gr.Markdown(show.context([]), elem_id="context-meter")
+                meter = gr.Markdown(chat_view.context([]), elem_id="context-meter")
                 with gr.Row():
                     as_json = gr.Button("Save as JSON", size="sm")
                     as_markdown = gr.Button("Save as Markdown", size="sm")
@@ -82,7 +83,7 @@ def chat_tab(lab: Lab) -> None:
 
     # handlers
     def view(said: list[Turn], box: Any = SAME) -> tuple[Any, ...]:
-        return box, said, show.chat(said), show.context(said)
+        return box, said, chat_view.chat(said), chat_view.context(said)
 
     def answer(
         message: str, earlier: list[Turn], shown_now: list[Turn], box: str, request: gr.Request, *asking: Any
@@ -125,7 +126,7 @@ def chat_tab(lab: Lab) -> None:
     @shown
     def edit(data: gr.EditData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
         earlier, message = conversation.before(said, _index(data.index))
-        yield from answer(show.typed(str(data.value), message), earlier, said, "", request, *asking)
+        yield from answer(chat_view.typed(str(data.value), message), earlier, said, "", request, *asking)
 
     @shown
     def undo(data: gr.UndoData, said: list[Turn]) -> tuple[Any, ...]:
@@ -139,14 +140,14 @@ def chat_tab(lab: Lab) -> None:
     @shown
     def choose(chosen: str) -> tuple[Any, Any]:
         entry = lab.entry(chosen)
-        return show.variant_note(entry), gr.Radio(visible=show.mismatched(entry))
+        return chat_view.variant_note(entry), gr.Radio(visible=chat_view.mismatched(entry))
 
     @shown
     def refresh(chosen: str) -> tuple[Any, str]:
         now = lab.entries()
-        options = show.options(now)
+        options = chat_view.options(now)
         kept = chosen if chosen in [name for _, name in options] else options[0][1]
-        return gr.Dropdown(options, value=kept), show.missing(now)
+        return gr.Dropdown(options, value=kept), chat_view.missing(now)
 
     # bindings
     asking = [turns, variant, spoken, system, *sampling]

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_training
-from app.part import UNKNOWN, Part, choices, follow
+from app import guard
+from app.runs import view as runs_view
+from app.polling import UNKNOWN, Part, choices, follow
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
@@ -50,11 +51,11 @@ def runs_tab(lab: Lab) -> None:
 def _table(lab: Lab) -> Part:
     nothing = gr.Markdown("Nothing has been trained yet. Choose a preset in the Train tab and press Start.")
     table = gr.Dataframe(
-        value=[], headers=show_training.RUNS, label="Runs", interactive=False, wrap=True, max_height=320
+        value=[], headers=runs_view.RUNS, label="Runs", interactive=False, wrap=True, max_height=320
     )
 
     def view(now: Sight) -> list[Any]:
-        return [gr.update(visible=not now.runs), show_training.runs(now.runs, now.owner)]
+        return [gr.update(visible=not now.runs), runs_view.runs(now.runs, now.owner)]
 
     return Part([nothing, table], view)
 
@@ -97,19 +98,19 @@ def _one(lab: Lab) -> Part:
         guard.info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
 
     def view(now: Sight, chosen: Any) -> list[Any]:
-        names = [(show_training.label(one), one.id) for one in now.runs]
+        names = [(runs_view.label(one), one.id) for one in now.runs]
         listed = choices(names, None if chosen is UNKNOWN else chosen)  # who comes to the tab sees the newest
         one = now.named(chosen)
         if one is None:
             return [listed, "", *[gr.update(visible=False)] * 3, "", ""]
         return [
             listed,
-            show_training.detail(one, now.owner),
+            runs_view.detail(one, now.owner),
             gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop and save"),
             gr.update(visible=one.resumable is not None),
             gr.update(visible=one.made is not None),
             one.log if now.owner else "",
-            show_training.made(one, now.owner),
+            runs_view.made(one, now.owner),
         ]
 
     # bindings
@@ -135,15 +136,15 @@ def _curves(which: Any) -> Part:
 
     def view(now: Sight, above: Any, several: Any) -> list[Any]:
         trained = [one for one in now.runs if one.kind != "export"]
-        names = [(show_training.label(one), one.id) for one in trained]
+        names = [(runs_view.label(one), one.id) for one in trained]
         wanted = [] if several is UNKNOWN or not several else list(several)
         shown = now.named(above)
         origin = Path(shown.export.run).name if shown and shown.export else shown.id if shown else ""
         found = [one for one in trained if one.id in (wanted or [origin])]
-        headers, rows = show_training.settings(found, now.owner)
+        headers, rows = runs_view.settings(found, now.owner)
         kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
         several_of = len({one.name for one in found}) < len(found)
-        titles = [f"{one.name}, {show_training.begun(one)}" if several_of else one.name for one in found]
+        titles = [f"{one.name}, {runs_view.begun(one)}" if several_of else one.name for one in found]
         figure = figures.losses(list(zip(titles, found, strict=True))) if found else None
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 

@@ -6,9 +6,10 @@ from typing import Any
 import gradio as gr
 import pandas
 
-from app import guard, show_models
-from app.part import Part, choices
-from app.sight import Sight
+from app import guard
+from app.library import view as library_view
+from app.library.snapshot import Sight
+from app.polling import Part, choices
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.library.speed_results import Speed
@@ -22,12 +23,14 @@ def in_memory(lab: Lab) -> Part:
     # components
     with gr.Accordion("In memory", open=True):
         gr.Markdown("A model is loaded when it is first talked to. When another needs the room, the least used leaves.")
-        table = gr.Dataframe(value=[], headers=show_models.LOADED, label="In memory", interactive=False)
+        table = gr.Dataframe(value=[], headers=library_view.LOADED, label="In memory", interactive=False)
         with gr.Row(visible=False) as unloading:
             which = gr.Dropdown([], label="To unload", interactive=True, scale=3)
             unload = gr.Button("Unload", size="sm", scale=1)
     with gr.Accordion("Speed tests", open=False):
-        measured = gr.Dataframe(value=[], headers=show_models.SPEEDS, label="Speed tests", interactive=False, wrap=True)
+        measured = gr.Dataframe(
+            value=[], headers=library_view.SPEEDS, label="Speed tests", interactive=False, wrap=True
+        )
         plot = gr.BarPlot(_bars([]), x=NAME, y=SPEED, color=NAME, title="Writing, newest test of each", height=260,
                           y_lim=[0, None])  # fmt: skip
 
@@ -44,10 +47,10 @@ def in_memory(lab: Lab) -> Part:
         names = [(one.name, str(one.pid)) for one in now.loaded]
         some = gr.update(visible=bool(names))
         return [
-            show_models.loaded(now.loaded),
+            library_view.loaded(now.loaded),
             choices(names, chosen),
             some,
-            show_models.speeds(now.speeds),
+            library_view.speeds(now.speeds),
             _bars(now.speeds),
         ]
 

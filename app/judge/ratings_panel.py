@@ -4,8 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_cells, show_verdict
-from app.part import Part
+from app import guard
+from app.judge import answer_view, result_view
+from app.polling import Part
 from backend.core.errors import LabError
 from backend.evaluation.human_ratings import SCALE
 from backend.judge.rubric import Criterion, rubrics
@@ -40,7 +41,7 @@ def rating_part(lab: Lab, which: Any) -> Part:
         found = lab.evaluations.to_rate(run)
         key = (run, found.question.id, found.answer.variant) if found else None
         seen = gr.update(visible=found is not None)
-        return [key, show_cells.rating(found), seen, seen, *[gr.update(value=None) for _ in radios]]
+        return [key, answer_view.rating(found), seen, seen, *[gr.update(value=None) for _ in radios]]
 
     @shown
     def show(run: str | None, request: gr.Request) -> list[Any]:
@@ -61,7 +62,7 @@ def rating_part(lab: Lab, which: Any) -> Part:
 
     def view(sight: Any, chosen: Any) -> list[Any]:
         found = sight.result(chosen)
-        return [show_verdict.people(found.people) if found else ""]
+        return [result_view.people(found.people) if found else ""]
 
     # bindings
     outs = [now, answer, points, save, *radios]

@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_judging
-from backend import evaluating
-from backend.comparison import Comparison
+from app import guard
+from app.compare.comparison import Comparison
+from app.judge import form_choices
+from app.judge import view as judge_view
+from app.judge.form_choices import CAME, OVERLAP, RUBRICS, Way
 from backend.core.errors import LabError
-from backend.evaluating import CAME, OVERLAP, RUBRICS, Way
 from backend.lab import Lab
 
 LOOK = 0.4  # seconds between two looks at a run that is waited for
@@ -37,14 +38,14 @@ def opinion(lab: Lab, match: Any, tab: gr.Tab) -> Any:
         @shown
         def ask(now: Comparison, who: str, by: str, known: str, request: gr.Request) -> Iterator[str]:
             guard.require_owner(lab.settings, request, "ask a judge")
-            run = lab.evaluations.start(evaluating.on_screen(lab, now, known or "", who, by, way), listed=False)
+            run = lab.evaluations.start(form_choices.on_screen(lab, now, known or "", who, by, way), listed=False)
             while (one := lab.evaluations.standing(run.id)).live:
-                yield show_judging.progress(one)
+                yield judge_view.progress(one)
                 time.sleep(LOOK)
             if one.state != "done":
                 raise LabError(one.why or f"The judge ended as {one.state}. Try again.")
-            names = show_judging.letters(evaluating.names_of(now), now.hidden)
-            yield show_judging.on_screen(lab.evaluations.result(run.id), names)
+            names = judge_view.letters(form_choices.names_of(now), now.hidden)
+            yield judge_view.on_screen(lab.evaluations.result(run.id), names)
 
         return ask
 
@@ -60,4 +61,4 @@ def opinion(lab: Lab, match: Any, tab: gr.Tab) -> Any:
 
 
 def _judges(lab: Lab) -> list[tuple[str, str]]:
-    return [one for one in evaluating.judges(lab) if one[1] != CAME]
+    return [one for one in form_choices.judges(lab) if one[1] != CAME]

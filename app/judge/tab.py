@@ -6,12 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from app import show, show_judging
-from app.evaluate import evaluate_form
-from app.part import UNKNOWN, Part, choices, follow
-from app.rating import rating_part
-from app.verdict import verdict_parts
-from backend import evaluating
+from app.chat import view as chat_view
+from app.judge import form_choices
+from app.judge import view as judge_view
+from app.judge.form import evaluate_form
+from app.judge.ratings_panel import rating_part
+from app.judge.result_panel import verdict_parts
+from app.polling import UNKNOWN, Part, choices, follow
 from backend.evaluation.evaluations import Standing
 from backend.evaluation.result import Result
 from backend.lab import Lab
@@ -51,7 +52,7 @@ def judge_tab(lab: Lab) -> None:
         nothing = gr.Markdown("Nothing has been evaluated yet. Choose variants, rows and a judge, and press Start.")
 
         def view(now: Sight, chosen: Any) -> list[Any]:
-            listed = choices(show_judging.options(now.runs), None if chosen is UNKNOWN else chosen)
+            listed = choices(judge_view.options(now.runs), None if chosen is UNKNOWN else chosen)
             return [listed, gr.update(visible=not now.runs), *_lists(lab)]
 
         acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
@@ -69,5 +70,5 @@ def judge_tab(lab: Lab) -> None:
 
 def _lists(lab: Lab) -> list[Any]:
     """Variants, rows and judges there are now."""
-    variants = gr.update(choices=show.options(lab.entries()))
-    return [variants, gr.update(choices=evaluating.sources(lab)), gr.update(choices=evaluating.judges(lab))]
+    variants = gr.update(choices=chat_view.options(lab.entries()))
+    return [variants, gr.update(choices=form_choices.sources(lab)), gr.update(choices=form_choices.judges(lab))]

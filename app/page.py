@@ -12,14 +12,14 @@ from gradio.utils import LRUCache
 from starlette.middleware import Middleware
 
 from app import markup
-from app.chat import chat_tab
-from app.compare import compare_tab
+from app.chat.tab import chat_tab
+from app.compare.tab import compare_tab
 from app.guard import fetch_nothing
-from app.judge import judge_tab
-from app.library import library_tab
+from app.judge.tab import judge_tab
+from app.library.tab import library_tab
 from app.middleware import RequestRules
-from app.runs import runs_tab
-from app.train import train_tab
+from app.runs.tab import runs_tab
+from app.train.tab import train_tab
 from app.visitor_limits import GradioQueue, VisitorLimits
 from backend.core.settings import Settings
 from backend.lab import Lab

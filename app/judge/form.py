@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from app import forms, guard, show, show_judging
+from app import forms, guard
+from app.chat import view as chat_view
+from app.judge import form_choices
+from app.judge import view as judge_view
+from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
 from app.markup import plain
-from backend import evaluating
 from backend.core.errors import LabError
-from backend.evaluating import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
 from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
@@ -36,16 +38,16 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     # components
     with gr.Accordion("New evaluation", open=True):
         variants = gr.Dropdown(
-            show.options(lab.entries()), value=["tiny_base", "tiny_lora"], multiselect=True,
+            chat_view.options(lab.entries()), value=["tiny_base", "tiny_lora"], multiselect=True,
             label="Variants to evaluate", info="Each answers every row, in the template it was trained on.",
         )  # fmt: skip
         with gr.Row():
-            source = gr.Dropdown(evaluating.sources(lab), value=TOY, label="Rows", interactive=True, scale=3)
+            source = gr.Dropdown(form_choices.sources(lab), value=TOY, label="Rows", interactive=True, scale=3)
             rows = gr.Number(ROWS, label="Rows at the most", minimum=1, maximum=10_000, precision=0, scale=1)
             drop = gr.UploadButton("Drop or choose a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
         file = gr.Textbox(label="The file", interactive=False, visible=False)
         with gr.Row():
-            judge = gr.Dropdown(evaluating.judges(lab), value=OVERLAP, label="Judge", interactive=True, scale=3)
+            judge = gr.Dropdown(form_choices.judges(lab), value=OVERLAP, label="Judge", interactive=True, scale=3)
             rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of a model", interactive=True, scale=1)
             baseline = gr.Dropdown([AUTOMATIC], value=NONE, label="Baseline", interactive=True, scale=2)
         with gr.Accordion("How answers are made, and how the judge is asked", open=False):
@@ -87,11 +89,11 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
             return "You are a visitor here: only the owner evaluates. You may look at what was evaluated."
         try:
             wanted = chosen(values)
-            found = evaluating.forecast(lab, wanted)
+            found = form_choices.forecast(lab, wanted)
         except LabError as error:
             return f"⚠ {plain(str(error))}"
         limits = wanted.judge_how.cap_run, lab.settings.judge_cap_day
-        told = show_judging.forecast(found, lab.evaluations.spent(), *limits)
+        told = judge_view.forecast(found, lab.evaluations.spent(), *limits)
         leaving = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
         return f"{told}\n\n⚠ {plain(leaving)}" if leaving else told
 
@@ -125,9 +127,9 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     @shown
     def begin(request: gr.Request, *values: Any) -> list[Any]:
         guard.require_owner(lab.settings, request, "evaluate")
-        run = lab.evaluations.start(evaluating.asked(lab, chosen(values)))
+        run = lab.evaluations.start(form_choices.asked(lab, chosen(values)))
         guard.info(f"The evaluation has begun: {run.spec.name}.")
-        listed = gr.update(choices=show_judging.options(lab.evaluations.standings()), value=run.id)
+        listed = gr.update(choices=judge_view.options(lab.evaluations.standings()), value=run.id)
         return [f"Run {plain(run.id)} has begun; it stands below. The page may be closed meanwhile.", listed]
 
     # bindings

@@ -4,10 +4,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_models
+from app import guard
+from app.library import view as library_view
+from app.library.snapshot import Sight
 from app.markup import plain
-from app.part import UNKNOWN, Part
-from app.sight import Sight
+from app.polling import UNKNOWN, Part
 from backend.core.errors import LabError
 from backend.core.machine import amount
 from backend.lab import Lab
@@ -51,7 +52,7 @@ def tending(lab: Lab) -> Part:
             return ["", [], "", gr.update(visible=False)]
         found = lab.describe(variant)
         left_alone = found.state in ("crashes the loader", "damaged") and bool(found.header)
-        return [show_models.description(found, owner), found.header, found.template, gr.update(visible=left_alone)]
+        return [library_view.description(found, owner), found.header, found.template, gr.update(visible=left_alone)]
 
     @shown
     def describe(variant: str | None, request: gr.Request) -> list[Any]:

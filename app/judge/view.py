@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from app.chat.view import LETTERS
+from app.judge.result_view import judge, picked_sentence
 from app.markup import plain
-from app.show import LETTERS
-from app.show_training import duration
-from app.show_verdict import judge, picked_sentence
+from app.runs.view import duration
 from backend.evaluation.cost_forecast import Forecast
 from backend.evaluation.evaluations import Standing
 from backend.evaluation.records import Picked

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import markup
+from app.compare.comparison import STOPPED, Comparison
 from app.markup import plain
-from backend.comparison import STOPPED, Comparison
 from backend.core.machine import amount
 from backend.inference.conversation import ENDS, Turn
 from backend.inference.sampling import Generation

@@ -5,12 +5,13 @@ from typing import Any, Literal, get_args
 
 import gradio as gr
 
-from app import forms, guard, markup, show
-from app.opinion import opinion
-from app.running import Running
-from app.saving import boxes, saving
-from backend import comparison
-from backend.comparison import Comparison, Pace
+from app import forms, guard, markup
+from app.browser_download import boxes, saving
+from app.chat import view as chat_view
+from app.compare import comparison
+from app.compare.comparison import Comparison, Pace
+from app.compare.judge_panel import opinion
+from app.streams import Running
 from backend.core.messages import Message, clean
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
@@ -22,7 +23,7 @@ from models.catalogue import Entry
 NONE = "none"
 SAME = gr.skip()  # leaves a control as it is
 CHOICES: list[tuple[str, int | Literal["tie", "all bad"]]] = [
-    *((f"{letter} is better", place) for place, letter in enumerate(show.LETTERS)),
+    *((f"{letter} is better", place) for place, letter in enumerate(chat_view.LETTERS)),
     ("Tie", "tie"),
     ("All bad", "all bad"),
 ]
@@ -40,14 +41,14 @@ def compare_tab(lab: Lab) -> None:
         with gr.Row():
             pickers = [
                 gr.Dropdown(options, value=_default(options, place), label=f"Variant {letter}", min_width=160)
-                for place, (letter, options) in enumerate(zip(show.LETTERS, first, strict=True))
+                for place, (letter, options) in enumerate(zip(chat_view.LETTERS, first, strict=True))
             ]
         with gr.Row():
             blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
             pace = gr.Radio(paces, value=paces[0], label="Pace")
         columns, heads, chatbots = [], [], []
         with gr.Row():
-            for place, letter in enumerate(show.LETTERS):
+            for place, letter in enumerate(chat_view.LETTERS):
                 with gr.Column(min_width=240, visible=place < 2) as column:
                     heads.append(gr.Markdown(f"**{letter}**"))
                     chatbots.append(
@@ -74,7 +75,7 @@ def compare_tab(lab: Lab) -> None:
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
         said = opinion(lab, match, tab)
-        table = gr.Dataframe(show.wins([]), headers=show.WINS, label="Your votes so far", interactive=False)
+        table = gr.Dataframe(chat_view.wins([]), headers=chat_view.WINS, label="Your votes so far", interactive=False)
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
         agreed = gr.Markdown()
         save = gr.Button("Save your votes as preference pairs", size="sm")
@@ -84,10 +85,10 @@ def compare_tab(lab: Lab) -> None:
     def view(now: Comparison, box: Any = SAME, busy: bool = False, words: str = "") -> list[Any]:
         """Every output, from the comparison alone."""
         count = max(2, len(now.variants))
-        places = range(len(show.LETTERS))
+        places = range(len(chat_view.LETTERS))
         panes = [gr.Column(visible=place < count) for place in places]
-        chats = [show.side(now, place) for place in places]
-        titles = [show.heading(now, place) for place in places]
+        chats = [chat_view.side(now, place) for place in places]
+        titles = [chat_view.heading(now, place) for place in places]
         open_vote = comparison.votable(now) and not busy
         votes = [gr.Button(visible=open_vote and not (place < 4 and place >= count)) for place in range(len(CHOICES))]
         return [box, now, *panes, *chats, *titles, *votes, gr.Button(visible=now.hidden and not busy), words]
@@ -123,15 +124,15 @@ def compare_tab(lab: Lab) -> None:
         now, judgement = comparison.voted(now, choice)
         if guard.may_change(lab.settings, request):
             lab.keep(judgement)
-        return [*view(now, words=show.vote_status(judgement, hidden)), standing(now.votes, request)]
+        return [*view(now, words=chat_view.vote_status(judgement, hidden)), standing(now.votes, request)]
 
     def standing(votes: tuple[Judgement, ...], request: gr.Request) -> list[list[Any]]:
         """The lab's votes for its owner; a visitor's own otherwise, because those are kept nowhere."""
-        return show.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
+        return chat_view.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
 
     @shown
     def show_names(now: Comparison) -> list[Any]:
-        return view(comparison.revealed(now), words=f"{show.names(now.variants)} A vote now is not blind.")
+        return view(comparison.revealed(now), words=f"{chat_view.names(now.variants)} A vote now is not blind.")
 
     @shown
     def clear(now: Comparison, request: gr.Request) -> list[Any]:
@@ -147,7 +148,7 @@ def compare_tab(lab: Lab) -> None:
         ]
         drops = [gr.Dropdown(options, value=name) for options, name in zip(lists, kept, strict=True)]
         owner = guard.may_change(lab.settings, request)
-        return [*drops, standing(now.votes, request), show.agreement(with_you(lab.judgements()) if owner else {})]
+        return [*drops, standing(now.votes, request), chat_view.agreement(with_you(lab.judgements()) if owner else {})]
 
     @shown
     def write(now: Comparison, request: gr.Request) -> list[str]:
@@ -187,7 +188,7 @@ def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:
 
 def _options(entries: list[Entry], place: int) -> list[tuple[str, str]]:
     """What may be chosen for a column; the third and the fourth may stay empty."""
-    ready = show.options(entries)
+    ready = chat_view.options(entries)
     return ready if place < 2 else [("none", NONE), *ready]
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show_models
-from app.getting import getting
-from app.memory import in_memory
-from app.part import Part, choices, follow
-from app.sight import Sight, sight
-from app.tending import tending
+from app import guard
+from app.library import view as library_view
+from app.library.add_model import getting
+from app.library.details import tending
+from app.library.loaded_panel import in_memory
+from app.library.snapshot import Sight, sight
+from app.polling import Part, choices, follow
 from backend.core.machine import amount
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
@@ -46,12 +47,12 @@ def _shelf(lab: Lab) -> Part:
         ]
     table = gr.Dataframe(
         value=_rows(lab, lab.entries(), guard.may_change(lab.settings, None)),
-        headers=show_models.LIBRARY,
+        headers=library_view.LIBRARY,
         label="Variants",
         interactive=False,
         wrap=True,
         max_height=1200,
-        column_widths=show_models.WIDTHS,
+        column_widths=library_view.WIDTHS,
     )
 
     # handlers
@@ -68,7 +69,7 @@ def _shelf(lab: Lab) -> Part:
         absent = {entry.variant.id for entry in now.entries if entry.state in ("not here", "damaged")}
         visible = [gr.update(visible=one.id in absent) for one in wanted]
         free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
-        return [show_models.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]
+        return [library_view.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]
 
     # bindings
     acted = [
@@ -79,7 +80,7 @@ def _shelf(lab: Lab) -> Part:
 
 
 def _rows(lab: Lab, entries: Sequence[Entry], owner: bool) -> list[list[Any]]:
-    return show_models.library(entries, lambda entry: lab.library.need(entry, lab.context(entry)), owner)
+    return library_view.library(entries, lambda entry: lab.library.need(entry, lab.context(entry)), owner)
 
 
 def _transfers(lab: Lab) -> Part:
@@ -88,11 +89,11 @@ def _transfers(lab: Lab) -> Part:
     with gr.Accordion("Transfers and tests", open=True):
         table = gr.Dataframe(
             value=[],
-            headers=show_models.TRANSFERS,
+            headers=library_view.TRANSFERS,
             label="Transfers and tests",
             interactive=False,
             wrap=True,
-            column_widths=show_models.TRANSFER_WIDTHS,
+            column_widths=library_view.TRANSFER_WIDTHS,
         )
         with gr.Row(visible=False) as stopping:
             which = gr.Dropdown([], label="To cancel", interactive=True, scale=3)
@@ -105,9 +106,9 @@ def _transfers(lab: Lab) -> Part:
         lab.library.cancel(run or "")
 
     def view(now: Sight, chosen: str | None) -> list[Any]:
-        live = show_models.may_stop(now.transfers)
+        live = library_view.may_stop(now.transfers)
         stoppable = gr.update(visible=bool(live))
-        return [show_models.transfers(now.transfers, now.owner), choices(live, chosen), stoppable]
+        return [library_view.transfers(now.transfers, now.owner), choices(live, chosen), stoppable]
 
     # bindings
     acted = [cancel.click(stop, which, None, api_name="cancel")]

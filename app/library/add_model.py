@@ -6,9 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from app import guard, show, show_models
-from app.part import Part
-from app.sight import Sight
+from app import guard
+from app.chat import view as chat_view
+from app.library import view as library_view
+from app.library.snapshot import Sight
+from app.polling import Part
 from backend.core.errors import LabError
 from backend.hub.listing import Listing
 from backend.lab import Lab
@@ -40,7 +42,11 @@ def getting(lab: Lab) -> Part:
         gr.Markdown(OWN)
         with gr.Row():
             over = gr.Dropdown(
-                show.options(_bases(lab.entries())), value=None, label="An adapter runs over", interactive=True, scale=2
+                chat_view.options(_bases(lab.entries())),
+                value=None,
+                label="An adapter runs over",
+                interactive=True,
+                scale=2,
             )
             bring = gr.UploadButton(
                 "Bring files", file_count="multiple", file_types=[".gguf", ".safetensors", ".json"], size="sm", scale=1
@@ -52,12 +58,12 @@ def getting(lab: Lab) -> Part:
         guard.require_owner(lab.settings, request, "look for models on the Hub")
         found = lab.library.list_files(text or "", at or "")
         free, disk = lab.library.memory_free(), lab.library.disk_free()
-        choices = show_models.files(found, free, disk, lab.library.guess)
+        choices = library_view.files(found, free, disk, lab.library.guess)
         usable: list[str | None] = [one.path for one in sorted(found.files, key=lambda one: one.size) if not one.why]
         chosen = found.wanted if found.wanted in usable else (usable or [None])[0]
         return (
             found,
-            show_models.listing(found, free, disk),
+            library_view.listing(found, free, disk),
             gr.update(choices=choices, value=chosen, visible=bool(choices)),
             gr.update(visible=bool(choices)),
         )
@@ -80,7 +86,7 @@ def getting(lab: Lab) -> Part:
         guard.info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
 
     def view(now: Sight) -> list[Any]:
-        return [gr.update(choices=show.options(_bases(now.entries)))]
+        return [gr.update(choices=chat_view.options(_bases(now.entries)))]
 
     # bindings
     inputs, outputs = [pasted, revision], [listing, summary, file, fetch]
