@@ -26,7 +26,7 @@ FLOORS = {
     "backend.inference": 3,
     "backend.gguf": 2,
     "backend.jobs": 3,
-    "backend.library.weights": 3,
+    "backend.library.weights_folder": 3,
     "backend.judge": 4,
     "backend.library": 4,
     "backend.training": 4,
@@ -159,7 +159,7 @@ def test_models_import_nothing_of_ours() -> None:
 
 def test_the_screen_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from app.ui import create_ui; from backend.lab import Lab; from backend.core.settings import Settings\n"
+        "import sys; from app.page import create_ui; from backend.lab import Lab; from backend.core.settings import Settings\n"
         "create_ui(Lab(Settings(_env_file=None)))\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )

@@ -12,7 +12,7 @@ from backend.core.errors import LabError
 from backend.hub import names
 from backend.hub.names import Place, parse
 from backend.library.requests import DownloadSpec
-from backend.library.weights import checked_identifier
+from backend.library.weights_folder import checked_identifier
 from models.variant import Variant
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -23,7 +23,7 @@ from backend.jobs.events import note
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.library import weights
+from backend.library import weights_folder
 from backend.remote import errors
 from backend.remote.errors import Trouble
 from backend.report import files
@@ -112,7 +112,7 @@ def test_a_disk_that_refuses_names_a_folder_by_its_last_parts(tmp_path: Path) ->
     place.mkdir(parents=True)
     (place / ".arriving").write_text("")
     with pytest.raises(LabError) as refused:
-        weights.sweep(place)
+        weights_folder.sweep(place)
     assert "weights/.arriving is a file" in str(refused.value) and "secret" not in str(refused.value)
 
 

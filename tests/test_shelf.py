@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY
 
 from backend.core.errors import LabError
-from backend.library import weights
+from backend.library import weights_folder
 from backend.library.checksums import Following, digest_of
 from models.catalogue import look
 from models.variant import Variant
@@ -27,8 +27,8 @@ def staged(folder: Path) -> Path:
 
 
 def put(weights: Path, variant: Variant = VARIANT) -> Path:
-    with weights.arriving(weights, "run1") as folder:
-        return weights.place(staged(folder), weights, variant)
+    with weights_folder.arriving(weights, "run1") as folder:
+        return weights_folder.place(staged(folder), weights, variant)
 
 
 def state(weights: Path, name: str = "mine") -> str:
@@ -36,7 +36,7 @@ def state(weights: Path, name: str = "mine") -> str:
 
 
 def left(weights: Path) -> list[str]:
-    return sorted(path.name for path in (weights / weights.ARRIVING).iterdir())
+    return sorted(path.name for path in (weights / weights_folder.ARRIVING).iterdir())
 
 
 def test_a_placed_variant_is_ready_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -47,14 +47,14 @@ def test_a_placed_variant_is_ready_and_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_what_is_staged_is_gone_when_anything_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), weights.arriving(tmp_path, "run1") as folder:
+    with pytest.raises(KeyboardInterrupt), weights_folder.arriving(tmp_path, "run1") as folder:
         staged(folder)
         raise KeyboardInterrupt
     assert left(tmp_path) == ["lock"] and state(tmp_path) == "unknown"
 
 
 def abandon(weights: Path) -> None:
-    with weights.arriving(weights, "killed") as folder:
+    with weights_folder.arriving(weights, "killed") as folder:
         staged(folder)
         os._exit(9)
 
@@ -63,11 +63,11 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=abandon, args=(tmp_path,))
     process.start()
     process.join()
-    (tmp_path / weights.ARRIVING / "older").mkdir()  # killed before it had a lock
-    with weights.arriving(tmp_path, "alive") as folder:
-        assert weights.sweep(tmp_path) == (TINY / "tiny_base.gguf").stat().st_size
+    (tmp_path / weights_folder.ARRIVING / "older").mkdir()  # killed before it had a lock
+    with weights_folder.arriving(tmp_path, "alive") as folder:
+        assert weights_folder.sweep(tmp_path) == (TINY / "tiny_base.gguf").stat().st_size
         assert left(tmp_path) == ["alive", "lock"] and (folder / "lock").exists()
-    assert weights.sweep(tmp_path) == 0 and left(tmp_path) == ["lock"]
+    assert weights_folder.sweep(tmp_path) == 0 and left(tmp_path) == ["lock"]
 
 
 def test_a_usable_variant_is_never_written_over(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_other_files_in_its_place_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_lock_held_for_ever_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "PATIENCE", 0.2)
-    with weights.arriving(tmp_path, "run1"), pytest.raises(LabError, match="under way already"):
+    monkeypatch.setattr(weights_folder, "PATIENCE", 0.2)
+    with weights_folder.arriving(tmp_path, "run1"), pytest.raises(LabError, match="under way already"):
         put(tmp_path)
-    with (tmp_path / weights.ARRIVING / "lock").open() as file:
+    with (tmp_path / weights_folder.ARRIVING / "lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LabError, match="Another process holds"):
-            weights.sweep(tmp_path)
+            weights_folder.sweep(tmp_path)
 
 
 def test_a_link_in_place_of_a_variant_is_not_followed(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_link_in_place_of_a_variant_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_link_in_place_of_the_arrivals_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / weights.ARRIVING).symlink_to(tmp_path)
+    (tmp_path / "weights" / weights_folder.ARRIVING).symlink_to(tmp_path)
     with pytest.raises(LabError, match="link"):
         put(tmp_path / "weights")
 
@@ -124,17 +124,17 @@ def test_a_link_in_place_of_the_arrivals_is_refused(tmp_path: Path) -> None:
 def test_removing_says_what_it_frees(tmp_path: Path) -> None:
     size = put(tmp_path).stat().st_size
     record = (tmp_path / "mine" / "variant.json").stat().st_size
-    assert weights.remove(tmp_path, "mine") == size + record
+    assert weights_folder.remove(tmp_path, "mine") == size + record
     assert state(tmp_path) == "unknown" and left(tmp_path) == ["lock"]
     with pytest.raises(LabError, match="nothing to remove"):
-        weights.remove(tmp_path, "mine")
+        weights_folder.remove(tmp_path, "mine")
 
 
 def test_a_second_name_of_the_file_frees_nothing(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
     os.link(put(weights), tmp_path / "elsewhere.gguf")
-    assert weights.remove(weights, "mine") < 1000
+    assert weights_folder.remove(weights, "mine") < 1000
     assert (tmp_path / "elsewhere.gguf").exists()
 
 
@@ -145,21 +145,21 @@ def test_dropped_and_damaged_files_can_be_removed_and_the_toy_cannot(tmp_path: P
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "variant.json").write_text("{")
     for name in ("lora", "bad", "odd", "dropped"):
-        weights.remove(tmp_path, name)
-    assert os.listdir(tmp_path) == [weights.ARRIVING]
+        weights_folder.remove(tmp_path, name)
+    assert os.listdir(tmp_path) == [weights_folder.ARRIVING]
     with pytest.raises(LabError, match="comes with the app"):
-        weights.remove(tmp_path, "tiny_base")
+        weights_folder.remove(tmp_path, "tiny_base")
     for name in ("../x", ".arriving", "", "a/b"):
         with pytest.raises(LabError):
-            weights.remove(tmp_path, name)
+            weights_folder.remove(tmp_path, name)
 
 
 def test_a_disk_without_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**9, 0, 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    weights.room(tmp_path, 800_000_000)
+    weights_folder.room(tmp_path, 800_000_000)
     with pytest.raises(LabError, match=r"1,000 MB free.*1,009 MB are needed.*Free 9 MB"):
-        weights.room(tmp_path, 900_000_000)
+        weights_folder.room(tmp_path, 900_000_000)
 
 
 def test_a_growing_file_is_hashed_as_it_grows(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from templating import ROOT, chat_template, user, works
+from templating import ROOT, user, works
+from templating import template_of
 
 from backend.core.errors import LabError
 from backend.llamacpp import chat_template
@@ -72,7 +73,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_template_that_takes_too_much_is_stopped(name: str, hurried: None) -> None:
-    hostile = chat_template(ENDLESS[name])
+    hostile = template_of(ENDLESS[name])
     with pytest.raises(LabError, match=r"chat template of this model (was stopped|refuses) \(.+\)"):
         hostile.parts([user("Hello" * 100)])
     assert works()
@@ -80,11 +81,11 @@ def test_a_template_that_takes_too_much_is_stopped(name: str, hurried: None) -> 
 
 def test_a_template_that_writes_too_much_is_stopped_by_its_length() -> None:
     with pytest.raises(LabError, match="wrote more than 1,000,000 characters"):
-        chat_template("{% for i in range(1001) %}{{ 'a' * 1000 }}{% endfor %}").parts([user("Hello")])
+        template_of("{% for i in range(1001) %}{{ 'a' * 1000 }}{% endfor %}").parts([user("Hello")])
 
 
 def test_a_template_that_was_stopped_is_not_run_again(hurried: None) -> None:
-    hostile = chat_template("{% if messages[0].content == 'loop' %}" + ENDLESS["loops"] + "{% endif %}fine")
+    hostile = template_of("{% if messages[0].content == 'loop' %}" + ENDLESS["loops"] + "{% endif %}fine")
     with pytest.raises(LabError, match="not run again"):
         hostile.parts([user("loop")])
     with pytest.raises(LabError, match="not run again"):
@@ -92,7 +93,7 @@ def test_a_template_that_was_stopped_is_not_run_again(hurried: None) -> None:
 
 
 def test_a_template_that_only_refused_is_run_again() -> None:
-    choosy = chat_template("{% if messages[0].content == 'no' %}{{ raise_exception('no') }}{% endif %}fine")
+    choosy = template_of("{% if messages[0].content == 'no' %}{{ raise_exception('no') }}{% endif %}fine")
     with pytest.raises(LabError, match=r"refuses \(no\)"):
         choosy.parts([user("no")])
     assert choosy.parts([user("yes")]) == [("fine", True)]
@@ -101,7 +102,7 @@ def test_a_template_that_only_refused_is_run_again() -> None:
 @pytest.mark.parametrize("name", FAILING)
 def test_a_template_that_fails_says_so(name: str) -> None:
     with pytest.raises(LabError, match=r"chat template of this model (refuses|cannot be read) \(.+\)") as refused:
-        chat_template(FAILING[name]).parts([user("Hello")])
+        template_of(FAILING[name]).parts([user("Hello")])
     assert str(refused.value).encode()
     assert works()
 
@@ -109,7 +110,7 @@ def test_a_template_that_fails_says_so(name: str) -> None:
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_template_that_cannot_be_read_says_so(name: str, hurried: None) -> None:
     with pytest.raises(LabError, match=r"chat template of this model cannot be read \(.+\)\. Choose another variant"):
-        chat_template(UNREADABLE[name])
+        template_of(UNREADABLE[name])
     assert works()
 
 

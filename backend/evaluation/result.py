@@ -39,7 +39,7 @@ class Result:
     ratings: Mapping[Key, Rating]
     table: Table
     verdict: Verdict
-    human_ratings: human_ratings.People
+    people: human_ratings.People
     variants: Mapping[str, Variant] = field(default_factory=dict)
     steadiness: tuple[int, float] | None = None
     """How many answers were judged twice, and the spread within one, in points of the scale."""

@@ -23,7 +23,7 @@ from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 from backend.jobs.journal import Journal, work
-from backend.library import weights
+from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
 from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
@@ -76,7 +76,7 @@ def merge(export: Export) -> None:
     """Write the merged model, quantised if so asked."""
     base, quantisation = export.base().folder, export.spec.quantisation
     size = sum(file.stat().st_size for file in model_files(base))
-    weights.room(Path(export.spec.weights), size + int(size * SHARES[quantisation]))
+    weights_folder.room(Path(export.spec.weights), size + int(size * SHARES[quantisation]))
     if export.spec.importance and not (export.adapter / IMPORTANCE).is_file():
         raise LabError(
             "The training run measured no importance matrix. Export without it, or train again with that setting on."
@@ -115,7 +115,7 @@ def quantise(export: Export, whole: Path) -> None:
 def adapt(export: Export, base: Entry) -> None:
     """Write the adapter for a GGUF that is here."""
     assert base.header
-    weights.room(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
+    weights_folder.room(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
     export.say("writing")
     shape = llama.shape_in(base.header.keys)
     write_over(shape, export.adapter, export.file, "F16", export.spec.id, base.header.name or base.variant.id)
@@ -197,16 +197,16 @@ def finish(export: Export) -> tuple[Variant, Closeness | None]:
     if (export.adapter / CARD).is_file():
         shutil.copyfile(export.adapter / CARD, export.file.parent / CARD)
     export.say("placing")
-    weights.place(export.file.parent, weights, variant)
+    weights_folder.place(export.file.parent, weights, variant)
     return variant, close
 
 
 def export(spec: ExportSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing; the adapter stays what it is."""
     begun, weights, made = time.monotonic(), Path(spec.weights), made_in(Path(spec.run))
-    weights.sweep(weights)
-    weights.refuse_if_here(weights, spec.id)
-    with weights.arriving(weights, journal.folder.name) as folder:
+    weights_folder.sweep(weights)
+    weights_folder.refuse_if_here(weights, spec.id)
+    with weights_folder.arriving(weights, journal.folder.name) as folder:
         try:
             variant, close = finish(Export(spec, made, folder, journal))
         except OSError as error:

@@ -11,6 +11,7 @@ from backend.hub import client, names
 from backend.hub.names import Place
 from backend.hub.resolve import Found, find
 from backend.jobs.journal import Journal, work
+from backend.library import weights_folder
 from backend.library.adapter import base_over
 from backend.library.fetch import fetch, from_cache
 from backend.library.register import finish
@@ -34,7 +35,7 @@ def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tup
                 f"{found.name} has {found.size / 1e9:.0f} GB, and the Hub gives this kind of client 50 GB at most. "
                 "Choose a smaller one."
             )
-        weights.room(weights, found.size)
+        weights_folder.room(weights, found.size)
     path = cached or fetch(found, folder, spec.patience, journal)
     return path.rename(folder / found.name), found, cached is not None
 
@@ -43,12 +44,12 @@ def download(spec: DownloadSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     client.prepare()
     begun, weights = time.monotonic(), Path(spec.weights)
-    if freed := weights.sweep(weights):
+    if freed := weights_folder.sweep(weights):
         journal.step(now=True, state="sweeping", note=f"{freed / 1e6:,.0f} MB of an earlier transfer removed")
-    weights.refuse_if_here(weights, spec.id)
+    weights_folder.refuse_if_here(weights, spec.id)
     if spec.file.endswith(names.ADAPTER):
         base_over(spec.over, weights)  # before anything is fetched for nothing
-    with weights.arriving(weights, journal.folder.name) as folder:
+    with weights_folder.arriving(weights, journal.folder.name) as folder:
         place = Place(spec.repo, spec.commit or spec.revision, spec.file)
         path, found, cached = get(place, folder / "got", spec, journal)
         if spec.sha256 and found.digest != spec.sha256:

@@ -17,6 +17,7 @@ from backend.core.errors import LabError
 from backend.hub import client
 from backend.hub.resolve import Found
 from backend.jobs.journal import Journal
+from backend.library import weights_folder
 from backend.library.checksums import Following, digest_of
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -141,7 +142,7 @@ def from_cache(found: Found, folder: Path, weights: Path, journal: Journal) -> P
     try:
         os.link(source, path)
     except OSError:  # another disk
-        weights.room(weights, found.size)
+        weights_folder.room(weights, found.size)
         shutil.copyfile(source, path)
     if (
         path.stat().st_size == found.size

@@ -8,7 +8,7 @@ from pathlib import Path
 from backend.core.errors import LabError, shown
 from backend.hub import names
 from backend.jobs.journal import Journal, work
-from backend.library import weights
+from backend.library import weights_folder
 from backend.library.adapter import base_over
 from backend.library.checksums import BLOCK
 from backend.library.register import finish, header_of
@@ -18,7 +18,7 @@ from backend.library.requests import BringSpec
 def copied(source: Path, out: Path, journal: Journal) -> Path:
     """A copy on the same disk as the models, with progress. LabError when there is no room."""
     size = source.stat().st_size
-    weights.room(out.parent, size)
+    weights_folder.room(out.parent, size)
     done = 0
     with source.open("rb") as read, out.open("xb") as written:
         while block := read.read(BLOCK):
@@ -58,14 +58,14 @@ def parts_of(paths: tuple[str, ...]) -> list[Path]:
 def bring(spec: BringSpec, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     begun, weights = time.monotonic(), Path(spec.weights)
-    weights.sweep(weights)
-    weights.refuse_if_here(weights, spec.id)
+    weights_folder.sweep(weights)
+    weights_folder.refuse_if_here(weights, spec.id)
     sources = parts_of(spec.paths)
     if sources[0].suffix == ".safetensors":
         base_over(spec.over, weights)
     else:
         header_of(sources[0], "It stays where it is.")
-    with weights.arriving(weights, journal.folder.name) as folder:
+    with weights_folder.arriving(weights, journal.folder.name) as folder:
         got = folder / "got"
         got.mkdir()
         if len(sources) > 1:

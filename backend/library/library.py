@@ -16,7 +16,7 @@ from backend.inference import memory
 from backend.inference.engines import Engines, Seat
 from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, runs_in, tend
-from backend.library import weights
+from backend.library import weights_folder
 from backend.library.requests import BringSpec, DownloadSpec, VerifySpec
 from backend.library.speed_results import Speed, SpeedSpec, speeds
 from backend.library.status import Transfer, transfers
@@ -103,7 +103,7 @@ class Library:
         if entry and entry.runs:
             raise LabError(f"{wanted.id} is already here. Remove it first to fetch it again.")
         if wanted.size:
-            weights.room(self.weights, wanted.size)
+            weights_folder.room(self.weights, wanted.size)
         spec = DownloadSpec(
             weights=str(self.weights.resolve()),
             **wanted.model_dump(include=set(DownloadSpec.model_fields) - {"weights", "patience"}),
@@ -167,7 +167,7 @@ class Library:
         needed = [other.variant.id for other in look(self.weights) if other.variant.over == variant]
         if needed:
             raise LabError(f"{', '.join(needed)} runs over {variant}. Remove that first.")
-        return weights.held(weights.where(self.weights, variant))
+        return weights_folder.held(weights_folder.where(self.weights, variant))
 
     def remove(self, variant: str) -> int:
         """Delete a variant's files; returns the bytes that this freed. LabError as `frees`."""
@@ -177,7 +177,7 @@ class Library:
             self._engines.leave(file)
             with _written(self.weights):
                 crash_marks.unmark(self.weights, file)
-        return weights.remove(self.weights, variant)
+        return weights_folder.remove(self.weights, variant)
 
     def forgive(self, variant: str) -> None:
         """Let a file that is left alone be tried once more."""
@@ -229,7 +229,7 @@ class Library:
     def tend(self) -> None:
         """End what lost its runner, and sweep what killed transfers left."""
         tend(self.runs)
-        weights.sweep(self.weights)
+        weights_folder.sweep(self.weights)
 
     def memory_free(self) -> int:
         """Bytes of memory that a model may still take."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.hub.names import ADAPTER
-from backend.library import weights
+from backend.library import weights_folder
 from backend.library.adapter import convert
 from backend.library.checksums import digest_of
 from backend.library.requests import Arriving
@@ -48,5 +48,5 @@ def finish(path: Path, staged: Path, spec: Arriving, sha256: str = "", **source:
         sha256=sha256 if len(sha256) == 64 else digest_of(file),
         **source,
     )
-    weights.place(staged, Path(spec.weights), variant)
+    weights_folder.place(staged, Path(spec.weights), variant)
     return variant

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from backend.hub import names
-from backend.library.weights import checked_identifier
+from backend.library.weights_folder import checked_identifier
 from models.variant import Method
 
 Identifier = Annotated[str, AfterValidator(checked_identifier)]

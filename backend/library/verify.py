@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backend.core.errors import LabError
 from backend.jobs.journal import Journal, work
-from backend.library import weights
+from backend.library import weights_folder
 from backend.library.checksums import digest_of
 from backend.library.requests import VerifySpec
 from models import crash_marks
@@ -15,7 +15,7 @@ from models.variant import Variant
 def record_of(folder: Path) -> Variant:
     """The record beside a model. LabError when there is none, or it does not know the checksum."""
     try:
-        variant = Variant.model_validate_json((folder / weights.RECORD).read_bytes())
+        variant = Variant.model_validate_json((folder / weights_folder.RECORD).read_bytes())
     except (OSError, ValueError):
         raise LabError(f"{folder.name} has no record that can be read, so nothing is known to compare with.") from None
     if not variant.sha256:

@@ -37,7 +37,7 @@ class Answer:
     """A body and what it cost. `reckoned`: the address told no usage, so the cost is the most that the call can have
     cost, and the tokens are estimated from the lengths."""
 
-    response: Body
+    body: Body
     tokens_in: int
     tokens_out: int
     cost: float
