@@ -6,12 +6,12 @@ from typing import Any
 from judge_server import GRADE, JudgeServer
 
 from backend.core.messages import Message
-from backend.judge.client import Form
 from backend.judge.remote_judge import Endpoint
 from backend.remote.capabilities import Negotiated
 from backend.remote.client import Line, connect
 from backend.remote.ledger import Ledger
 from backend.remote.prices import Price
+from backend.remote.response import Form
 
 KEY = "sk-canary-0123456789abcdefghij"
 PRICE = Price(input=1.0, output=2.0)

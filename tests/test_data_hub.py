@@ -204,7 +204,7 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(desk: Desk) ->
 
 def test_a_repository_or_revision_that_is_not_there_is_a_sentence(desk: Desk) -> None:
     desk.put("owner/there", train_jsonl=lines(chats(9)))
-    assert "is not a data set on the Hub, or it is private" in desk.refused("owner/missing")
+    assert "is not a dataset on the Hub, or it is private" in desk.refused("owner/missing")
     assert "has no revision 'v9'" in desk.refused("owner/there", revision="v9")
 
 
@@ -227,7 +227,7 @@ def test_a_repository_without_data_is_a_sentence(desk: Desk) -> None:
     desk.put("owner/words", README_md=b"# Words")
     desk.put("owner/other", model_bin=b"\0" * 99)
     for name in ("owner/words", "owner/other"):
-        assert "holds no files of data" in desk.refused(name)
+        assert "has no data files" in desk.refused(name)
 
 
 def test_a_picture_book_is_refused(desk: Desk) -> None:
@@ -259,7 +259,7 @@ def test_a_folder_of_the_same_name_is_not_taken_for_it(desk: Desk, tmp_path: Pat
     asked = json.dumps({"source": "owner/local"}) + "\n"
     env = environment(tmp_path / "home", HF_ENDPOINT=desk.hub.url, PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], input=asked, env=env, capture_output=True, text=True)
-    assert "is not a data set on the Hub" in done.stdout, done.stderr
+    assert "is not a dataset on the Hub" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_server import GRADE
 
-from backend.judge.client import Token
 from backend.judge.expected_score import COVERED, expected
 from backend.judge.rubric import rubrics
+from backend.remote.response import Token
 
 LAB, BRIEF = rubrics()["lab"], rubrics()["brief"]
 NAMES = ("correctness", "completeness", "faithfulness")

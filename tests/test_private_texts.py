@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import GENERATION
 from huggingface_hub import constants
@@ -99,8 +100,8 @@ def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
 def test_the_hub_s_own_address_and_folders_are_in_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "https://secret.example")
     errors = [
-        client.httpx.ConnectError("no"), client.httpx.ConnectTimeout("no"), client.httpx.TooManyRedirects("no"),
-        client.httpx.ReadError("no"), client.httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
+        httpx.ConnectError("no"), httpx.ConnectTimeout("no"), httpx.TooManyRedirects("no"),
+        httpx.ReadError("no"), httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
     ]  # fmt: skip
     for error in errors:
         sentence = str(client.explained(error, client.Place("owner/name")))

@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from templating import ROOT, user, works
-from templating import template_of
+from templating import ROOT, template_of, user, works
 
 from backend.core.errors import LabError
 from backend.llamacpp import chat_template

@@ -4,12 +4,15 @@
 by it; Parquet is read by the row group, so that a thousand rows do not cost a hundred thousand.
 """
 
+import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import fsspec  # type: ignore[import-untyped]
+from datasets.exceptions import DataFilesNotFoundError
 from datasets.packaged_modules.csv.csv import Csv
 from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
@@ -23,7 +26,7 @@ from backend.data.dataset import DataSpec
 from backend.data.formats import inside
 from backend.data.rows import Record
 from backend.data.source import REPO, shown
-from backend.hub.dataset_errors import explained, unreadable
+from backend.hub.errors import Target, explain
 
 PATIENCE = 20.0  # seconds for one answer of the Hub
 AGAIN = 1  # times `datasets` asks for a piece: the client below it has asked six times by then
@@ -64,13 +67,13 @@ def find(spec: DataSpec) -> Found:
         if info.gated:
             HfApi().auth_check(spec.source, repo_type="dataset")
     except Exception as error:
-        raise explained(error, spec) from error
+        raise explain(error, _target(spec)) from error
     repo, commit = _checked(spec, info)
     try:
         # hf:// keeps `datasets` from taking a folder of this machine that has the same name
         builder = datasets.load_dataset_builder(f"hf://datasets/{repo}", spec.subset or None, revision=commit)
     except Exception as error:
-        raise unreadable(error, spec) from error
+        raise _unreadable(error, spec) from error
     return Found(commit, builder, _files(spec, builder, f"hf://datasets/{repo}@{commit}/"))
 
 
@@ -119,7 +122,28 @@ def _explained(spec: DataSpec, records: Iterator[Record]) -> Iterator[Record]:
         try:
             record = next(records, None)
         except Exception as error:
-            raise unreadable(error, spec) from error
+            raise _unreadable(error, spec) from error
         if record is None:
             return
         yield record
+
+
+def _target(spec: DataSpec) -> Target:
+    return Target(shown(spec.source), f"datasets/{spec.source}", "dataset", shown(spec.revision))
+
+
+def _unreadable(error: BaseException, spec: DataSpec) -> LabError:
+    """A sentence for any error of the libraries that read a repository's files: hostile files can raise anything."""
+    name, said = shown(spec.source), str(error)
+    with contextlib.suppress(type(error)):  # raised again: not an error of the Hub
+        return explain(error, _target(spec))
+    if isinstance(error, DataFilesNotFoundError) or "doesn't contain any data files" in said:
+        return LabError(f"{name} has no data files (Parquet, JSON or CSV). Choose another dataset.")
+    if "Config name is missing" in said or "BuilderConfig" in said:
+        there = re.search(r"\[(.{0,300})", said)
+        return LabError(
+            f"{name} has several subsets{': ' + shown(there[1].rstrip(']')) if there else ''}. Write one of them under "
+            "Subset."
+        )
+    words = shown(f"{type(error).__name__}: {said}"[:120])
+    return LabError(f"{name} cannot be read as data: {words}. Look at its viewer on the Hub, or choose another.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
 from backend.core.errors import LabError
-from backend.hub import client, names
+from backend.hub import client, errors, names
 from backend.hub.names import Place
 
 DIGEST = (40, 64)  # hexadecimal digits: git's sha1 for a small file, sha256 for a large one
@@ -39,7 +39,7 @@ def find(place: Place, patience: float) -> Found:
     try:
         facts = client.retried(ask)
     except Exception as error:
-        found = in_cache(place) if client.no_network(error) else None
+        found = in_cache(place) if errors.no_network(error) else None
         if found is None:
             raise client.explained(error, place) from error
         return found
@@ -47,7 +47,7 @@ def find(place: Place, patience: float) -> Found:
     pinned = commit == place.revision or not names.COMMIT.fullmatch(place.revision)
     if not names.COMMIT.fullmatch(commit) or not pinned or len(digest) not in DIGEST or facts.size is None:
         raise LabError(
-            f"What answers at {client.address()} does not say which commit and which checksum {place.file} has, so it "
+            f"What answers at {errors.address()} does not say which commit and which checksum {place.file} has, so it "
             "cannot be verified. Check HF_ENDPOINT, or whether the network asks you to sign in."
         )
     return Found(place, commit, facts.size, digest)

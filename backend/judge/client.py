@@ -1,29 +1,12 @@
 """A question to a model that judges, whichever model that is, and what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from backend.core.messages import Message
 from backend.judge.score import Status
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a reply must look like: one JSON object. `schema` for addresses that obey one, `grammar` (GBNF) for
-    llama.cpp. Neither is trusted: what comes back is read strictly in any case."""
-
-    name: str
-    schema: Mapping[str, Any]
-    grammar: str
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of the reply and the log probabilities of what could have stood in its place, itself included."""
-
-    text: str
-    others: Mapping[str, float]
+from backend.remote.response import Form, Token
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from backend.judge.client import Token
 from backend.judge.rubric import Rubric
+from backend.remote.response import Token
 
 COVERED = 0.5
 """Of the probability, how much must lie on grades; below it the rest could be anything."""

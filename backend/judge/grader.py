@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.core.messages import Message
-from backend.judge.client import Asker, Form, Told
+from backend.judge.client import Asker, Told
 from backend.judge.expected_score import expected
 from backend.judge.prompt import form, question
 from backend.judge.reply import Read, read
 from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
+from backend.remote.response import Form
 
 TOKENS = 500
 """The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""

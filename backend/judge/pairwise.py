@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.core.messages import Message
 from backend.jobs.events import Number
-from backend.judge.client import Asker, Form
+from backend.judge.client import Asker
 from backend.judge.grader import asked_twice
 from backend.judge.prompt import EVIDENCE, blocks
 from backend.judge.reply import Read, kept, read_object
 from backend.judge.rubric import Rubric
 from backend.judge.score import Status
+from backend.remote.response import Form
 
 TOKENS = 400
 Place = Literal["A", "B", "tie"]

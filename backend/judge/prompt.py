@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from backend.core.messages import Message, plain
-from backend.judge.client import Form
 from backend.judge.rubric import Rubric
 from backend.judge.score import FLAGS, Item
+from backend.remote.response import Form
 
 LONGEST = 24_000
 """Characters of one text that a judge is shown; of a longer one both ends, and it is said how much is left out."""

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from backend.core.messages import Message
-from backend.judge.client import Form, Told
+from backend.judge.client import Told
 from backend.judge.score import Status
 from backend.remote.address import at_once
 from backend.remote.capabilities import Negotiated
 from backend.remote.client import TIMEOUT, Answer, Line
 from backend.remote.errors import Kind
-from backend.remote.response import Body
+from backend.remote.response import Body, Form
 from backend.remote.retry import LONGEST, PAUSE, Patience
 
 _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_out"}

@@ -14,7 +14,7 @@ import httpx
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from backend.core.errors import LabError
-from backend.hub import client
+from backend.hub import client, errors
 from backend.hub.resolve import Found
 from backend.jobs.journal import Journal
 from backend.library import weights_folder
@@ -121,7 +121,7 @@ def fetch(found: Found, folder: Path, patience: float, journal: Journal) -> Path
 
 def refused(error: Exception, found: Found) -> LabError:
     """A sentence for what ended a transfer. A full disk has a sentence of its own."""
-    for cause in client.chain(error):
+    for cause in errors.chain(error):
         if isinstance(cause, httpx.HTTPError):
             break  # what lies below is the line's: a firewall refuses with the same number as a folder
         if isinstance(cause, OSError) and cause.errno in DISK:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.messages import Message
-from backend.judge.client import Form
+from backend.remote.response import Form
 
 SEED = 1
 Limit = Literal["max_completion_tokens", "max_tokens"]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from backend.core.errors import LabError, shown
 from backend.core.messages import Message
-from backend.judge.client import Form
 from backend.remote.address import is_openai
 from backend.remote.capabilities import Limit, Negotiated
 from backend.remote.client import TIMEOUT, Answer, Line
 from backend.remote.errors import TEMPORARY, Trouble
 from backend.remote.prices import place
+from backend.remote.response import Form
 from backend.remote.retry import ATTEMPTS, LONGEST, PAUSE, Patience
 
 MOST = 12

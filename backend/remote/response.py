@@ -2,10 +2,29 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from backend.judge.client import Token
+
+@dataclass(frozen=True)
+class Form:
+    """The format of a reply: one JSON object. `schema` for addresses that follow one, `grammar` (GBNF) for llama.cpp.
+
+    Neither is trusted: every reply is parsed strictly.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    grammar: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the reply, and the log probabilities of its alternatives, itself included."""
+
+    text: str
+    others: Mapping[str, float]
 
 
 @dataclass(frozen=True)
