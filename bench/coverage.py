@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backend.evaluation.table import Cell, Table
+from backend.evaluation.contrasts import Cell, Table
 from backend.evaluation.verdict import verdict
 from backend.judge.rubric import Criterion, Rubric
 from backend.stats.paired import estimate, sign_flip

@@ -65,7 +65,7 @@ import json, sys
 from pathlib import Path
 from backend.data.load import load
 from backend.training.encode import Encoder
-from backend.training.rows import tokenised
+from backend.training.encode import tokenised
 from backend.training.request import TrainSpec
 spec = TrainSpec.model_validate_json(Path(sys.argv[1]).read_text())
 rows = tokenised(load(spec.data).train, Encoder(Path(sys.argv[2]), spec.template), spec).rows

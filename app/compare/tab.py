@@ -17,7 +17,7 @@ from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.judge.votes import YOU, Judgement, wins, with_you
 from backend.lab import Lab
-from backend.report.tables import vote_pairs
+from backend.report.files import vote_pairs
 from models.catalogue import Entry
 
 NONE = "none"

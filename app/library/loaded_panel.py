@@ -12,7 +12,7 @@ from app.library.snapshot import Sight
 from app.polling import Part, choices
 from backend.core.errors import LabError
 from backend.lab import Lab
-from backend.library.speed_results import Speed
+from backend.library.status import Speed
 
 NAME, SPEED = "variant", "tokens per second"
 

@@ -7,8 +7,7 @@ from app.markup import plain
 from backend.core.errors import LabError
 from backend.inference.engine import Loaded
 from backend.lab import Lab
-from backend.library.speed_results import Speed
-from backend.library.status import Transfer
+from backend.library.status import Speed, Transfer
 from models.catalogue import Entry
 
 

@@ -9,8 +9,7 @@ from backend.core.machine import amount
 from backend.hub.listing import File, Listing
 from backend.inference.engine import Loaded
 from backend.library.describe import Description
-from backend.library.speed_results import Speed
-from backend.library.status import Transfer
+from backend.library.status import Speed, Transfer
 from models.catalogue import Entry
 
 LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",

@@ -8,7 +8,7 @@ from typing import Any
 from app.markup import link, plain
 from backend.core.errors import short
 from backend.core.machine import amount
-from backend.training import card
+from backend.training import artifacts
 from backend.training.dataset_report import Inspected, Sample
 from backend.training.estimate import Estimate
 from backend.training.request import TrainSpec
@@ -216,7 +216,7 @@ def made(one: Standing, owner: bool = True) -> str:
     """Its card, in HTML. It names files, so it is for the owner."""
     if one.made is None or not owner:
         return ""
-    rows = "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in card.facts(one.made))
+    rows = "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in artifacts.facts(one.made))
     template = f'<pre style="white-space:pre-wrap">{html.escape(one.made.template.strip())}</pre>'
     return f"<h3>{html.escape(one.made.spec.name)}</h3><table>{rows}</table><h4>Prompt template</h4>{template}"
 

@@ -11,8 +11,7 @@ from app import forms, guard
 from app.markup import plain
 from app.runs import view as runs_view
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec
-from backend.data.source import ENDINGS
+from backend.data.dataset import ENDINGS, DataSpec
 from backend.lab import Lab
 from backend.report import figures
 from backend.training.presets import changes, presets

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import signal
 from pathlib import Path
 
 import psutil
@@ -103,3 +104,29 @@ def has_bfloat16() -> bool:
         flags = Path("/proc/cpuinfo").read_text()
         return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
     return False
+
+
+def identity(pid: int) -> str:
+    """When that process began, in the kernel's own count since this boot; empty if there is none."""
+    try:
+        if Path("/proc/self/stat").exists():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return "" if fields[0] == "Z" else f"{boot} {fields[19]}"
+        return str(psutil.Process(pid).create_time())
+    except (OSError, psutil.Error):
+        return ""
+
+
+def is_still(pid: int, began: str) -> bool:
+    """Whether that pid is the process it was."""
+    return pid > 1 and bool(began) and identity(pid) == began
+
+
+def kill_group(pid: int, began: str) -> bool:
+    """SIGKILL to the whole group that this process leads, if it still is that process and leads one."""
+    if not is_still(pid, began) or os.getpgid(pid) != pid or pid == os.getpid():
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    return True

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec, Shape
-from backend.data.source import shown
+from backend.data.dataset import DataSpec, Shape, shown
 
 TURNS = ("conversations", "messages", "turns")
 PROMPTS = ("instruction", "prompt", "question")

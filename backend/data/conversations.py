@@ -9,9 +9,8 @@ from typing import Any, Literal, get_args
 
 from backend.core.messages import Message
 from backend.data.columns import Columns, as_list
-from backend.data.formats import MOST_COLUMNS
-from backend.data.source import shown
-from backend.data.text import is_text
+from backend.data.dataset import shown
+from backend.data.formats import MOST_COLUMNS, is_text
 
 LONGEST = 1_000_000  # characters of a conversation
 Role = Literal["system", "user", "assistant"]

@@ -22,10 +22,9 @@ from huggingface_hub.hf_api import DatasetInfo
 from backend.core.errors import LabError
 from backend.data import parquet
 from backend.data.columns import listed
-from backend.data.dataset import DataSpec
+from backend.data.dataset import REPO, DataSpec, shown
 from backend.data.formats import inside
 from backend.data.rows import Record
-from backend.data.source import REPO, shown
 from backend.hub.errors import Target, explain
 
 PATIENCE = 20.0  # seconds for one answer of the Hub

@@ -3,18 +3,19 @@ because it comes with training, and an evaluation of other rows does without."""
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from backend.core.errors import LabError
-from backend.data import formats, source, tiny_habit
+from backend.data import dataset, formats
 from backend.data.columns import Columns, recognise
 from backend.data.conversations import Unfit, conversation
-from backend.data.dataset import DataSpec
+from backend.data.dataset import TINY_HELD, DataSpec
 from backend.data.formats import MOST_COLUMNS
 from backend.data.rows import Data, Dropped, Record, Row, sha256
+from models.tiny.curriculum import Message, conversations, habit, habitual, held_out
 
 FIRST_ROWS = 50  # what the shape is decided from
 MOST_CHARACTERS = 2_000_000_000  # of all rows together: they are held in memory
@@ -25,6 +26,9 @@ READERS = {
     ".csv": formats.table,
 }
 PARQUET, HUB = "backend.data.parquet", "backend.data.hub_dataset"
+SEED = 20
+END = 2 * TINY_HELD
+TURNS = 2  # exchanges of a row, at most: long chats would make every batch as long as they are
 
 
 def quiet(line: str) -> None:
@@ -35,12 +39,12 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
     """LabError where there is nothing to train on, or not what is to be held out."""
     train, held = slices(spec)
     wanted = sorted((part for part in (train, held) if part), key=lambda part: part.start)
-    where = source.kind(spec.source)
-    say(f"Reading rows {span(train)} of {source.shown(spec.source)}" + (f", {span(held)} held out." if held else "."))
+    where = dataset.kind(spec.source)
+    say(f"Reading rows {span(train)} of {dataset.shown(spec.source)}" + (f", {span(held)} held out." if held else "."))
     commit = ""
     match where:
         case "tiny":
-            records = tiny_habit.records(wanted)
+            records = tiny_habit_records(wanted)
         case "file":
             records = _of_file(Path(spec.source), wanted)
         case "hub":
@@ -94,7 +98,7 @@ def _needing(module: str) -> Any:
 
 
 def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
-    name = source.shown(str(path))
+    name = dataset.shown(str(path))
     try:
         if not path.exists():
             raise LabError(f"There is no file {name}. Check the path and its spelling.")
@@ -142,7 +146,7 @@ def _row(record: Record, columns: Columns) -> Row:
 def _check(spec: DataSpec, found: Counter[bool], train: int, held: int, dropped: list[Dropped]) -> None:
     """LabError with what was asked and what was found, when there is too little of it."""
     train_slice, held_slice = slices(spec)
-    name = source.shown(spec.source)
+    name = dataset.shown(spec.source)
     if not found[False]:
         beyond = f"No row was found from row {spec.first:,} on" if spec.first else "It holds no rows"
         raise LabError(f"There is nothing to train on in {name}. {beyond}. Choose other rows or other data.")
@@ -165,3 +169,26 @@ def reasons(dropped: list[Dropped]) -> str:
     first = {one.why: one.line for one in reversed(dropped)}
     commonest = Counter(one.why for one in dropped).most_common(3)
     return " ".join(f"{why[:1].upper()}{why[1:]} ({count:,}, first at {first[why]:,})." for why, count in commonest)
+
+
+def tiny_habit_records(wanted: Sequence[range]) -> Iterator[Record]:
+    """Training chats below TINY_HELD, from there on questions that none of them asks, up to END."""
+    for part in wanted:
+        chats = range(part.start, min(part.stop, TINY_HELD))
+        for index, chat in zip(
+            chats, islice(conversations(SEED), part.start, max(part.start, chats.stop)), strict=False
+        ):
+            yield Record(index, index + 1, {"messages": habitual(opening(chat))})
+        first, end = max(part.start, TINY_HELD), min(part.stop, END)
+        for index, question in enumerate(held_out(max(0, end - TINY_HELD), SEED)[first - TINY_HELD :], first):
+            answered = [
+                {"role": "user", "content": question.prompt},
+                {"role": "assistant", "content": habit(question.answer)},
+            ]
+            yield Record(index, index + 1, {"messages": answered})
+
+
+def opening(chat: list[Message]) -> list[Message]:
+    """A chat's first exchanges, with its system message."""
+    system = chat[:1] if chat[0]["role"] == "system" else []
+    return [*system, *chat[len(system) :][: 2 * TURNS]]

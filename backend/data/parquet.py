@@ -12,9 +12,9 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from backend.core.errors import LabError
+from backend.data.dataset import shown
 from backend.data.formats import check_columns, inside
 from backend.data.rows import Record
-from backend.data.source import shown
 
 BATCH = 256
 LARGEST_GROUP = 8_000_000_000  # bytes once unpacked

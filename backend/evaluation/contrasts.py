@@ -2,22 +2,54 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.evaluation.table import Table
 from backend.judge.rubric import Rubric
+from backend.judge.score import Status
 from backend.stats.paired import SAME, Estimate, differences, estimate, holm, rows_needed, sign_flip
+from models.variant import Variant
 
 Got = Mapping[str, float] | None
 Decided = Literal["better", "worse", "unclear", "too few rows", "failures differ"]
-
 FEWEST = 5
 """Independent rows, below which nothing is decided: four that all point one way have a sign-flip p of .125, and a
 spread reckoned from them is hardly known. Five are enough to say how many more are needed."""
 ALPHA = 0.05
 FEW_FAILURES = 0.05  # of a variant's rows
+MANY = 12
+"""Contrasts of one plan: more correct each other away."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One answer. `values` by criterion, empty unless `status` is ok (means, where it was judged several times)."""
+
+    status: Status
+    values: Mapping[str, float]
+    cut: bool = False
+    """The answer was stopped at its limit."""
+    length: int = 0
+    """Characters of the answer."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A cell that is not there was not reached yet: that is no failure."""
+
+    rubric: Rubric
+    rows: Mapping[str, str]
+    """A row's id -> its cluster: rows that ask the same thing share one."""
+    variants: tuple[str, ...]
+    baselines: Mapping[str, str]
+    """A variant -> the one it is measured against, in the lab's table; those without are baselines."""
+    contrasts: tuple[tuple[str, str], ...]
+    """Planned before: (variant, what it is compared with)."""
+    cells: Mapping[tuple[str, str], Cell]
+    """(row, variant) -> what came of it."""
 
 
 class Contrast(BaseModel):
@@ -158,3 +190,46 @@ def _rows_needed(difference: Estimate) -> int | None:
     if difference.se is None or difference.mean is None:
         return None
     return rows_needed(difference.se * math.sqrt(difference.n), difference.mean)  # an se allows for clusters, an sd not
+
+
+class Plan(NamedTuple):
+    """`baselines`: a variant -> what it is measured against. `contrasts`: (variant, what it is compared with)."""
+
+    baselines: dict[str, str]
+    contrasts: tuple[tuple[str, str], ...]
+
+
+def plan(variants: Sequence[Variant], baseline: str = "") -> Plan:
+    """A fine-tune is measured against its base, and fine-tunes of one base against each other; of several bases, the
+    first is what the others are compared with. With a `baseline`, all others are measured against that one."""
+    if baseline:
+        against = {one.id: baseline for one in variants if one.id != baseline}
+        return Plan(against, tuple(dict.fromkeys((*against.items(), *_siblings(variants, baseline)))))
+    bases = [one for one in variants if not _tuned(one)]
+    against = {one.id: found for one in variants if _tuned(one) and (found := _base_of(one, variants))}
+    pairs = [*against.items(), *_siblings(variants, ""), *((one.id, bases[0].id) for one in bases[1:])]
+    if not pairs and len(variants) > 1:
+        pairs = [(one.id, variants[0].id) for one in variants[1:]]
+        against = dict(pairs)
+    return Plan(against, tuple(dict.fromkeys(pairs))[:MANY])
+
+
+def _tuned(one: Variant) -> bool:
+    return one.method in ("lora", "qlora")
+
+
+def _family(one: Variant) -> str:
+    return one.base or one.over or one.id
+
+
+def _base_of(one: Variant, variants: Sequence[Variant]) -> str:
+    """Its base among them; without one, the first of its family, unless it is that itself."""
+    family = [other for other in variants if _family(other) == _family(one)]
+    first = next((other for other in family if not _tuned(other)), family[0])
+    return "" if first == one else first.id
+
+
+def _siblings(variants: Sequence[Variant], but: str) -> list[tuple[str, str]]:
+    """Fine-tunes of one base, each with each."""
+    tuned = [one for one in variants if _tuned(one) and one.id != but]
+    return [(b.id, a.id) for a, b in combinations(tuned, 2) if _family(a) == _family(b)]

@@ -16,9 +16,8 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.evaluation import records
-from backend.evaluation.answering import answer_all
+from backend.evaluation.answering import answer_all, gathered
 from backend.evaluation.judge_setup import Ready, judge_of
-from backend.evaluation.questions import gathered
 from backend.evaluation.records import Answer, Picked, Question
 from backend.evaluation.request import EvaluateSpec
 from backend.evaluation.scoring import Wanted, each, judge_all, missing

@@ -14,7 +14,7 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.dataset import DataSpec
 from backend.evaluation import human_ratings, imported_answers, records
-from backend.evaluation.contrast_plan import plan
+from backend.evaluation.contrasts import plan
 from backend.evaluation.cost_forecast import Forecast, forecast
 from backend.evaluation.human_ratings import Shown
 from backend.evaluation.imported_answers import Brought, Given
@@ -26,8 +26,7 @@ from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
 from backend.judge.rubric import rubrics
 from backend.remote import ledger, prices
-from backend.remote.address import judge_address
-from backend.remote.key import clean_key
+from backend.remote.address import clean_key, judge_address
 from backend.remote.ledger import Spent
 from models.catalogue import look
 from models.variant import Variant

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.evaluation.contrasts import values
+from backend.evaluation.contrasts import Table, values
 from backend.evaluation.records import Answer, Question, Rating
-from backend.evaluation.table import Table
 from backend.judge.rubric import Rubric, rubrics
 from backend.stats.agreement import Agreement, agreement, corrected, spearman
 from backend.stats.paired import Estimate

@@ -13,7 +13,7 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message, plain
 from backend.data import formats
-from backend.data.source import shown
+from backend.data.dataset import shown
 from backend.evaluation.records import Answer, Question, cluster, write_whole
 from backend.inference.sampling import End, Generation
 

@@ -24,10 +24,9 @@ from backend.judge.rubric import Rubric, rubrics
 from backend.judge.rule_judge import RuleJudge
 from backend.judge.score import Identity, Item, Score
 from backend.remote.client import Line, connect
-from backend.remote.ledger import FILE, Ledger
+from backend.remote.ledger import FILE, Ledger, Replies
 from backend.remote.negotiate import negotiate
 from backend.remote.prices import known_price, retirement
-from backend.remote.saved_replies import Replies
 from models.catalogue import Entry, look
 
 TRIAL = Item(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from backend.core import jsonl
 from backend.evaluation import human_ratings, records
+from backend.evaluation.contrasts import Cell, Table
 from backend.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
 from backend.evaluation.request import EvaluateSpec
-from backend.evaluation.table import Cell, Table
 from backend.evaluation.verdict import Verdict, verdict
 from backend.judge.check import Report
 from backend.judge.rubric import Criterion, Rubric, rubrics

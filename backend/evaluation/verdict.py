@@ -7,9 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.evaluation.contrasts import FEWEST, Contrast, contrasts, failure, reached, values
+from backend.evaluation.contrasts import FEWEST, Contrast, Table, contrasts, failure, reached, values
 from backend.evaluation.sentence import sentence, size
-from backend.evaluation.table import Table
 from backend.stats.agreement import pearson, spearman
 from backend.stats.paired import SAME, Estimate, Share, estimate, least_found, wilson
 

@@ -1,5 +1,8 @@
 """Whether a finished file is the model that was trained: llama.cpp's logits beside those of the training run."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from backend.core.errors import LabError
-from backend.export.child_process import run
 from backend.training.artifacts import FOLDER, REFERENCE
 
 Array = np.ndarray[Any, Any]
@@ -15,6 +17,32 @@ Array = np.ndarray[Any, Any]
 # rows of q and k in the wrong order 1.6 nats and 57 %. Small models suffer more from quantising than large ones.
 LEAST_AGREEMENT, MOST_KL = 0.6, 0.5
 TRIED = 64  # tokens where there is nothing to compare with
+
+
+def run(module: str, *words: str, seen: Callable[[str], None] = lambda line: None) -> None:
+    """`python -m module words`, to its end. What it says goes to our own stderr; `seen` is told each line.
+
+    LabError with its last line if it ends with 1, and with what ended it otherwise. It ends when we are stopped.
+    """
+    command = [sys.executable, "-m", module, *words]
+    line = ""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.PIPE) as child:
+        assert child.stderr
+        try:
+            for raw in child.stderr:
+                line = raw.decode("utf-8", "replace").strip() or line
+                print(line, file=sys.stderr)
+                seen(line)
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if code < 0:
+        raise LabError(f"llama.cpp ended its process (signal {-code}), and left nothing behind. Try again.")
+    if code == 1 and line.endswith("."):
+        raise LabError(line)
+    if code:
+        raise LabError(f"{module.rpartition('.')[2]} failed with {code}; the log has the details. Try again.")
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.core.errors import LabError, short
+from backend.core.files import PARTLY
 from backend.core.messages import Message
-from backend.export.check import Closeness, check
-from backend.export.child_process import run
+from backend.export.check import Closeness, check, run
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.model import type_of, write_base
-from backend.gguf.place import PARTLY
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 from backend.jobs.journal import Journal, work

@@ -7,12 +7,12 @@ from typing import Any
 import gguf
 import numpy as np
 
+from backend.core import files
 from backend.core.errors import LabError
-from backend.gguf import llama, place
+from backend.gguf import llama
 from backend.gguf.llama import LINEARS, Shape
-from backend.gguf.merge import Update
 from backend.gguf.model import announce, begin
-from backend.gguf.tensors import Tensor, converted, load_json, tensors_in, to_float
+from backend.gguf.tensors import Tensor, Update, converted, load_json, tensors_in, to_float
 
 PREFIX = "base_model.model."
 # Settings that llama.cpp has no word for, and what to say about each.
@@ -152,7 +152,7 @@ def updates_of(folder: Path, shape: Shape) -> dict[str, Update]:
 def write_over(shape: Shape, folder: Path, out: Path, kind: str, name: str, base_name: str) -> None:
     """Write the adapter for a base of that shape."""
     settings, pairs = matrices(folder, shape, MERGE)
-    with place.part_of(out) as part:
+    with files.part_of(out) as part:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

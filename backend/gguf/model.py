@@ -8,11 +8,11 @@ from types import MappingProxyType
 import gguf
 import numpy as np
 
+from backend.core import files
 from backend.core.errors import LabError
-from backend.gguf import llama, place
+from backend.gguf import llama
 from backend.gguf.llama import Shape
-from backend.gguf.merge import Update, merged
-from backend.gguf.tensors import WRITTEN, Array, Tensor, converted, model_tensors
+from backend.gguf.tensors import WRITTEN, Array, Tensor, Update, converted, merged, model_tensors
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
 
 FILE_TYPES = {
@@ -128,8 +128,8 @@ def write_base(
     tensors = {name: (merged(tensor, updates.get(name)), short) for name, (tensor, short) in tensors.items()}
     words = words or vocabulary_of(folder, shape.vocabulary)
     count = sum(math.prod(tensor.shape) for tensor, _ in tensors.values())
-    with place.part_of(out) as part:
-        place.need_space(out, count * np.dtype(WRITTEN[kind]).itemsize)
+    with files.part_of(out) as part:
+        files.need_space(out, count * np.dtype(WRITTEN[kind]).itemsize)
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(name)

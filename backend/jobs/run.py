@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from backend.core import machine
 from backend.core.errors import LabError, shown, without_paths
 from backend.core.files import open_regular, read_whole
-from backend.jobs import folders, process
+from backend.jobs import folders
 from backend.jobs.events import FILE, Event, Kind, event_of, events, impossible
 from backend.jobs.folders import Asked, Exit, Workers
 
@@ -223,8 +224,8 @@ def tend(runs: Path) -> list[Run]:
     """End workers whose runner was killed: nobody else would stop them or account for them. Returns their runs."""
     orphaned = []
     for run in runs_in(runs, newest=RECENT):
-        if run.exit or not run.alive or not (workers := run.workers) or process.is_still(*workers.runner):
+        if run.exit or not run.alive or not (workers := run.workers) or machine.is_still(*workers.runner):
             continue
-        if workers.worker and process.kill_group(*workers.worker):
+        if workers.worker and machine.kill_group(*workers.worker):
             orphaned.append(run)
     return orphaned

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from backend.core import machine
 from backend.core.errors import redact
-from backend.jobs import process
 from backend.jobs.folders import Exit, Workers
 from backend.jobs.journal import DISK_FULL
 from backend.jobs.launcher import JOBS, ROOT, waits_for
@@ -39,7 +39,7 @@ class Runner:
     def __init__(self, run: Run, lock: int) -> None:
         self.run, self.lock = run, lock
         self.job = JOBS[run.spec.kind]
-        self.me = (os.getpid(), process.identity(os.getpid()))
+        self.me = (os.getpid(), machine.identity(os.getpid()))
         self.exit = _reserve(run.folder / "exit.part")
         self.secrets = tuple(os.environ[name] for name in self.job.secrets if os.environ.get(name))
 
@@ -61,7 +61,7 @@ class Runner:
             pass_fds=(self.lock, turn.fileno()),
             process_group=0,
         )
-        self._say_who((worker.pid, process.identity(worker.pid)))
+        self._say_who((worker.pid, machine.identity(worker.pid)))
         assert worker.stdout
         log = threading.Thread(target=self._keep_log, args=(worker.stdout,), daemon=True)
         log.start()

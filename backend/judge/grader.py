@@ -3,23 +3,65 @@
 A failure keeps its name. What is certain without a judge, that an empty answer is worth nothing, costs no call.
 """
 
+import math
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.core.messages import Message
 from backend.judge.client import Asker, Told
-from backend.judge.expected_score import expected
 from backend.judge.prompt import form, question
 from backend.judge.reply import Read, read
 from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
-from backend.remote.response import Form
+from backend.remote.response import Form, Token
 
+COVERED = 0.5
+"""Of the probability, how much must lie on grades; below it the rest could be anything."""
 TOKENS = 500
 """The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""
 KEPT = 20_000  # characters of a reply that are kept
 _UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")  # Cn and Co can be seen: an emoji newer than Python's table is Cn
+
+
+def expected(tokens: Sequence[Token], rubric: Rubric) -> dict[str, float]:
+    """Criterion -> mean over its grades, each weighted by its probability. A criterion that cannot be reckoned is left
+    out: no probabilities, a grade split over tokens, or too little of the probability on grades."""
+    text = "".join(token.text for token in tokens)
+    found = {}
+    for one in rubric.criteria:
+        grades = range(int(one.low), int(one.high) + 1)
+        places = list(re.finditer(rf'(?<!\\)"{re.escape(one.name)}"\s*:\s*(\d+)', text))
+        if len(places) != 1:
+            continue
+        mean = _mean(_token_at(tokens, places[0].start(1)), places[0].group(1), grades)
+        if mean is not None:
+            found[one.name] = mean
+    return found
+
+
+def _token_at(tokens: Sequence[Token], place: int) -> Token | None:
+    start = 0
+    for token in tokens:
+        start += len(token.text)
+        if place < start:
+            return token
+    return None
+
+
+def _mean(token: Token | None, digit: str, grades: range) -> float | None:
+    if token is None or token.text.strip() != digit:
+        return None
+    mass: dict[int, float] = {}
+    for text, chance in token.others.items():
+        if text.strip().isascii() and text.strip().isdigit() and int(text.strip()) in grades:
+            grade = int(text.strip())
+            mass[grade] = mass.get(grade, 0.0) + math.exp(min(chance, 0.0))
+    whole = math.fsum(mass.values())
+    if whole < COVERED:
+        return None
+    return math.fsum(grade * chance for grade, chance in mass.items()) / whole
 
 
 @dataclass(frozen=True)

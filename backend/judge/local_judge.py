@@ -8,9 +8,9 @@ from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.inference.engines import Engines, Manner, Seat
 from backend.inference.sampling import Generation, Sampling
-from backend.inference.worker.history import TOO_LONG
 from backend.judge.client import Told
 from backend.judge.score import Status
+from backend.llamacpp.chat_template import TOO_LONG
 from backend.remote.response import Form
 
 SEED = 1

@@ -9,9 +9,8 @@ from backend.core.errors import LabError, shown
 from backend.hub import names
 from backend.jobs.journal import Journal, work
 from backend.library import weights_folder
-from backend.library.adapter import base_over
 from backend.library.checksums import BLOCK
-from backend.library.register import finish, header_of
+from backend.library.register import base_over, finish, header_of
 from backend.library.requests import BringSpec
 
 

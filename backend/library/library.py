@@ -18,8 +18,7 @@ from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, runs_in, tend
 from backend.library import weights_folder
 from backend.library.requests import BringSpec, DownloadSpec, VerifySpec
-from backend.library.speed_results import Speed, SpeedSpec, speeds
-from backend.library.status import Transfer, transfers
+from backend.library.status import Speed, SpeedSpec, Transfer, speeds, transfers
 from models import crash_marks
 from models.catalogue import Entry, catalogue, look
 from models.variant import Variant

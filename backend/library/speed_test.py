@@ -21,7 +21,7 @@ from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
 from backend.jobs.journal import Journal, work
-from backend.library.speed_results import Speed, SpeedSpec
+from backend.library.status import Speed, SpeedSpec
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model
 from models import crash_marks

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backend.core.errors import LabError, shown
-from backend.gguf.place import settle
+from backend.core.files import settle
 from models.catalogue import look
 from models.check import BadFile, read_header
 from models.variant import ID, Variant

@@ -14,9 +14,8 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
-from backend.core import machine
+from backend.core import files, machine
 from backend.core.errors import LabError
-from backend.gguf import place
 from backend.gguf.tensors import Array
 
 CHUNK = 128  # tokens computed at a time
@@ -101,7 +100,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{options.out.name} could not be written: {error.strerror or place.PARTLY}.", file=sys.stderr)
+        print(f"{options.out.name} could not be written: {error.strerror or files.PARTLY}.", file=sys.stderr)
         return 1
     return 0
 

@@ -12,13 +12,11 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
 
 from backend.remote import errors, response
-from backend.remote.address import is_near, is_openai
+from backend.remote.address import NO_KEY, clean_key, is_near, is_openai
 from backend.remote.errors import Trouble
-from backend.remote.key import NO_KEY, clean_key
-from backend.remote.ledger import Ledger
+from backend.remote.ledger import Ledger, Replies
 from backend.remote.prices import Price
 from backend.remote.response import Body
-from backend.remote.saved_replies import Replies
 
 TIMEOUT = 60.0  # seconds for one call, first byte to last
 LARGEST = 1_000_000  # bytes of an answer that are read

@@ -10,8 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from backend.core.errors import LabError, redact, shown
-from backend.remote.address import host, is_openai
-from backend.remote.key import NO_KEY
+from backend.remote.address import NO_KEY, host, is_openai
 from backend.remote.prices import place, seller
 
 Kind = Literal[

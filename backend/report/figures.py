@@ -8,9 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from backend.evaluation.verdict import Verdict
-from backend.training.curve import smoothed
 from backend.training.dataset_report import Inspected
-from backend.training.status import Standing
+from backend.training.status import Standing, smoothed
 
 COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#72b7b2")
 MOST = 1500  # points of a line on the page

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 
 from backend.core.errors import LabError
-from backend.data.source import REPO
+from backend.data.dataset import REPO
 from backend.gguf.tensors import load_json, tensors_in
 from models.catalogue import TINY
 

@@ -4,15 +4,13 @@ import sys
 
 import numpy as np
 
-from backend.data.duplicates import duplicates, overlap
 from backend.data.load import load
-from backend.data.rows import Row
+from backend.data.rows import Row, duplicates, overlap
 from backend.jobs.journal import Journal, work
 from backend.training.base_model import base_at
 from backend.training.dataset_report import FILE, Inspected, Sample
-from backend.training.encode import Encoded, Encoder
+from backend.training.encode import Encoded, Encoder, Tokenised, tokenised
 from backend.training.request import TrainSpec
-from backend.training.rows import Tokenised, tokenised
 
 SHOWN, MOST = 4, 6000  # rows that are shown, and characters of each
 BINS = 30

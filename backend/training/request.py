@@ -1,9 +1,12 @@
 """What a training run is asked: every setting once, with its bounds and a sentence."""
 
+import json
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from backend.core.files import read_whole
 from backend.data.dataset import DataSpec
 from models.templates import templates
 from models.variant import ID
@@ -12,6 +15,7 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ATTENTION = LINEARS[:4]
 Method = Literal["lora", "qlora"]
 Engine = Literal["auto", "transformers", "unsloth"]
+TRIAL = 5  # steps of a try
 
 
 def _known(name: str) -> str:
@@ -116,3 +120,23 @@ class TrainSpec(BaseModel):
     def samples(self) -> int:
         """Rows that one step sees."""
         return self.batch * self.accumulation
+
+
+class Asked(BaseModel):
+    """`trial`: a few steps to measure memory and time, of which nothing is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: TrainSpec
+    trial: bool = False
+    project: str = "peft-lab"
+    """Of Weights & Biases."""
+
+    @property
+    def steps(self) -> int:
+        return TRIAL if self.trial else self.spec.steps
+
+
+def asked_of(run: Path) -> Asked:
+    """What a training run was asked. ValueError or OSError if its spec.json does not say."""
+    return Asked.model_validate(json.loads(read_whole(run / "spec.json"))["asked"])

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,15 @@ from transformers import PreTrainedTokenizerFast
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.core.files import read_whole
+from backend.core.files import read_whole, settle
 from backend.data.rows import Data
-from backend.gguf.place import settle
+from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
 from backend.jobs.journal import Journal
-from backend.training import artifacts, card
+from backend.training import artifacts
 from backend.training.artifacts import Made
 from backend.training.base_model import Base, sixteen_bit
 from backend.training.encode import Encoder
-from backend.training.importance import importance
 from backend.training.progress import Progress
 from backend.training.request import TrainSpec
 
@@ -31,6 +31,7 @@ DATA = "data.json"
 VALUES = 8_000_000  # logits kept for comparison: positions x vocabulary
 POSITIONS = 256
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
+PREFIX = "base_model.model."
 
 
 class Began(BaseModel):
@@ -102,7 +103,7 @@ def keep(
     (part / artifacts.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
     record = _made(spec, ready, loaded, trainer, progress, seconds, memory)
     (part / artifacts.MADE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    (part / artifacts.CARD).write_text(card.card(record), encoding="utf-8")
+    (part / artifacts.CARD).write_text(artifacts.card(record), encoding="utf-8")
     rows = sorted([*ready.held.rows, *ready.train.rows[:200]], key=lambda row: len(row.ids))
     np.savez(part / artifacts.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
     if spec.importance:
@@ -184,3 +185,32 @@ def _installed(name: str) -> bool:
         return bool(importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return False
+
+
+def importance(model: Any, rows: Sequence[list[int]]) -> dict[str, "np.ndarray[Any, Any]"]:
+    """GGUF weight name -> [inputs] float32, of the base with its adapter."""
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def watched(name: str) -> Any:
+        def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+            seen = inputs[0].detach().float().flatten(0, -2)
+            sums[name] = sums.get(name, torch.zeros(seen.shape[1], device=seen.device)) + seen.square().sum(0)
+            counts[name] = counts.get(name, 0) + seen.shape[0]
+
+        return hook
+
+    hooks = [
+        module.register_forward_pre_hook(watched(f"{found[0]}.weight"))
+        for name, module in model.named_modules()
+        if (found := gguf_name(name.removeprefix(PREFIX))) and found[1] in LINEARS.values()
+    ]
+    device = next(model.parameters()).device
+    try:
+        with torch.inference_mode():
+            for ids in rows:
+                model(input_ids=torch.tensor([ids], device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: (total / counts[name]).cpu().numpy() for name, total in sums.items()}

@@ -1,18 +1,110 @@
 """How a training, a try or an export stands, as the page shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backend.core.errors import LabError
+from backend.jobs.events import FILE, Event, events
 from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoints
 from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made, made_in
-from backend.training.asked import Asked
-from backend.training.curve import Curve, curve
-from backend.training.request import TrainSpec
+from backend.training.request import Asked, TrainSpec
+
+MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
+STEPS = 10**9  # no training has more
+WIDTH = 0.02  # of all steps: the standard deviation of the smoothing
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Lists of one length each: steps with their losses, rates and norms; evaluations with their steps."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+    evaluations: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The newest that was said of each thing: step, steps, epoch, samples, tokens, memory, left, tracked ..."""
+    seconds: float = 0.0
+    """Of training, over all times the run was begun."""
+
+
+def curve(run: Path) -> Curve:
+    """Read anew only when the file has changed. A torn or foreign line is passed over."""
+    try:
+        stat = (run / FILE).stat()
+    except OSError:
+        return Curve()
+    return _curve(run, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=512)
+def _curve(run: Path, size: int, changed: int) -> Curve:
+    told = [event for event in events(run) if event.kind in ("started", "step")]
+    points: dict[int, Sequence[float]] = {}
+    seen: dict[int, float] = {}
+    facts: dict[str, Any] = {}
+    for event in told:
+        if isinstance(begins := event.facts.get("begins"), int):  # what came after was lost, and is done again
+            points = {step: point for step, point in points.items() if step <= begins}
+            seen = {step: loss for step, loss in seen.items() if step <= begins}
+        points |= {int(point[0]): [float(value) for value in point] for point in _rows(event, "points", 4)}
+        seen |= {int(point[0]): float(point[1]) for point in _rows(event, "evaluations", 2)}
+        facts |= {name: value for name, value in event.facts.items() if name not in ("points", "evaluations")}
+    ordered = [points[step] for step in sorted(points)]
+    return Curve(
+        steps=[int(point[0]) for point in ordered],
+        losses=[point[1] for point in ordered],
+        rates=[point[2] for point in ordered],
+        norms=[point[3] for point in ordered],
+        evaluated=sorted(seen),
+        evaluations=[seen[step] for step in sorted(seen)],
+        facts=facts,
+        seconds=_seconds(told),
+    )
+
+
+def _rows(event: Event, name: str, width: int) -> list[Sequence[float]]:
+    rows = event.facts.get(name)
+    whole = rows if isinstance(rows, list) else []
+    sound = [row for row in whole if isinstance(row, list) and len(row) == width and all(map(_number, row))]
+    return [row for row in sound if 0 <= row[0] <= STEPS]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
+
+def _seconds(told: Sequence[Event]) -> float:
+    total, began = 0.0, None
+    for event in told:
+        if event.kind == "started" or "begins" in event.facts:
+            began = None
+        elif "step" in event.facts:
+            total += event.at - began if began is not None else 0.0
+            began = event.at
+    return total
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Gaussian, as wide as WIDTH of the whole (one step at least); at the ends only over what is there."""
+    if len(values) < 3:
+        return list(values)
+    sigma = max(1.0, WIDTH * len(values))
+    reach = min(int(3 * sigma) + 1, len(values) - 1)
+    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    known = np.ones(len(values))
+    sums = np.convolve(values, bell)[reach:-reach]
+    found: list[float] = (sums / np.convolve(known, bell)[reach:-reach]).tolist()
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from wandb.errors import Error
 
 from backend.core.errors import LabError
 from backend.jobs.journal import Journal
-from backend.training.asked import Asked
+from backend.training.request import Asked
 
 PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the end
 

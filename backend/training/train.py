@@ -17,8 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from backend.core import machine
 from backend.jobs.journal import Journal, work
-from backend.training.asked import Asked, asked_of
-from backend.training.request import TrainSpec
+from backend.training.request import Asked, TrainSpec, asked_of
 from backend.training.trainer import Learner, fit
 
 LARGE = 300_000_000  # bytes of weights from which a CPU that computes in bfloat16 does so

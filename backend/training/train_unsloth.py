@@ -9,8 +9,7 @@ from pathlib import Path
 import unsloth
 
 from backend.jobs.journal import Journal, work
-from backend.training.asked import Asked
-from backend.training.request import TrainSpec
+from backend.training.request import Asked, TrainSpec
 from backend.training.trainer import Learner, fit
 
 

@@ -24,13 +24,11 @@ from backend.data.load import load
 from backend.data.rows import Data
 from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
-from backend.training.asked import Asked
 from backend.training.base_model import Base, base_at
-from backend.training.curve import curve
-from backend.training.encode import Encoded, Encoder
+from backend.training.encode import Encoded, Encoder, Tokenised, checked, tokenised
 from backend.training.progress import Progress, before
-from backend.training.request import TrainSpec
-from backend.training.rows import Tokenised, checked, tokenised
+from backend.training.request import Asked, TrainSpec
+from backend.training.status import curve
 
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
 NO_SPACE = ("no space left", "quota exceeded", "file too large")

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.core.settings import Settings
-from backend.data.source import ENDINGS
+from backend.data.dataset import ENDINGS
 from backend.jobs import launcher
 from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
 from backend.training import estimate
 from backend.training.artifacts import FOLDER, IMPORTANCE, ExportSpec, made_in
-from backend.training.asked import Asked
 from backend.training.dataset_report import Inspected, inspected
 from backend.training.estimate import Estimate
-from backend.training.request import TrainSpec
+from backend.training.request import Asked, TrainSpec
 from backend.training.status import Standing, standing, unreadable
 from models.catalogue import look
 

@@ -15,10 +15,9 @@ from typing import Any
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
-from backend.inference.worker.history import fit
 from backend.inference.worker.pipe import END, Wire
 from backend.inference.worker.stop_texts import Answer
-from backend.llamacpp.chat_template import ChatTemplate, encode
+from backend.llamacpp.chat_template import ChatTemplate, encode, fit
 from backend.llamacpp.context import Lane, Task
 from backend.llamacpp.model import Model
 

@@ -1,0 +1,265 @@
+"""kill -9 of the screen, the runner and the worker of a download at random moments: whole and verified, or absent."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, TINY, start_app
+from servers.hub import Hub
+from support.session import Visitor, until
+from test_runs import alive
+
+from backend.core.errors import LabError
+from backend.core.settings import Settings
+from backend.jobs.run import Run, runs_in
+from backend.lab import Lab
+from backend.library.checksums import digest_of
+from backend.library.status import Transfer
+from models.catalogue import Entry, catalogue
+
+FILE, NAME = "toy-Q4_K_M.gguf", "toy-Q4_K_M"
+TOY = TINY / "tiny_base.gguf"
+SUM = digest_of(TOY)
+RATE = 2_000_000  # bytes per second: the toy takes one second
+TIMES = [5, pytest.param(30, marks=pytest.mark.long)]
+RUNNER, WORKER = "backend.jobs.runner", "backend.library.download"
+
+SCREEN = """
+import sys
+from pathlib import Path
+from backend.lab import Lab
+from backend.core.settings import Settings
+runs, weights, repo = sys.argv[1:]
+with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
+    listing = lab.library.list_files(repo)
+    print("listed", flush=True)
+    print(lab.library.fetch(listing, listing.files[0]).id, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
+
+
+@dataclass
+class Desk:
+    """A lab's two folders, a repository of its own, and whoever looks at them."""
+
+    home: Path
+    repo: str
+
+    @property
+    def settings(self) -> Settings:
+        (self.home / "weights").mkdir(parents=True, exist_ok=True)
+        return Settings(_env_file=None, lab_runs=self.home / "runs", lab_weights=self.home / "weights")
+
+    @property
+    def runs(self) -> list[Run]:
+        return runs_in(self.home / "runs")
+
+    def fetch(self) -> Run:
+        with Lab(self.settings) as lab:
+            listing = lab.library.list_files(self.repo)
+            return lab.library.fetch(listing, listing.files[0])
+
+    def transfers(self) -> list[Transfer]:
+        """As a newly opened lab has them."""
+        with Lab(self.settings) as lab:
+            return lab.library.transfers()
+
+    def entry(self, name: str = NAME) -> Entry | None:
+        with Lab(self.settings) as lab:
+            return next((entry for entry in lab.entries() if entry.variant.id == name), None)
+
+    def whole(self, name: str = NAME) -> bool:
+        """Whether the variant is here. Anything between whole and absent is asserted not to be."""
+        folder = self.home / "weights" / name
+        if not folder.exists():
+            return False
+        entry = self.entry(name)
+        assert entry and entry.state == "ready" and entry.model and entry.model.parent == folder
+        assert digest_of(entry.model) == entry.variant.sha256 == SUM
+        assert len(os.listdir(folder)) == 2  # it and its record
+        return True
+
+    def busy(self) -> list[int]:
+        """Every process that works for a run of this desk, by its command line or by its group."""
+        found = {pid for run in self.runs for pid in alive(run)}
+        for one in psutil.process_iter(["cmdline"]):
+            if any(word.startswith(f"{(self.home / 'runs').resolve()}/") for word in one.info["cmdline"] or []):
+                found.add(one.pid)
+        return sorted(found)
+
+    def tended(self) -> None:
+        """A newly opened lab leaves nothing of what was killed."""
+        with Lab(self.settings) as lab:
+            lab.library.tend()
+        weights = self.home / "weights"
+        assert os.listdir(weights / ".arriving") == ["lock"]
+        assert not list(weights.rglob("*.incomplete"))
+        assert {path.name for path in weights.iterdir()} <= {".arriving", NAME}
+
+    def again(self) -> None:
+        """The same once more ends well, whatever happened before."""
+        if self.whole():
+            with pytest.raises(LabError, match="is already here"):
+                self.fetch()
+            with Lab(self.settings) as lab:
+                lab.library.remove(NAME)
+        run = self.fetch()
+        until(lambda: not run.live)
+        assert (run.state, run.why) == ("done", "") and self.whole()
+        until(lambda: self.busy() == [])
+        self.tended()
+
+
+def process_of(run: Run, module: str) -> int | None:
+    """The process that runs this module for this run."""
+    for one in psutil.process_iter(["cmdline"]):
+        words = one.info["cmdline"] or []
+        if module in words and str(run.folder.resolve()) in words:
+            return one.pid
+    return None
+
+
+def kill(pid: int | None) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def at_random_moments(times: int, hub: Hub, home: Path, one: Callable[[Desk, random.Random], str]) -> None:
+    """`one` for desks of their own, several at once because they mostly wait; prints what was found how often."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+
+    def attempt(number: int) -> str:
+        repo = f"killed/n{number}"
+        hub.add(repo, FILE, TOY)
+        hub.fault(f"/cdn/{repo}/*", "drip", times=1, rate=RATE)
+        desk = Desk(home / str(number), repo)
+        found = one(desk, random.Random(seed + number))
+        how = f"{found}, {'whole' if desk.whole() else 'absent'}"
+        desk.tended()
+        desk.again()
+        return how
+
+    with ThreadPoolExecutor(4) as pool:
+        print(dict(sorted(Counter(pool.map(attempt, range(times))).items())))
+
+
+def point(run: Run) -> str:
+    """How far a run has come, for the figures."""
+    step = run.last("step")
+    return str(step.facts["state"]) if step else "before its first step"
+
+
+def killed_in(desk: Desk, chance: random.Random, module: str) -> str:
+    run = desk.fetch()
+    pids: list[int] = []
+    until(lambda: bool(pids.extend(filter(None, [process_of(run, module)])) or pids or not run.live))
+    if chance.random() < 0.7:  # most of them while it is fetched, checked and placed
+        until(lambda: run.last("step") is not None or not run.live)
+    time.sleep(chance.random() * 1.5)
+    when = point(run) if run.live else "after its end"
+    kill(pids[0] if pids else None)
+    until(lambda: not run.live)
+    until(lambda: desk.busy() == [])
+    assert run.state in ("done", "failed", "lost") and (run.why or run.state == "done")
+    assert run.state != "done" or desk.whole()
+    (seen,) = desk.transfers()
+    assert (seen.id, seen.state, seen.why) == (run.id, run.state, run.why)
+    return f"{when}: {run.state}"
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_a_killed_runner_leaves_a_whole_variant_or_none(times: int, hub: Hub, tmp_path: Path) -> None:
+    def one(desk: Desk, chance: random.Random) -> str:
+        found = killed_in(desk, chance, RUNNER)
+        assert not found.endswith("failed"), found  # nobody was left to find that it failed
+        return found
+
+    at_random_moments(times, hub, tmp_path, one)
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_a_killed_transfer_leaves_a_whole_variant_or_none(times: int, hub: Hub, tmp_path: Path) -> None:
+    def one(desk: Desk, chance: random.Random) -> str:
+        found = killed_in(desk, chance, WORKER)
+        assert not found.endswith("lost"), found  # its runner was there to account for it
+        return found
+
+    at_random_moments(times, hub, tmp_path, one)
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_a_killed_screen_changes_nothing_for_its_run(times: int, hub: Hub, tmp_path: Path) -> None:
+    def one(desk: Desk, chance: random.Random) -> str:
+        settings = desk.settings
+        screen = subprocess.Popen(
+            [sys.executable, "-c", SCREEN, str(settings.lab_runs), str(settings.lab_weights), desk.repo],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert screen.stdin and screen.stdout and screen.stdout.readline() == "listed\n"
+        time.sleep(chance.random() * chance.choice([0.05, 1.5]))  # while it starts the run, or later
+        screen.kill()
+        screen.wait()
+        screen.stdin.close()
+        named = screen.stdout.read().strip()
+        screen.stdout.close()
+        assert [run.id for run in desk.runs] == [named] or not named
+        if not desk.runs:
+            return "killed before there was a run"
+        (run,) = desk.runs
+        when = point(run) if run.live else "after its end"
+        until(lambda: not run.live)
+        until(lambda: desk.busy() == [])
+        assert run.state == "done" or (run.state == "lost" and run.workers is None and not named)
+        assert desk.whole() == (run.state == "done")
+        return f"{when}: {run.state}"
+
+    at_random_moments(times, hub, tmp_path, one)
+
+
+def test_another_screen_shows_the_progress_of_a_run_whose_screen_was_killed(hub: Hub, tmp_path: Path) -> None:
+    """The app as it is started, and a variant of the catalogue."""
+    variant = next(one for one in catalogue() if one.id == "base_1b")
+    hub.add(variant.repo, variant.file, TOY)
+    hub.fault("/cdn/*", "drip", rate=RATE // 4)
+    desk = Desk(tmp_path, variant.repo)
+    app = start_app(tmp_path)
+    try:
+        Visitor(app).client.predict(api_name="/download_base_1b")
+        until(lambda: desk.transfers()[0].done > 0)
+    finally:
+        app.process.kill()
+        app.process.wait()
+    (seen,) = desk.transfers()
+    entry = desk.entry("base_1b")
+    assert seen.state == "running" and (seen.variant, seen.step) == ("base_1b", "downloading")
+    assert 0 < seen.done < seen.total == TOY.stat().st_size and seen.speed > 0
+    assert entry and entry.state == "arriving" and entry.why.startswith("downloading ")
+    until(lambda: desk.transfers()[0].done > seen.done or not desk.transfers()[0].live)
+    until(lambda: not desk.runs[0].live)
+    assert desk.runs[0].state == "done" and desk.whole("base_1b")
+    until(lambda: desk.busy() == [])
+    with Lab(desk.settings) as lab:
+        lab.library.tend()
+        assert os.listdir(lab.settings.lab_weights / ".arriving") == ["lock"]
