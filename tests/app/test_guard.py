@@ -1,7 +1,5 @@
 """Who may do what, asked where it counts: at the handlers and at the door."""
 
-import base64
-import hashlib
 import json
 import socket
 from collections.abc import Iterator
@@ -11,10 +9,10 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 import httpx
-import itsdangerous
 import pytest
 from conftest import App, start_app, stop_app
 from gradio_client import Client
+from support.session import cookie
 
 from app import guard
 from backend.core.errors import LabError
@@ -130,13 +128,6 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     )
     yield app
     stop_app(app)
-
-
-def cookie(user: str) -> dict[str, str]:
-    """What Hugging Face's login leaves in the browser, signed with the Space's own secret."""
-    data = base64.b64encode(json.dumps({"oauth_info": {"userinfo": {"sub": user}}}).encode())
-    key = hashlib.sha256(b"s3cret-v4").hexdigest()
-    return {"Cookie": "session=" + itsdangerous.TimestampSigner(key).sign(data).decode()}
 
 
 def compare_and_vote(app: App, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from conftest import ROOT, App, start_app, stop_app
 from support.run_folders import KINDS, written
-from support.session import SAMPLING, until
-from test_library_visitors import Session, cookie
+from support.session import SAMPLING, cookie, until
+from support.spaces import Session
 
 from app.judge.form_choices import ANSWERS, OVERLAP
 from backend.jobs import events

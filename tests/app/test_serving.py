@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY, start_app, stop_app
 from servers.hub import Hub
 from support.session import ENDLESS, SLOW, Visitor, until
-from test_library_visitors import Session
+from support.spaces import Session
 
 STREAMS = 24
 PROXIES = ("http://127.0.0.1:9", "socks5://127.0.0.1:9")  # nothing listens there

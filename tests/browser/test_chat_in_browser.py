@@ -1,64 +1,12 @@
 """A person with a browser: Chat, Compare and Library in a real Chromium. Screenshots are left in build/screenshots."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from conftest import ROOT, App
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+from support.browser import ask, browser, choose, page, picture
 
-PICTURES = ROOT / "build" / "screenshots"
-SLOW = 30_000  # milliseconds; the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "Chromium is not installed: type `make browser`"
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser, app: App) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 960})
-    page.set_default_timeout(SLOW)
-    expect.set_options(timeout=SLOW)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    strangers: list[str] = []
-    page.on("request", lambda request: strangers.append(request.url) if outside(request.url, app.url) else None)
-    page.goto(app.url)
-    expect(page.get_by_label("Your message")).to_be_visible()
-    yield page
-    page.close()
-    assert problems == []
-    assert strangers == []  # nothing is asked of any other machine
-
-
-def outside(url: str, home: str) -> bool:
-    return url.startswith("http") and not url.startswith(home)
-
-
-def ask(page: Page, text: str) -> None:
-    page.get_by_label("Your message").fill(text)
-    page.get_by_role("button", name="Send", exact=True).click()
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option).first.click()
-
-
-def picture(page: Page, name: str) -> None:
-    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+__all__ = ["browser", "page"]  # the fixtures
 
 
 def endless(page: Page) -> None:

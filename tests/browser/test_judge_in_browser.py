@@ -8,8 +8,8 @@ from pathlib import Path
 
 from conftest import App
 from playwright.sync_api import Page, expect
+from support.browser import browser, choose, page, picture
 from support.session import until
-from test_chat_in_browser import browser, choose, page, picture
 
 __all__ = ["browser", "page"]  # the fixtures
 

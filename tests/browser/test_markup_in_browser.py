@@ -15,11 +15,11 @@ import pytest
 from conftest import ROOT, TINY, App, start_app, stop_app
 from playwright.sync_api import Browser, Page, expect
 from servers.judge import GRADE, JudgeServer, graded
+from support.browser import SLOW, ask, browser, choose, outside
 from support.gguf_layout import TEXT, Key, miniature
 from support.payloads import BLOCKS, FENCES, FORM, IMG, LINKS, LOOK, PAYLOADS, TAGS
 from support.run_folders import written
 from support.session import until
-from test_chat_in_browser import SLOW, ask, browser, choose, outside
 
 from backend.core.messages import plain
 

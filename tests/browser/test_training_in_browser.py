@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import App, start_app, stop_app
 from playwright.sync_api import Browser, Page, expect
-from test_chat_in_browser import SLOW, ask, browser, choose, picture
+from support.browser import SLOW, ask, browser, choose, picture
 
 __all__ = ["browser"]  # the fixture
 

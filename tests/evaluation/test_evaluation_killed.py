@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from servers.judge import JudgeServer, Reply, graded
 from support.evaluations import answer_in, brought, by, desk, done, ended, judge
+from support.runs import alive
 from support.session import until
-from test_runs import alive
 
 from backend.core import jsonl
 from backend.evaluation import records

@@ -2,7 +2,8 @@
 
 from conftest import App
 from servers.hub import Hub
-from test_library_visitors import Session, cookie, hub, space
+from support.session import cookie
+from support.spaces import Session, hub, space
 
 from app.forms import drawn
 from app.judge.form_choices import OVERLAP, TOY

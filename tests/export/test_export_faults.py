@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY
+from support.exports import adapted, entry, exported, leave, ours, start, trained
 from support.workers import Run, environment, eventually
-from test_export import adapted, entry, exported, leave, ours, start, trained
 
 from backend.training.artifacts import FOLDER, MADE
 

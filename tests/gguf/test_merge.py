@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from test_export import BASE, adapted, spoken, text_ids
+from support.exports import BASE, adapted, spoken, text_ids
 from transformers import LlamaForCausalLM
 
 from backend.core.errors import LabError

@@ -8,13 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from conftest import ROOT
+from support.runs import LONG, alive, begun, over, rehearse, runs, steps
 from support.session import until
 
 from backend.core import machine
@@ -24,44 +22,7 @@ from backend.jobs.folders import Workers
 from backend.jobs.launcher import JOBS, launch, waits_for
 from backend.jobs.run import Run, runs_in, tend
 
-LONG = {"steps": 2000, "pause": 0.05}
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "runs"
-    for run in runs_in(tmp_path / "runs"):
-        for pid in alive(run):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def rehearse(runs: Path, name: str = "try", key: str = "", **asked: Any) -> Run:
-    return launch(runs, "rehearse", name, Rehearsal(**asked), key)
-
-
-def alive(run: Run) -> list[int]:
-    """Every process that works on the run: runner, worker and what they started in their groups."""
-    found, workers = [], run.workers
-    leaders = [one[0] for one in (workers.runner, workers.worker) if one] if workers else []
-    for one in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if one.status() != psutil.STATUS_ZOMBIE and os.getpgid(one.pid) in leaders and one.pid != os.getpid():
-                found.append(one.pid)
-    return found
-
-
-def steps(run: Run) -> int:
-    last = run.last("step")
-    return last.facts["step"] if last else 0
-
-
-def over(run: Run) -> bool:
-    return not run.live
-
-
-def begun(run: Run) -> bool:
-    return steps(run) > 0
+__all__ = ["runs"]  # the fixtures
 
 
 def test_a_run_is_a_folder_that_tells_what_was_asked_what_happened_and_how_it_ended(runs: Path) -> None:

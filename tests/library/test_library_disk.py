@@ -5,7 +5,6 @@ import fcntl
 import html
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from servers.hub import Hub
-from test_library_faults import desk, sentence
-from test_library_killed import TOY, Desk, hub
+from support.library import TOY, Desk, desk, hub, sentence
+from support.namespaces import in_a_namespace
 
 from backend.core.errors import LabError
 from backend.jobs import launcher
@@ -110,16 +109,6 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
     lab.library.tend()
     print(*[path.relative_to(sys.argv[2]) for path in Path(sys.argv[2]).rglob("*")])
 """
-
-
-def in_a_namespace(mounts: str, *command: str) -> str:
-    """What a command prints that sees the disks as `mounts`, a line of sh, makes them."""
-    done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-ec", f'{mounts}; exec "$@"', "sh", *command],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_disk_that_is_too_small_is_told_before_and_by_the_transfer(desk: Desk, hub: Hub) -> None:

@@ -1,11 +1,9 @@
 """The Library when several ask at once, when the Hub says no, when disks are small or read-only, when folders lie."""
 
 import contextlib
-import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,37 +11,18 @@ import pytest
 from conftest import ROOT, start_app, stop_app
 from servers import hub_answers
 from servers.hub import Hub
+from support.library import FILE, HOSTILE, NAME, TOY, Desk, desk, hub, sentence
+from support.runs import over
 from support.session import CAPITAL, Visitor, until
-from test_library_killed import FILE, NAME, TOY, Desk, hub
-from test_runs import over
 
 from backend.core.errors import LabError
 from backend.hub import listing
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
 
-__all__ = ["hub"]  # the fixture
+__all__ = ["desk", "hub"]  # the fixture
 
 CANARIES = {"HF_TOKEN": "hf_canary5d1e7b", "OPENAI_API_KEY": "sk-canary90af3c"}
-JARGON = re.compile(r"Traceback|httpx|HTTPStatusError|HfHub|Errno|Exception|Error\b|<class|fault of the app")
-
-
-def sentence(text: str) -> bool:
-    """Whether this is for a person: whole sentences, nothing of a library's insides."""
-    return (
-        bool(re.fullmatch(r"[A-Za-z0-9_'/.].*[.!?]", text, re.S)) and len(text.split()) > 4 and not JARGON.search(text)
-    )
-
-
-@pytest.fixture
-def desk(tmp_path: Path, hub: Hub) -> Iterator[Desk]:
-    hub.add("owner/toy-GGUF", FILE, TOY)
-    desk = Desk(tmp_path, "owner/toy-GGUF")
-    yield desk
-    for run in desk.runs:
-        run.stop()
-        run.stop()
-    until(lambda: desk.busy() == [])
 
 
 ANOTHER_SCREEN = """
@@ -217,13 +196,6 @@ def test_without_a_network_all_goes_on_but_the_hub(tmp_path: Path, hub: Hub) -> 
     finally:
         stop_app(app)
     assert hub.requests() == [] and not (tmp_path / "weights" / "base_1b").exists()
-
-
-HOSTILE = [
-    "../etc", "owner/..", "owner/name\nX: y", "-rf/name", "owner/-rf", "--revision=x/y", "o" * 150 + "/" + "n" * 150,
-    "owner/n\u0430me", "\uff4fwner/name", "owner/na\u200bme", "owner/$(touch x)", "owner/name; touch x", "owner/`id`",
-    "file:///etc/passwd", "http://evil.example/a/b", "~/name", "/etc/passwd", "owner/name\0", "owner/name/../../x", "",
-]  # fmt: skip
 
 
 def test_names_that_mean_harm_start_no_process(desk: Desk, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

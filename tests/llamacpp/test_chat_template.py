@@ -8,11 +8,11 @@ from support.templates import (
     FAITHFUL,
     LLAMA_3,
     REWRITING,
-    chat_template,
     controls,
     full_tokenizer,
     plain_tokenizer,
     special,
+    template_of,
     tokens,
     turns,
     user,
@@ -51,13 +51,13 @@ def test_token_ids_are_those_of_hugging_face(name: str, conversation: str) -> No
 def test_an_object_is_written_as_json_as_training_writes_it() -> None:
     source = "{{ messages[0].content | tojson }}"
     theirs = full_tokenizer().apply_chat_template([user("<a & 'é'>")], chat_template=source, tokenize=False)
-    assert "".join(text for text, _ in chat_template(source).parts([user("<a & 'é'>")])) == theirs
+    assert "".join(text for text, _ in template_of(source).parts([user("<a & 'é'>")])) == theirs
 
 
 def test_lines_of_blocks_leave_no_blanks_as_in_training() -> None:
     source = "{% if true %}\nHello\n  {% endif %}\n  {% for m in messages %}\n{{ m.content }}\n  {% endfor %}\nend"
     theirs = full_tokenizer().apply_chat_template([user("x")], chat_template=source, tokenize=False)
-    assert "".join(text for text, _ in chat_template(source).parts([user("x")])) == theirs
+    assert "".join(text for text, _ in template_of(source).parts([user("x")])) == theirs
 
 
 # what a person types has no power

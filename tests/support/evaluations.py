@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from servers.judge import Answering, JudgeServer, Reply, Rule, graded
-from test_runs import alive
 
 from backend.core.messages import Message
 from backend.core.settings import Settings
@@ -24,6 +23,7 @@ from backend.jobs.run import Run, runs_in
 from backend.judge.score import Score
 from backend.lab import Lab
 from support.judges import KEY
+from support.runs import alive
 from support.session import until
 
 LONG = 120.0  # seconds that a small evaluation may take on a slow machine

@@ -9,10 +9,9 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 
-import damaged_keys as keys
-import damaged_tensors as rows
-
 from models.check.tensors import TYPES
+from support import damaged_keys as keys
+from support import damaged_tensors as rows
 from support.gguf_layout import Gguf, parse
 
 _ANY = [

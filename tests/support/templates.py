@@ -73,12 +73,12 @@ def words(text: str) -> list[int]:
     return list(plain_tokenizer().encode(text).ids)
 
 
-def chat_template(source: str) -> ChatTemplate:
+def template_of(source: str) -> ChatTemplate:
     return ChatTemplate(source, BOS, EOS, control_pattern(SPECIALS))
 
 
 def tokens(source: str, messages: Sequence[Message]) -> list[int]:
-    return encode(chat_template(source).parts(messages), control_pattern(SPECIALS), special(), words)
+    return encode(template_of(source).parts(messages), control_pattern(SPECIALS), special(), words)
 
 
 def controls(ids: list[int]) -> list[int]:
@@ -100,7 +100,7 @@ def works() -> bool:
     assert signal.getitimer(signal.ITIMER_REAL) == signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
     assert resource.getrlimit(resource.RLIMIT_AS) == before_all
     mmap.mmap(-1, 512 << 20).close()
-    return chat_template("{{ messages[0].content }}").parts([user("Hello")]) == [("Hello", False)]
+    return template_of("{{ messages[0].content }}").parts([user("Hello")]) == [("Hello", False)]
 
 
 before_all = resource.getrlimit(resource.RLIMIT_AS)

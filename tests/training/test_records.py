@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import LONG, alive, begun, rehearse, steps
 from support.session import until
+from support.training_faults import desk, home, worker_of
 from support.trainings import ended, reached, small
-from test_runs import LONG, alive, begun, rehearse, steps
-from test_train_faults import desk, home, worker_of
 
 from backend.core import machine
 from backend.core.errors import LabError

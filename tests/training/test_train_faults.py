@@ -1,46 +1,33 @@
 """Trainings whose screen, runner or trainer is killed, frozen, stopped too early or asked for twice."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from conftest import ROOT
 from safetensors.numpy import load_file
+from support.runs import alive
 from support.session import until
+from support.training_faults import desk, home, opened, screen, worker_of
 from support.trainings import ended, reached, small, step_of
-from test_runs import alive
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from backend.core import machine
-from backend.core.settings import Settings
 from backend.jobs.events import note
 from backend.jobs.folders import Workers
 from backend.jobs.journal import Journal
-from backend.jobs.run import Run, runs_in
+from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training.artifacts import made_in
 from backend.training.progress import Progress
 from backend.training.status import curve
 
-SCREEN = """
-import sys
-from pathlib import Path
-from backend.lab import Lab
-from backend.core.settings import Settings
-from backend.training.request import TrainSpec
-runs, weights, spec = sys.argv[1:]
-with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
-    print(lab.training.start(TrainSpec.model_validate_json(spec)).id, flush=True)
-    sys.stdin.read()
-"""
+__all__ = ["desk", "home"]  # the fixtures
 
 CROWD = """
 import sys
@@ -62,47 +49,6 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
     with ThreadPoolExecutor(8) as pool:
         print(*pool.map(resume, range(8)), sep="\\n")
 """
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("faults")
-    (home / "weights").mkdir()
-    return home
-
-
-@pytest.fixture(scope="module")
-def desk(home: Path) -> Iterator[Lab]:
-    with opened(home) as lab:
-        yield lab
-        for run in runs_in(home / "runs"):
-            for pid in alive(run):
-                killed(pid)
-
-
-def opened(home: Path) -> Lab:
-    """A lab as a newly started app has it."""
-    return Lab(Settings(_env_file=None, lab_runs=home / "runs", lab_weights=home / "weights"))
-
-
-def screen(home: Path, name: str, **changed: Any) -> "subprocess.Popen[str]":
-    """A process that starts a training, says its id, and waits."""
-    words = [str(home / "runs"), str(home / "weights"), small(name, **changed).model_dump_json()]
-    return subprocess.Popen(
-        [sys.executable, "-c", SCREEN, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def killed(pid: int | None) -> None:
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def worker_of(run: Run) -> int:
-    until(lambda: bool((found := run.workers) and found.worker), 60)
-    assert run.workers and run.workers.worker
-    return run.workers.worker[0]
 
 
 def adapter_of(run: Run) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ROOT
+from support.namespaces import in_a_namespace
+from support.runs import alive
 from support.session import until
+from support.training_faults import desk, home, killed, opened, screen, worker_of
 from support.trainings import LONG, chat, ended, reached, small, step_of
-from test_library_disk import in_a_namespace
-from test_runs import alive
-from test_train_faults import desk, home, killed, opened, screen, worker_of
 
 from backend.core.errors import LabError
 from backend.jobs.launcher import waits_for
@@ -242,7 +242,7 @@ from pathlib import Path
 from support.trainings import ended, reached, small
 from backend.core.errors import LabError
 from backend.training.status import curve
-from test_train_faults import opened
+from support.training_faults import opened
 home = Path(sys.argv[1])
 (home / "weights").mkdir()
 with opened(home) as lab:
@@ -284,7 +284,7 @@ import sys
 from pathlib import Path
 from backend.training.training import Training
 from support.trainings import ended, small
-from test_train_faults import opened
+from support.training_faults import opened
 home = Path(sys.argv[1])
 (home / "weights").mkdir()
 with opened(home) as lab:

@@ -2,8 +2,8 @@
 
 from conftest import App
 from servers.hub import Hub
-from support.session import until
-from test_library_visitors import Session, cookie, hub, space
+from support.session import cookie, until
+from support.spaces import Session, hub, space
 
 from app.forms import drawn
 from backend.jobs.run import runs_in
