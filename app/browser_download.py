@@ -13,12 +13,14 @@ SAVE = """(text, name) => {
 }"""
 
 
-def boxes(label: str) -> list[Any]:
-    """What `saving` needs on the page and nobody sees: text, and the file's name."""
+def hidden_boxes(label: str) -> list[Any]:
+    """What `download_button` needs on the page and nobody sees: text, and the file's name."""
     return [gr.Textbox(label=label, visible="hidden"), gr.Textbox(label=f"{label}, its name", visible="hidden")]
 
 
-def saving(button: Any, write: Callable[..., list[str]], inputs: list[Any], hidden: list[Any], api_name: str) -> None:
+def download_button(
+    button: Any, write: Callable[..., list[str]], inputs: list[Any], hidden: list[Any], api_name: str
+) -> None:
     """`write` gives the text and the file's name."""
     made = button.click(write, inputs, hidden, api_name=api_name, show_progress="hidden")
     made.success(None, hidden, None, js=SAVE)

@@ -1,4 +1,4 @@
-"""Who may do what. Every handler that changes, spends, downloads or deletes asks here first.
+"""Role may do what. Every handler that changes, spends, downloads or deletes asks here first.
 
 Hidden buttons and private endpoints protect nothing: anyone can post to them. On a laptop the app listens to this
 machine only and whoever reaches it is its owner; on a Space everybody is a visitor except the logged-in creator.
@@ -31,27 +31,27 @@ VISITOR_SECONDS = 4 * 3600  # that the conversation of an unused page is kept
 VISITOR_CHARACTERS, VISITOR_MESSAGES = 40_000, 200  # of a visitor's conversation, answers included
 
 
-class Who(StrEnum):
+class Role(StrEnum):
     OWNER = "owner"
     VISITOR = "visitor"
 
 
-def who(settings: Settings, request: gr.Request | None) -> Who:
+def role(settings: Settings, request: gr.Request | None) -> Role:
     """The person behind a request. An identity counts only where Hugging Face vouches for it."""
-    return who_asks(settings, request.request.scope if request and request.request else {})
+    return role_of(settings, request.request.scope if request and request.request else {})
 
 
-def who_asks(settings: Settings, scope: Scope | dict[str, Any]) -> Who:
+def role_of(settings: Settings, scope: Scope | dict[str, Any]) -> Role:
     """The same for a request that Gradio has not wrapped; its session must have been read from the cookie."""
     if settings.space_id:
         vouched = settings.oauth_client_secret.get_secret_value() and settings.space_creator_user_id
-        return Who.OWNER if vouched and _user_id(scope) == settings.space_creator_user_id else Who.VISITOR
-    return Who.OWNER if settings.lab_trusted or _loopback(settings.lab_host) else Who.VISITOR
+        return Role.OWNER if vouched and _user_id(scope) == settings.space_creator_user_id else Role.VISITOR
+    return Role.OWNER if settings.lab_trusted or _loopback(settings.lab_host) else Role.VISITOR
 
 
 def may_change(settings: Settings, request: gr.Request | None) -> bool:
     """Whether this person may change, spend, download or delete what is kept here."""
-    return who(settings, request) is Who.OWNER
+    return role(settings, request) is Role.OWNER
 
 
 def require_owner(settings: Settings, request: gr.Request | None, what: str) -> None:
@@ -86,7 +86,7 @@ def require_short(settings: Settings, request: gr.Request | None, texts: Iterabl
 
 def state_seconds(settings: Settings) -> int | None:
     """How long the conversation of a page is kept that nothing is sent from; for ever where there are no visitors."""
-    return None if who(settings, None) is Who.OWNER else VISITOR_SECONDS
+    return None if role(settings, None) is Role.OWNER else VISITOR_SECONDS
 
 
 def visitor(settings: Settings, request: gr.Request | None) -> tuple[str, str]:

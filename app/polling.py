@@ -15,7 +15,7 @@ BUSY, IDLE = 1.0, 4.0  # seconds between two looks at the disk, while something 
 
 
 @dataclass(frozen=True)
-class Part:
+class LiveSection:
     """`view` gives a value for each of `outputs`, from what is seen now and from the values of `inputs`.
 
     After each event of `acted` the page looks again.
@@ -37,11 +37,11 @@ def choices(options: Sequence[tuple[str, str]], chosen: Any) -> Any:
     return gr.update(choices=options, value=(values or [None])[0])
 
 
-def follow(
+def poll(
     lab: Lab,
     tab: gr.Tab,
     name: str,
-    parts: Sequence[Part],
+    parts: Sequence[LiveSection],
     see: Callable[[bool], tuple[Any, bool]],
     visiting: Any,
     busy_pace: float = BUSY,

@@ -16,7 +16,7 @@ VISITOR_TURNS = 12  # turns of one address that are answered at the same time, p
 
 
 @dataclass(eq=False)
-class Arriving:
+class Stream:
     """One turn's answers, and what was asked of them meanwhile."""
 
     address: str = ""
@@ -34,16 +34,16 @@ class Arriving:
             reply.stop()
 
 
-class Running:
+class Streams:
     """One tab's answers. The lock protects the table, which handlers of many sessions share."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._turns: dict[str, Arriving] = {}
+        self._turns: dict[str, Stream] = {}
 
     @contextmanager
-    def turn(self, request: gr.Request) -> Iterator[Arriving]:
+    def turn(self, request: gr.Request) -> Iterator[Stream]:
         """A turn to put replies in; all are stopped on the way out, because a client may have left."""
         session, (address, _) = request.session_hash or "", guard.visitor(self._settings, request)
         with self._lock:
@@ -54,7 +54,7 @@ class Running:
                     f"{VISITOR_TURNS} conversations of your network address are being answered. Wait for the end of "
                     "one, then send again."
                 )
-            self._turns[session] = mine = Arriving(address)
+            self._turns[session] = mine = Stream(address)
         try:
             yield mine
         finally:

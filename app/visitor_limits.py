@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.guard import Who, client_address, who_asks
+from app.guard import Role, client_address, role_of
 from app.middleware import FILE, refuse
 from backend.core.settings import Settings
 
@@ -56,7 +56,7 @@ class VisitorLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif who_asks(self.settings, scope) is Who.OWNER:
+        elif role_of(self.settings, scope) is Role.OWNER:
             await (self._by_owner(scope) or self.app)(scope, receive, send)
         else:
             await self._visit(scope, receive, send)

@@ -9,14 +9,14 @@ from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.evaluation.evaluations import Evaluations
 from backend.inference import placement
-from backend.inference.engine import Loaded
-from backend.inference.engines import Engines, Seat
-from backend.inference.placement import Spoken
+from backend.inference.engine import LoadedModel
+from backend.inference.engines import Engines, ModelSpec
+from backend.inference.placement import FormatChoice
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge import votes
-from backend.judge.votes import Judgement, Record
-from backend.library.describe import Description, describe
+from backend.judge.votes import Vote, WinRecord
+from backend.library.describe import VariantDetails, describe
 from backend.library.library import Library
 from backend.training.training import Training
 from models.catalogue import Entry
@@ -59,7 +59,7 @@ class Lab:
         variant: str,
         messages: Sequence[Message],
         sampling: Sampling,
-        spoken: Spoken = "as trained",
+        spoken: FormatChoice = "as trained",
         visitor: tuple[str, str] = ("", ""),
     ) -> Reply:
         """Start an answer. LabError if the variant cannot run or there is nothing to answer.
@@ -67,14 +67,16 @@ class Lab:
         `visitor`: address and session of a visitor, who gets a fair share of the line; empty for the owner.
         """
         entry = self.entry(variant)
-        return self._engines.reply(self._seat(entry), messages, sampling, placement.manner(entry, spoken), visitor)
+        return self._engines.reply(
+            self._seat(entry), messages, sampling, placement.prompt_format(entry, spoken), visitor
+        )
 
     def worker_pid(self, variant: str) -> int | None:
         """The process that runs this variant, if one does."""
         return self._engines.engine(self._seat(self.entry(variant))).pid
 
-    def _seat(self, entry: Entry) -> Seat:
-        return placement.seat(entry, self.context(entry))
+    def _seat(self, entry: Entry) -> ModelSpec:
+        return placement.model_spec(entry, self.context(entry))
 
     def context(self, entry: Entry) -> int:
         """Tokens of context each conversation with it has: of its base, because they share one worker."""
@@ -88,13 +90,13 @@ class Lab:
         entry = self.entry(variant)
         self._contexts[entry.variant.over or entry.variant.id] = tokens
 
-    def describe(self, variant: str) -> Description:
+    def describe(self, variant: str) -> VariantDetails:
         """All that is known of it. LabError if there is none of that name."""
         entries = self.entries()
         entry = next((entry for entry in entries if entry.variant.id == variant), None) or self.entry(variant)
         return describe(entry, entries, self.context(entry), self.settings.lab_slots)
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[LoadedModel]:
         """The models in memory, the least used first."""
         return self._engines.loaded()
 
@@ -102,19 +104,19 @@ class Lab:
         """Take a model out of memory; whoever it is answering is told."""
         self._engines.unload(pid)
 
-    def keep(self, vote: Judgement) -> None:
+    def keep(self, vote: Vote) -> None:
         """Append a judgement; LabError if it cannot be written."""
         try:
-            votes.keep(self._votes, vote)
+            votes.append_vote(self._votes, vote)
         except OSError as error:
             raise LabError(
                 f"Your vote could not be saved ({error.strerror}). Free space or allow writing in "
                 f"{self.settings.lab_runs.name}/, and vote again."
             ) from error
 
-    def judgements(self) -> list[Judgement]:
-        return votes.kept(self._votes)
+    def judgements(self) -> list[Vote]:
+        return votes.read_votes(self._votes)
 
-    def wins(self) -> list[Record]:
+    def wins(self) -> list[WinRecord]:
         """What each variant won and lost, from every vote kept."""
         return votes.wins(self.judgements())

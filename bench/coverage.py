@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backend.evaluation.contrasts import Cell, Table
+from backend.evaluation.contrasts import ScoreCell, ScoreTable
 from backend.evaluation.verdict import verdict
 from backend.judge.rubric import Criterion, Rubric
 from backend.stats.paired import estimate, sign_flip
@@ -81,17 +81,17 @@ def measured(rows: int, size: Size, truth: float) -> Measured:
     return Measured(float(np.mean(ties)), student / size.intervals, bootstrap / size.draws, flips / size.draws)
 
 
-def table(points: Scores) -> Table:
+def table(points: Scores) -> ScoreTable:
     """Every model against every other."""
     names = tuple(f"model {n}" for n in range(points.shape[1]))
     rows = {str(n): str(n) for n in range(len(points))}
     cells = {
-        (str(n), name): Cell("ok", {"points": float(v)})
+        (str(n), name): ScoreCell("ok", {"points": float(v)})
         for n, row in enumerate(points)
         for name, v in zip(names, row, strict=True)
     }
     pairs = tuple((a, b) for n, a in enumerate(names) for b in names[n + 1 :])
-    return Table(POINTS, rows, names, {}, pairs, cells)
+    return ScoreTable(POINTS, rows, names, {}, pairs, cells)
 
 
 class Claims(NamedTuple):

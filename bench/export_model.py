@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.gguf.llama import LINEARS, NORMS
 from backend.gguf.tensors import Array, to_type
 from backend.gguf.vocabulary import LLAMA3_SPLIT
-from backend.training.artifacts import FOLDER, MADE, Made
-from backend.training.request import TrainSpec
+from backend.training.artifacts import FOLDER, MADE, TrainingRecord
+from backend.training.request import TrainSettings
 from bench.shapes import TOKENS
 
 RANK, ALPHA = 16, 32
@@ -155,9 +155,9 @@ def write_run(run: Path, base: Path, numbers: tuple[int, ...]) -> Path:
     rng = np.random.default_rng(1)
     save(folder / "adapter_model.safetensors", "F32", sizes,
          lambda size: rng.integers(-8, 9, size).astype(np.float32) / np.float32(1024))  # fmt: skip
-    spec = TrainSpec(name="bench", base=str(base), data=DataSpec(source="tiny_habit"), rank=RANK, alpha=ALPHA)
+    spec = TrainSettings(name="bench", base=str(base), data=DatasetSpec(source="tiny_habit"), rank=RANK, alpha=ALPHA)
     template = "{{ bos_token }}{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
-    made = Made(
+    made = TrainingRecord(
         spec=spec, base=str(base), folder=str(base), template=template, data="0" * 64, rows=1, held=0, steps=1, step=1,
         tokens_trained=1, samples=1, seconds=1, memory=1, engine="transformers", machine="bench",
     )  # fmt: skip

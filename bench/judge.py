@@ -26,8 +26,8 @@ from backend.core import jsonl
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.evaluation import records
-from backend.evaluation.imported_answers import Given
-from backend.evaluation.request import JudgeSpec
+from backend.evaluation.imported_answers import ImportedAnswer
+from backend.evaluation.request import JudgeRequest
 from backend.jobs.run import Run
 from backend.judge import prompt
 from backend.judge.rubric import rubrics
@@ -129,9 +129,9 @@ class Took(NamedTuple):
     judging: float
 
 
-def answers() -> list[Given]:
+def answers() -> list[ImportedAnswer]:
     return [
-        Given(
+        ImportedAnswer(
             model=name,
             id=str(row),
             messages=[Message(role="user", content=f"What is {row} plus one? Explain how you know.")],
@@ -156,7 +156,7 @@ def one_after_the_other(server: Server, folder: Path, calls: int) -> Took:
 
 
 def started(server: Server, lab: Lab, together: int) -> Run:
-    judge = JudgeSpec(kind="endpoint", rubric="lab", model="judge", address=server.url, free=True, together=together)
+    judge = JudgeRequest(kind="endpoint", rubric="lab", model="judge", address=server.url, free=True, together=together)
     spec = lab.evaluations.spec(MODELS, judge, answers=answers(), check=False, rejudged=0, name=f"{together} at once")
     return lab.evaluations.start(spec)
 

@@ -27,7 +27,7 @@ from backend.inference.sampling import Generation, Sampling
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training.presets import presets
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from bench.export_model import linears, save, weights
 from bench.tiny import replies
 from models.tiny.curriculum import Question, habit, habit_answer, held_out
@@ -66,8 +66,8 @@ from pathlib import Path
 from backend.data.load import load
 from backend.training.encode import Encoder
 from backend.training.encode import tokenised
-from backend.training.request import TrainSpec
-spec = TrainSpec.model_validate_json(Path(sys.argv[1]).read_text())
+from backend.training.request import TrainSettings
+spec = TrainSettings.model_validate_json(Path(sys.argv[1]).read_text())
 rows = tokenised(load(spec.data).train, Encoder(Path(sys.argv[2]), spec.template), spec).rows
 print(json.dumps({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}))
 """
@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
 
 
-def bare(spec: TrainSpec, home: Path) -> float:
+def bare(spec: TrainSettings, home: Path) -> float:
     """Steps a second of the bare script."""
     (home / "spec.json").write_text(spec.model_dump_json())
     words = [sys.executable, "-c", LENGTHS, str(home / "spec.json"), str(BASE)]
@@ -105,7 +105,7 @@ def ended(run: Run) -> Run:
     return run
 
 
-def ours(lab: Lab, spec: TrainSpec) -> float:
+def ours(lab: Lab, spec: TrainSettings) -> float:
     """Steps a second of the app's worker, over the same stretch: the call of the trainer."""
     run = ended(lab.training.start(spec))
     made = lab.training.standing(run.id).made
@@ -118,7 +118,7 @@ def paces(lab: Lab, home: Path, steps: int, repeats: int) -> float:
     plain = presets()["tiny_lora"].spec.model_dump() | {"steps": steps, "evaluate_every": 0}
     ratios = []
     for number in range(repeats):
-        spec = TrainSpec.model_validate(plain | {"name": f"pace_{number}"})
+        spec = TrainSettings.model_validate(plain | {"name": f"pace_{number}"})
         if number % 2:
             theirs, mine = bare(spec, home), ours(lab, spec)
         else:
@@ -192,7 +192,7 @@ def chatting(lab: Lab, variant: str, answers: int) -> float:
     once()
     idle = statistics.median(once() for _ in range(answers))
     spec = presets()["tiny_lora"].spec
-    run = lab.training.start(TrainSpec.model_validate(spec.model_dump() | {"name": "beside", "steps": 5000}))
+    run = lab.training.start(TrainSettings.model_validate(spec.model_dump() | {"name": "beside", "steps": 5000}))
     while run.live and not lab.training.standing(run.id).curve.steps:
         time.sleep(0.1)
     busy = statistics.median(once() for _ in range(answers))

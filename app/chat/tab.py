@@ -8,7 +8,7 @@ import gradio as gr
 from app import forms, guard, markup
 from app.browser_download import SAVE
 from app.chat import view as chat_view
-from app.streams import Running
+from app.streams import Streams
 from backend.core.errors import LabError
 from backend.inference import conversation
 from backend.inference.conversation import Turn
@@ -29,7 +29,7 @@ SAME = gr.skip()  # leaves a control as it is
 
 
 def chat_tab(lab: Lab) -> None:
-    running = Running(lab.settings)
+    running = Streams(lab.settings)
     shown = guard.shown(lab.settings)
 
     # components

@@ -9,7 +9,7 @@ from app.markup import plain
 from backend.core.machine import amount
 from backend.inference.conversation import ENDS, Turn
 from backend.inference.sampling import Generation
-from backend.judge.votes import Judgement, Record
+from backend.judge.votes import Vote, WinRecord
 from models.catalogue import Entry
 
 LETTERS = "ABCD"
@@ -132,7 +132,7 @@ def missing(entries: Sequence[Entry]) -> str:
 WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
 
 
-def wins(records: Sequence[Record]) -> list[list[Any]]:
+def wins(records: Sequence[WinRecord]) -> list[list[Any]]:
     return [[record.variant, record.won, record.lost, record.tied, record.bad, record.votes] for record in records]
 
 
@@ -159,7 +159,7 @@ def names(variants: Sequence[str]) -> str:
     return ", ".join(f"{letter} is **{plain(name)}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
 
 
-def vote_status(judgement: Judgement, was_hidden: bool) -> str:
+def vote_status(judgement: Vote, was_hidden: bool) -> str:
     """Your vote, and who was who if it was blind."""
     best = f"{LETTERS[judgement.winner]} is better" if judgement.winner is not None else judgement.verdict
     who = [candidate.variant for candidate in judgement.candidates]

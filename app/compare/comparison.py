@@ -10,7 +10,7 @@ from backend.inference import conversation
 from backend.inference.conversation import Turn
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from backend.judge.votes import Candidate, Judgement
+from backend.judge.votes import Candidate, Vote
 from backend.lab import Lab
 
 Pace = Literal["together", "one after another (fair speeds)"]
@@ -29,7 +29,7 @@ class Comparison:
     """Whether there is nothing to vote on."""
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
-    votes: tuple[Judgement, ...] = ()
+    votes: tuple[Vote, ...] = ()
     """Cast in this session, whether or not they were also kept on disk."""
 
     @property
@@ -37,7 +37,7 @@ class Comparison:
         return tuple(zip(self.variants, self.turns, strict=True))
 
 
-def opened(chosen: Sequence[str], blind: bool, votes: tuple[Judgement, ...]) -> Comparison:
+def opened(chosen: Sequence[str], blind: bool, votes: tuple[Vote, ...]) -> Comparison:
     """A new comparison; blind ones are shuffled. LabError if there are not two."""
     if len(chosen) < 2:
         raise LabError("A comparison needs two variants. Choose another one; it may be the same twice.")
@@ -104,7 +104,7 @@ def votable(now: Comparison) -> bool:
     )
 
 
-def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Comparison, Judgement]:
+def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Comparison, Vote]:
     """With your vote on the last answers, which also reveals the names. LabError if there is nothing to vote on."""
     if not votable(now):
         raise LabError(
@@ -112,7 +112,7 @@ def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Com
         )
     if isinstance(choice, int) and not 0 <= choice < len(now.variants):
         raise LabError("That column has no answer. Vote for one that has.")
-    judgement = Judgement(
+    judgement = Vote(
         blind=now.hidden,
         candidates=[
             Candidate(variant=name, messages=conversation.messages(now.system, turns), generation=turns[-1].generation)

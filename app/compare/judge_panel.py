@@ -17,7 +17,7 @@ from backend.lab import Lab
 LOOK = 0.4  # seconds between two looks at a run that is waited for
 
 
-def opinion(lab: Lab, match: Any, tab: gr.Tab) -> Any:
+def judge_panel(lab: Lab, match: Any, tab: gr.Tab) -> Any:
     """`match`: the comparison on the screen. Returns what holds the opinion: it is of these answers and no others."""
     shown = guard.shown(lab.settings)
 

@@ -6,16 +6,16 @@ from typing import Any, Literal, get_args
 import gradio as gr
 
 from app import forms, guard, markup
-from app.browser_download import boxes, saving
+from app.browser_download import download_button, hidden_boxes
 from app.chat import view as chat_view
 from app.compare import comparison
 from app.compare.comparison import Comparison, Pace
-from app.compare.judge_panel import opinion
-from app.streams import Running
+from app.compare.judge_panel import judge_panel
+from app.streams import Streams
 from backend.core.messages import Message, clean
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
-from backend.judge.votes import YOU, Judgement, wins, with_you
+from backend.judge.votes import YOU, Vote, wins, with_you
 from backend.lab import Lab
 from backend.report.files import vote_pairs
 from models.catalogue import Entry
@@ -30,7 +30,7 @@ CHOICES: list[tuple[str, int | Literal["tie", "all bad"]]] = [
 
 
 def compare_tab(lab: Lab) -> None:
-    running = Running(lab.settings)
+    running = Streams(lab.settings)
     shown = guard.shown(lab.settings)
     paces = list(get_args(Pace))
 
@@ -74,12 +74,12 @@ def compare_tab(lab: Lab) -> None:
         with gr.Accordion("System prompt, and how the next token is chosen", open=False):
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
-        said = opinion(lab, match, tab)
+        said = judge_panel(lab, match, tab)
         table = gr.Dataframe(chat_view.wins([]), headers=chat_view.WINS, label="Your votes so far", interactive=False)
         gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
         agreed = gr.Markdown()
         save = gr.Button("Save your votes as preference pairs", size="sm")
-        saved = boxes("Saved votes")
+        saved = hidden_boxes("Saved votes")
 
     # handlers
     def view(now: Comparison, box: Any = SAME, busy: bool = False, words: str = "") -> list[Any]:
@@ -126,7 +126,7 @@ def compare_tab(lab: Lab) -> None:
             lab.keep(judgement)
         return [*view(now, words=chat_view.vote_status(judgement, hidden)), standing(now.votes, request)]
 
-    def standing(votes: tuple[Judgement, ...], request: gr.Request) -> list[list[Any]]:
+    def standing(votes: tuple[Vote, ...], request: gr.Request) -> list[list[Any]]:
         """The lab's votes for its owner; a visitor's own otherwise, because those are kept nowhere."""
         return chat_view.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
 
@@ -174,7 +174,7 @@ def compare_tab(lab: Lab) -> None:
     tab.select(
         refresh, [match, *pickers], [*pickers, table, agreed], api_name="compare_refresh", show_progress="hidden"
     )
-    saving(save, write, [match], saved, "save_votes")
+    download_button(save, write, [match], saved, "save_votes")
 
 
 def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:

@@ -4,7 +4,7 @@ import html
 from typing import Any
 
 from backend.evaluation.contrasts import failure, values
-from backend.evaluation.human_ratings import FEWEST, MOST, Shown
+from backend.evaluation.human_ratings import FEWEST, MOST, RatingTask
 from backend.evaluation.records import Answer, Question
 from backend.evaluation.result import Result
 from backend.judge.prompt import conversation
@@ -113,7 +113,7 @@ def _judged(score: Score) -> str:
     return "".join(told)
 
 
-def rating(shown: Shown | None) -> str:
+def rating(shown: RatingTask | None) -> str:
     """An answer to be rated, without a word of whose it is; HTML."""
     if shown is None:
         return "<p>Nothing is left to rate here.</p>"

@@ -10,10 +10,10 @@ from app import forms, guard
 from app.chat import view as chat_view
 from app.judge import form_choices
 from app.judge import view as judge_view
-from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, Chosen
+from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, FormChoices
 from app.markup import plain
 from backend.core.errors import LabError
-from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
+from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
 from backend.remote.prices import retirement
@@ -51,25 +51,25 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
             rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of a model", interactive=True, scale=1)
             baseline = gr.Dropdown([AUTOMATIC], value=NONE, label="Baseline", interactive=True, scale=2)
         with gr.Accordion("How answers are made, and how the judge is asked", open=False):
-            of_how = forms.draw(EvaluateHow)
-            of_judge = forms.draw(JudgeHow)
+            of_how = forms.draw(EvaluateOptions)
+            of_judge = forms.draw(JudgeOptions)
             of_sampling = forms.draw(Sampling, " (evaluation)")
         cost = gr.Markdown()
         start = gr.Button("Start evaluation", variant="primary")
         said = gr.Markdown()
     for name, component in zip(forms.drawn(Sampling), of_sampling, strict=True):
         component.value = LONGEST if name == "max_tokens" else getattr(GREEDY, name)
-    named = dict(zip(forms.drawn(JudgeHow), of_judge, strict=True))
+    named = dict(zip(forms.drawn(JudgeOptions), of_judge, strict=True))
     named["cap_run"].value = lab.settings.judge_cap_run
     controls = [variants, source, rows, file, judge, rubric, baseline, *of_how, *of_judge, *of_sampling]
 
     # handlers
-    def chosen(values: tuple[Any, ...]) -> Chosen:
+    def chosen(values: tuple[Any, ...]) -> FormChoices:
         first, rest = values[:7], values[7:]
         names, where, count, path, who, by, against = first
         if count is None:
             raise LabError("How many rows is empty. Fill it in.")
-        return Chosen(
+        return FormChoices(
             variants=tuple(names or ()),
             source=where,
             rows=int(count),
@@ -77,8 +77,8 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
             judge=who,
             rubric=by,
             baseline=against or "",
-            how=forms.parse(EvaluateHow, rest[: len(of_how)]),
-            judge_how=forms.parse(JudgeHow, rest[len(of_how) : len(of_how) + len(of_judge)]),
+            how=forms.parse(EvaluateOptions, rest[: len(of_how)]),
+            judge_how=forms.parse(JudgeOptions, rest[len(of_how) : len(of_how) + len(of_judge)]),
             sampling=forms.parse(Sampling, rest[len(of_how) + len(of_judge) :]),
         )
 

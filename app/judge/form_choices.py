@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from app.compare.comparison import Comparison
 from backend.core.errors import LabError
-from backend.data.dataset import TINY, TINY_HELD, DataSpec
+from backend.data.dataset import TINY, TINY_HELD, DatasetSpec
 from backend.evaluation import imported_answers
-from backend.evaluation.cost_forecast import Forecast
-from backend.evaluation.imported_answers import Brought, Given
-from backend.evaluation.request import GREEDY, EvaluateHow, EvaluateSpec, JudgeHow, JudgeSpec
+from backend.evaluation.cost_forecast import CostForecast
+from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile
+from backend.evaluation.request import GREEDY, EvaluateOptions, EvaluateRequest, JudgeOptions, JudgeRequest
 from backend.inference import conversation
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
@@ -28,7 +28,7 @@ MOST = 10_000  # rows of one evaluation
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FormChoices:
     """The controls of the form. `rows`: how many at the most. `file`: rows or answers, kept where runs find it."""
 
     variants: tuple[str, ...] = ()
@@ -38,8 +38,8 @@ class Chosen:
     judge: str = OVERLAP
     rubric: str = "lab"
     baseline: str = ""
-    judge_how: JudgeHow = field(default_factory=JudgeHow)
-    how: EvaluateHow = field(default_factory=EvaluateHow)
+    judge_how: JudgeOptions = field(default_factory=JudgeOptions)
+    how: EvaluateOptions = field(default_factory=EvaluateOptions)
     sampling: Sampling = GREEDY
 
 
@@ -72,21 +72,21 @@ def judges(lab: Lab) -> list[tuple[str, str]]:
     ]
 
 
-def judge(lab: Lab, chosen: str, rubric: str, how: JudgeHow) -> JudgeSpec:
+def judge(lab: Lab, chosen: str, rubric: str, how: JudgeOptions) -> JudgeRequest:
     """LabError where that judge cannot be asked."""
     more = how.model_dump()
     if chosen in (OVERLAP, EXACT):
-        return JudgeSpec(kind="rule", rubric=chosen.partition(":")[2], **more)
+        return JudgeRequest(kind="rule", rubric=chosen.partition(":")[2], **more)
     if rubric not in RUBRICS:
         raise LabError(f"There is no rubric {rubric!r} for models. There are {', '.join(RUBRICS)}.")
     if chosen == ENDPOINT:
         return lab.evaluations.endpoint().model_copy(update=more | {"rubric": rubric})
     if chosen.startswith(VARIANT):
-        return JudgeSpec(kind="variant", model=_ready(lab, chosen.removeprefix(VARIANT)), rubric=rubric, **more)
+        return JudgeRequest(kind="variant", model=_ready(lab, chosen.removeprefix(VARIANT)), rubric=rubric, **more)
     raise LabError("No judge is chosen. Choose one; a rule needs neither a key nor a model.")
 
 
-def asked(lab: Lab, chosen: Chosen) -> EvaluateSpec:
+def asked(lab: Lab, chosen: FormChoices) -> EvaluateRequest:
     """The evaluation that was chosen. LabError with the first thing that is missing."""
     more = chosen.how.model_dump() | {"sampling": chosen.sampling}
     if chosen.source == ANSWERS:
@@ -95,7 +95,7 @@ def asked(lab: Lab, chosen: Chosen) -> EvaluateSpec:
         if who is None and not found.scored:
             raise LabError("No scores came with these answers. Choose a judge for them.")
         more |= {"low": found.low, "high": found.high}
-        came = JudgeSpec(kind="given", rubric="given")
+        came = JudgeRequest(kind="given", rubric="given")
         # On a Space visitors see the names of evaluations, but not those of the owner's files.
         name = "imported answers" if lab.settings.space_id else Path(chosen.file).stem[:80]
         return lab.evaluations.spec(
@@ -116,7 +116,7 @@ def _ready(lab: Lab, name: str) -> str:
     return entry.variant.id
 
 
-def forecast(lab: Lab, chosen: Chosen) -> Forecast:
+def forecast(lab: Lab, chosen: FormChoices) -> CostForecast:
     """What judging that will cost."""
     spec = asked(lab, chosen)
     if chosen.source == ANSWERS:
@@ -126,36 +126,36 @@ def forecast(lab: Lab, chosen: Chosen) -> Forecast:
     return lab.evaluations.forecast(spec, spec.data.held_rows if spec.part == "held" else spec.data.rows)
 
 
-def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DataSpec, Literal["held", "train"]]:
+def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DatasetSpec, Literal["held", "train"]]:
     """Which rows, and which part of them."""
     if count < 1:
         raise LabError("An evaluation needs a row at least. Choose how many.")
     count = min(count, MOST)
     if source == TOY:
-        return DataSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=count), "held"
+        return DatasetSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=count), "held"
     if source == LAB:
-        return DataSpec(held_rows=count), "held"
+        return DatasetSpec(held_rows=count), "held"
     if source == FILE:
         if not file:
             raise LabError("No file is there yet. Drop one, or choose other rows.")
-        return DataSpec(source=file, first=0, rows=count, held_first=count, held_rows=0), "train"
+        return DatasetSpec(source=file, first=0, rows=count, held_first=count, held_rows=0), "train"
     made = lab.training.standing(source.removeprefix(RUN)).made
     if made is None or not made.held:
         raise LabError("This run holds out no rows. Choose another one, or other rows.")
     return made.spec.data.model_copy(update={"held_rows": min(count, made.spec.data.held_rows)}), "held"
 
 
-def answers(now: Comparison, reference: str) -> list[Given]:
+def answers(now: Comparison, reference: str) -> list[ImportedAnswer]:
     """What stands on the screen of a comparison, to be judged: one row, or a row for each where their conversations
     have gone apart. LabError where not everybody has answered."""
-    found: list[Given] = []
+    found: list[ImportedAnswer] = []
     for place, (name, (_, turns)) in enumerate(zip(names_of(now), now.contestants, strict=True)):
         last = turns[-1] if turns else None
         if last is None or last.role != "assistant" or last.error or last.generation is None:
             raise LabError("Not everybody has answered yet. Send a prompt, wait, and ask a judge then.")
         said = conversation.messages(now.system, turns)[:-1]
         found.append(
-            Given(
+            ImportedAnswer(
                 model=name,
                 id="1" if not found or said == found[0].messages else LETTERS[place],
                 messages=said,
@@ -174,7 +174,7 @@ def names_of(now: Comparison) -> list[str]:
     return [f"{name} ({LETTERS[place]})" if name in twice else name for place, name in enumerate(now.variants)]
 
 
-def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: str, way: Way) -> EvaluateSpec:
+def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: str, way: Way) -> EvaluateRequest:
     """An evaluation of what stands on the screen: one row, no planned comparison, no new check of the judge."""
     if not now.variants:
         raise LabError("There is nothing to judge yet. Send a prompt to two variants first.")
@@ -183,13 +183,13 @@ def on_screen(lab: Lab, now: Comparison, reference: str, chosen: str, rubric: st
         raise LabError("A rule measures, it does not choose. Let it score, or choose a judge that is a model.")
     if way == "winner" and len({one.id for one in found}) > 1:
         raise LabError("These conversations have gone apart, so no winner can be picked. Start over with one prompt.")
-    who = judge(lab, chosen, rubric, JudgeHow(cap_run=lab.settings.judge_cap_run))
+    who = judge(lab, chosen, rubric, JudgeOptions(cap_run=lab.settings.judge_cap_run))
     more: dict[str, Any] = {"way": way, "check": False, "rejudged": 0, "sampling": now.sampling}
     return lab.evaluations.spec(names_of(now), who, answers=found, name=ON_SCREEN, **more)
 
 
 @lru_cache(maxsize=4)
-def _brought(file: str) -> Brought:
+def _brought(file: str) -> ImportedFile:
     """A file that was kept is named by what is in it, so it is read once."""
     if not file:
         raise LabError("No file of answers is there yet. Drop one with model, id, instruction, reference, candidate.")

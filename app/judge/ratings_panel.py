@@ -6,14 +6,14 @@ import gradio as gr
 
 from app import guard
 from app.judge import answer_view, result_view
-from app.polling import Part
+from app.polling import LiveSection
 from backend.core.errors import LabError
 from backend.evaluation.human_ratings import SCALE
 from backend.judge.rubric import Criterion, rubrics
 from backend.lab import Lab
 
 
-def rating_part(lab: Lab, which: Any) -> Part:
+def ratings_panel(lab: Lab, which: Any) -> LiveSection:
     shown, scale = guard.shown(lab.settings), rubrics()[SCALE]
 
     # components
@@ -70,7 +70,7 @@ def rating_part(lab: Lab, which: Any) -> Part:
     acted = [save.click(keep, [now, *radios], outs, api_name="rate", show_progress="hidden")]
     which.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outs[:4],
                 api_visibility="private")  # fmt: skip
-    return Part([told], view, acted, [which])
+    return LiveSection([told], view, acted, [which])
 
 
 def _points(one: Criterion) -> list[tuple[str, int]]:

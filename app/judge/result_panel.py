@@ -5,22 +5,22 @@ from typing import Any
 import gradio as gr
 
 from app import guard
-from app.browser_download import boxes, saving
+from app.browser_download import download_button, hidden_boxes
 from app.judge import answer_view, result_view
 from app.judge import view as judge_view
-from app.polling import Part
+from app.polling import LiveSection
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
 from backend.report.files import EXPORTS, TEXTS, export
 
 
-def verdict_parts(lab: Lab, which: Any) -> list[Part]:
+def result_panels(lab: Lab, which: Any) -> list[LiveSection]:
     """The parts below the choice of an evaluation."""
     return [_one(lab, which), _tables(which), _cells(lab, which), _saved(lab, which)]
 
 
-def _one(lab: Lab, which: Any) -> Part:
+def _one(lab: Lab, which: Any) -> LiveSection:
     """How it stands, and what it found in a sentence."""
     shown = guard.shown(lab.settings)
 
@@ -60,10 +60,10 @@ def _one(lab: Lab, which: Any) -> Part:
         stop.click(acting("stop evaluations", lab.evaluations.stop), which, None, api_name="stop_evaluation"),
         resume.click(acting("resume evaluations", lab.evaluations.resume), which, None, api_name="resume_evaluation"),
     ]
-    return Part([told, stop, resume, headline], view, acted, [which])
+    return LiveSection([told, stop, resume, headline], view, acted, [which])
 
 
-def _tables(which: Any) -> Part:
+def _tables(which: Any) -> LiveSection:
     """Numbers, and what to know before believing them."""
     with gr.Column(visible=False) as group:
         table = gr.Dataframe(
@@ -97,10 +97,10 @@ def _tables(which: Any) -> Part:
             result_view.check(found),
         ]
 
-    return Part([group, table, plot, contrasts, about, criteria, fold, check], view, [], [which])
+    return LiveSection([group, table, plot, contrasts, about, criteria, fold, check], view, [], [which])
 
 
-def _cells(lab: Lab, which: Any) -> Part:
+def _cells(lab: Lab, which: Any) -> LiveSection:
     """Rows x variants; a cell opens its answer."""
     shown = guard.shown(lab.settings)
 
@@ -140,10 +140,10 @@ def _cells(lab: Lab, which: Any) -> Part:
     table.select(look, which, cell, api_visibility="private", show_progress="hidden")
     which.input(lambda: "", None, cell, api_visibility="private", show_progress="hidden")
     acted = [show.input(lambda: None, None, None, api_visibility="private")]
-    return Part([table], view, acted, [which, show])
+    return LiveSection([table], view, acted, [which, show])
 
 
-def _saved(lab: Lab, which: Any) -> Part:
+def _saved(lab: Lab, which: Any) -> LiveSection:
     """The methods paragraph, and files for elsewhere."""
     shown = guard.shown(lab.settings)
 
@@ -171,5 +171,5 @@ def _saved(lab: Lab, which: Any) -> Part:
         methods = export(found, "methods paragraph") if found and found.questions else ""
         return [methods, one.log if one and now.owner else ""]
 
-    saving(save, write, [which, what], boxes("Saved evaluation"), "save_evaluation")
-    return Part([methods, log], view, [], [which])
+    download_button(save, write, [which, what], hidden_boxes("Saved evaluation"), "save_evaluation")
+    return LiveSection([methods, log], view, [], [which])

@@ -6,11 +6,11 @@ from statistics import fmean
 
 from app.markup import plain
 from backend.evaluation.contrasts import Contrast
-from backend.evaluation.human_ratings import ENOUGH, People
-from backend.evaluation.records import Picked
+from backend.evaluation.human_ratings import ENOUGH, HumanAgreement
+from backend.evaluation.records import VoteRecord
 from backend.evaluation.result import Result
-from backend.evaluation.sentence import interval, size
-from backend.evaluation.verdict import Standing as Row
+from backend.evaluation.sentence import format_interval, format_number
+from backend.evaluation.verdict import VariantSummary as Row
 from backend.remote.prices import place, retirement
 from backend.stats.paired import Estimate
 
@@ -130,7 +130,7 @@ def _contrast(one: Contrast) -> list[str]:
     questions = f" ({gap.clusters} questions)" if gap.clusters < gap.n else ""
     return [
         f"{one.variant} − {one.against}",
-        interval(gap)[0] if gap.low is not None else size(gap.mean) if gap.mean is not None else "–",
+        format_interval(gap)[0] if gap.low is not None else format_number(gap.mean) if gap.mean is not None else "–",
         _range(gap),
         _p(gap.p),
         _p(one.flip_p),
@@ -180,7 +180,7 @@ def check(found: Result) -> list[list[str]]:
     return [[one.id, one.kind, "passed" if one.passed else "failed", one.why] for one in tried]
 
 
-def people(found: People) -> str:
+def people(found: HumanAgreement) -> str:
     """How a person's ratings go with the judge's."""
     if not found.rated:
         return "Nobody has rated these answers yet."
@@ -202,7 +202,7 @@ def people(found: People) -> str:
     return "\n\n".join(lines)
 
 
-def picked_sentence(picks: Sequence[Picked]) -> str:
+def picked_sentence(picks: Sequence[VoteRecord]) -> str:
     """Who won, in a sentence; order disagreements are ties."""
     decided = [one for one in picks if one.pick.better is not None]
     if not decided:
@@ -223,4 +223,4 @@ def _mean(one: Estimate) -> str:
 
 
 def _range(one: Estimate) -> str:
-    return "{1} to {2}".format(*interval(one)) if one.low is not None else one.why
+    return "{1} to {2}".format(*format_interval(one)) if one.low is not None else one.why

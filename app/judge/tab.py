@@ -10,10 +10,10 @@ from app.chat import view as chat_view
 from app.judge import form_choices
 from app.judge import view as judge_view
 from app.judge.form import evaluate_form
-from app.judge.ratings_panel import rating_part
-from app.judge.result_panel import verdict_parts
-from app.polling import UNKNOWN, Part, choices, follow
-from backend.evaluation.evaluations import Standing
+from app.judge.ratings_panel import ratings_panel
+from app.judge.result_panel import result_panels
+from app.polling import UNKNOWN, LiveSection, choices, poll
+from backend.evaluation.evaluations import EvaluationStatus
 from backend.evaluation.result import Result
 from backend.lab import Lab
 
@@ -25,14 +25,14 @@ PACE = 2.0
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """Evaluations, the newest first."""
 
     lab: Lab
-    runs: Sequence[Standing]
+    runs: Sequence[EvaluationStatus]
     owner: bool
 
-    def named(self, chosen: Any) -> Standing | None:
+    def named(self, chosen: Any) -> EvaluationStatus | None:
         """The chosen one, else the newest."""
         one = next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
         return self.lab.evaluations.checked(one) if one else None
@@ -51,21 +51,21 @@ def judge_tab(lab: Lab) -> None:
         which.render()
         nothing = gr.Markdown("Nothing has been evaluated yet. Choose variants, rows and a judge, and press Start.")
 
-        def view(now: Sight, chosen: Any) -> list[Any]:
+        def view(now: Snapshot, chosen: Any) -> list[Any]:
             listed = choices(judge_view.options(now.runs), None if chosen is UNKNOWN else chosen)
             return [listed, gr.update(visible=not now.runs), *_lists(lab)]
 
         acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
-        parts = [Part([which, nothing, *form.lists], view, acted, [which])]
-        parts += verdict_parts(lab, which)
-        parts.append(rating_part(lab, which))
+        parts = [LiveSection([which, nothing, *form.lists], view, acted, [which])]
+        parts += result_panels(lab, which)
+        parts.append(ratings_panel(lab, which))
 
-        def see(owner: bool) -> tuple[Sight, bool]:
+        def see(owner: bool) -> tuple[Snapshot, bool]:
             lab.evaluations.tend()
             found = lab.evaluations.standings()
-            return Sight(lab, found, owner), any(one.live for one in found)
+            return Snapshot(lab, found, owner), any(one.live for one in found)
 
-        follow(lab, tab, "judge", parts, see, visiting, PACE)
+        poll(lab, tab, "judge", parts, see, visiting, PACE)
 
 
 def _lists(lab: Lab) -> list[Any]:

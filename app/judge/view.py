@@ -7,24 +7,24 @@ from app.chat.view import LETTERS
 from app.judge.result_view import judge, picked_sentence
 from app.markup import plain
 from app.runs.view import duration
-from backend.evaluation.cost_forecast import Forecast
-from backend.evaluation.evaluations import Standing
-from backend.evaluation.records import Picked
+from backend.evaluation.cost_forecast import CostForecast
+from backend.evaluation.evaluations import EvaluationStatus
+from backend.evaluation.records import VoteRecord
 from backend.evaluation.result import Result
 from backend.remote.ledger import Spent, dollars
 
 
-def label(one: Standing) -> str:
+def label(one: EvaluationStatus) -> str:
     """Tells evaluations of one name apart."""
     return f"{one.name} · {time.strftime('%d %b %H:%M:%S', time.localtime(one.asked))} · {one.state}"
 
 
-def options(found: Sequence[Standing]) -> list[tuple[str, str]]:
+def options(found: Sequence[EvaluationStatus]) -> list[tuple[str, str]]:
     """What may be chosen: evaluations as a list shows them and by id."""
     return [(label(one), one.id) for one in found]
 
 
-def progress(one: Standing, owner: bool = True) -> str:
+def progress(one: EvaluationStatus, owner: bool = True) -> str:
     """How it stands, as Markdown. Why it failed may name files and addresses: that is for its owner."""
     told = [f"**{plain(one.state)}**. {plain(one.why if owner else '')}".strip()]
     facts = one.doing
@@ -45,7 +45,7 @@ def progress(one: Standing, owner: bool = True) -> str:
     return " ".join(told)
 
 
-def forecast(found: Forecast, spent: Spent, cap_run: float, cap_day: float) -> str:
+def forecast(found: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:
     """What it will cost, before it begins."""
     if not found.calls:
         return "Judging by rule, or by scores that came along: **no calls, no cost**."
@@ -79,7 +79,7 @@ def on_screen(found: Result, names: Mapping[str, str]) -> str:
     return "\n\n".join([*(row for row in rows if row), *lines])
 
 
-def _renamed(one: Picked, names: Mapping[str, str]) -> Picked:
+def _renamed(one: VoteRecord, names: Mapping[str, str]) -> VoteRecord:
     return one.model_copy(
         update={"first": names.get(one.first, one.first), "second": names.get(one.second, one.second)}
     )

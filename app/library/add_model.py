@@ -9,10 +9,10 @@ import gradio as gr
 from app import guard
 from app.chat import view as chat_view
 from app.library import view as library_view
-from app.library.snapshot import Sight
-from app.polling import Part
+from app.library.snapshot import Snapshot
+from app.polling import LiveSection
 from backend.core.errors import LabError
-from backend.hub.listing import Listing
+from backend.hub.listing import RepositoryListing
 from backend.lab import Lab
 from models.catalogue import Entry
 
@@ -23,7 +23,7 @@ LoRA as GGUF is called `NAME@BASE.gguf` there, BASE being the id of the variant 
 """
 
 
-def getting(lab: Lab) -> Part:
+def add_model_panel(lab: Lab) -> LiveSection:
     shown = guard.shown(lab.settings)
 
     # components
@@ -69,7 +69,7 @@ def getting(lab: Lab) -> Part:
         )
 
     @shown
-    def download(found: Listing | None, chosen: str | None, base: str | None, request: gr.Request) -> None:
+    def download(found: RepositoryListing | None, chosen: str | None, base: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "download models")
         named = next((one for one in found.files if one.path == chosen), None) if found else None
         if found is None or named is None:
@@ -85,7 +85,7 @@ def getting(lab: Lab) -> Part:
         run = lab.library.bring([Path(path) for path in paths], str(base or ""), move=True)
         guard.info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
 
-    def view(now: Sight) -> list[Any]:
+    def view(now: Snapshot) -> list[Any]:
         return [gr.update(choices=chat_view.options(_bases(now.entries)))]
 
     # bindings
@@ -98,7 +98,7 @@ def getting(lab: Lab) -> Part:
         fetch.click(download, [listing, file, over], None, api_name="fetch"),
         bring.upload(bring_files, [bring, over], None, api_name="bring"),
     ]
-    return Part([over], view, acted)
+    return LiveSection([over], view, acted)
 
 
 def _bases(entries: Sequence[Entry]) -> list[Entry]:

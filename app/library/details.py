@@ -6,9 +6,9 @@ import gradio as gr
 
 from app import guard
 from app.library import view as library_view
-from app.library.snapshot import Sight
+from app.library.snapshot import Snapshot
 from app.markup import plain
-from app.polling import UNKNOWN, Part
+from app.polling import UNKNOWN, LiveSection
 from backend.core.errors import LabError
 from backend.core.machine import amount
 from backend.lab import Lab
@@ -17,7 +17,7 @@ WHOLE = "as set"
 CONTEXTS = [WHOLE, "512", "1024", "2048", "4096", "8192", "16384", "32768"]
 
 
-def tending(lab: Lab) -> Part:
+def details_panel(lab: Lab) -> LiveSection:
     shown = guard.shown(lab.settings)
 
     # components
@@ -100,7 +100,7 @@ def tending(lab: Lab) -> Part:
         lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
         guard.info(f"{variant} is loaded anew with the next message; answers on their way are cut off.")
 
-    def view(now: Sight, variant: str | None) -> list[Any]:
+    def view(now: Snapshot, variant: str | None) -> list[Any]:
         names = [entry.variant.id for entry in now.entries]
         known = variant if variant in names else None
         shown_now = [gr.skip()] * len(seen) if variant is UNKNOWN else details(known, now.owner)
@@ -118,7 +118,7 @@ def tending(lab: Lab) -> Part:
         forgive.click(try_again, which, None, api_name="try_again"),
         really.click(remove_it, which, [which, said, asking], api_name="remove"),
     ]
-    return Part([which, *seen], view, acted, [which])
+    return LiveSection([which, *seen], view, acted, [which])
 
 
 def chosen(variant: str | None) -> str:

@@ -8,16 +8,16 @@ import pandas
 
 from app import guard
 from app.library import view as library_view
-from app.library.snapshot import Sight
-from app.polling import Part, choices
+from app.library.snapshot import Snapshot
+from app.polling import LiveSection, choices
 from backend.core.errors import LabError
 from backend.lab import Lab
-from backend.library.status import Speed
+from backend.library.status import SpeedResult
 
 NAME, SPEED = "variant", "tokens per second"
 
 
-def in_memory(lab: Lab) -> Part:
+def loaded_panel(lab: Lab) -> LiveSection:
     shown = guard.shown(lab.settings)
 
     # components
@@ -43,7 +43,7 @@ def in_memory(lab: Lab) -> Part:
             raise LabError("No model is chosen, or it has left already. Choose one of those in memory.")
         lab.unload(found.pid)
 
-    def view(now: Sight, chosen: str | None) -> list[Any]:
+    def view(now: Snapshot, chosen: str | None) -> list[Any]:
         names = [(one.name, str(one.pid)) for one in now.loaded]
         some = gr.update(visible=bool(names))
         return [
@@ -56,10 +56,10 @@ def in_memory(lab: Lab) -> Part:
 
     # bindings
     acted = [unload.click(leave, which, None, api_name="unload")]
-    return Part([table, which, unloading, measured, plot], view, acted, [which])
+    return LiveSection([table, which, unloading, measured, plot], view, acted, [which])
 
 
-def _bars(speeds: Sequence[Speed]) -> pandas.DataFrame:
+def _bars(speeds: Sequence[SpeedResult]) -> pandas.DataFrame:
     """The newest result of each variant."""
     newest = {one.id: one for one in reversed(speeds)}
     rows = [{NAME: f"{one.id} {one.quantisation}".strip(), SPEED: one.generation_speed} for one in newest.values()]

@@ -5,29 +5,29 @@ from dataclasses import dataclass
 
 from app.markup import plain
 from backend.core.errors import LabError
-from backend.inference.engine import Loaded
+from backend.inference.engine import LoadedModel
 from backend.lab import Lab
-from backend.library.status import Speed, Transfer
+from backend.library.status import SpeedResult, TransferStatus
 from models.catalogue import Entry
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """`trouble` is what keeps the folders from being tidied, if anything does. Reasons are for the owner."""
 
     entries: Sequence[Entry]
-    transfers: Sequence[Transfer]
-    loaded: Sequence[Loaded]
-    speeds: Sequence[Speed]
+    transfers: Sequence[TransferStatus]
+    loaded: Sequence[LoadedModel]
+    speeds: Sequence[SpeedResult]
     trouble: str
     owner: bool
 
 
-def sight(lab: Lab, owner: bool) -> Sight:
+def take_snapshot(lab: Lab, owner: bool) -> Snapshot:
     trouble = _tended(lab)
     transfers = lab.library.transfers()
     shown = trouble if owner else ""
-    return Sight(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), shown, owner)
+    return Snapshot(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), shown, owner)
 
 
 def _tended(lab: Lab) -> str:

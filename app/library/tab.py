@@ -7,11 +7,11 @@ import gradio as gr
 
 from app import guard
 from app.library import view as library_view
-from app.library.add_model import getting
-from app.library.details import tending
-from app.library.loaded_panel import in_memory
-from app.library.snapshot import Sight, sight
-from app.polling import Part, choices, follow
+from app.library.add_model import add_model_panel
+from app.library.details import details_panel
+from app.library.loaded_panel import loaded_panel
+from app.library.snapshot import Snapshot, take_snapshot
+from app.polling import LiveSection, choices, poll
 from backend.core.machine import amount
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
@@ -24,17 +24,17 @@ def library_tab(lab: Lab) -> None:
     with gr.Tab("Library", id="library") as tab:
         trouble = gr.Markdown()
         visiting = gr.Markdown(VISITING, visible=False)
-        troubled = Part([trouble], lambda now: [now.trouble])
-        parts = [troubled, _shelf(lab), _transfers(lab), getting(lab), tending(lab), in_memory(lab)]
+        troubled = LiveSection([trouble], lambda now: [now.trouble])
+        parts = [troubled, _shelf(lab), _transfers(lab), add_model_panel(lab), details_panel(lab), loaded_panel(lab)]
 
-        def see(owner: bool) -> tuple[Sight, bool]:
-            now = sight(lab, owner)
+        def see(owner: bool) -> tuple[Snapshot, bool]:
+            now = take_snapshot(lab, owner)
             return now, any(one.live for one in now.transfers)
 
-        follow(lab, tab, "library", parts, see, visiting)
+        poll(lab, tab, "library", parts, see, visiting)
 
 
-def _shelf(lab: Lab) -> Part:
+def _shelf(lab: Lab) -> LiveSection:
     """Every variant, and a button for each that the catalogue can fetch."""
     wanted = [variant for variant in catalogue() if variant.repo]
 
@@ -65,7 +65,7 @@ def _shelf(lab: Lab) -> Part:
 
         return download
 
-    def view(now: Sight) -> list[Any]:
+    def view(now: Snapshot) -> list[Any]:
         absent = {entry.variant.id for entry in now.entries if entry.state in ("not here", "damaged")}
         visible = [gr.update(visible=one.id in absent) for one in wanted]
         free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
@@ -76,14 +76,14 @@ def _shelf(lab: Lab) -> Part:
         button.click(downloading(one.id), None, None, api_name=f"download_{one.id}")
         for button, one in zip(buttons, wanted, strict=True)
     ]
-    return Part([room, *buttons, table], view, acted)
+    return LiveSection([room, *buttons, table], view, acted)
 
 
 def _rows(lab: Lab, entries: Sequence[Entry], owner: bool) -> list[list[Any]]:
     return library_view.library(entries, lambda entry: lab.library.need(entry, lab.context(entry)), owner)
 
 
-def _transfers(lab: Lab) -> Part:
+def _transfers(lab: Lab) -> LiveSection:
     """What is on its way, and a way to stop it."""
     # components
     with gr.Accordion("Transfers and tests", open=True):
@@ -105,11 +105,11 @@ def _transfers(lab: Lab) -> Part:
         guard.require_owner(lab.settings, request, "cancel transfers")
         lab.library.cancel(run or "")
 
-    def view(now: Sight, chosen: str | None) -> list[Any]:
+    def view(now: Snapshot, chosen: str | None) -> list[Any]:
         live = library_view.may_stop(now.transfers)
         stoppable = gr.update(visible=bool(live))
         return [library_view.transfers(now.transfers, now.owner), choices(live, chosen), stoppable]
 
     # bindings
     acted = [cancel.click(stop, which, None, api_name="cancel")]
-    return Part([table, which, stopping], view, acted, [which])
+    return LiveSection([table, which, stopping], view, acted, [which])

@@ -6,10 +6,10 @@ from typing import Any
 
 from app.markup import link, plain
 from backend.core.machine import amount
-from backend.hub.listing import File, Listing
-from backend.inference.engine import Loaded
-from backend.library.describe import Description
-from backend.library.status import Speed, Transfer
+from backend.hub.listing import RepositoryFile, RepositoryListing
+from backend.inference.engine import LoadedModel
+from backend.library.describe import VariantDetails
+from backend.library.status import SpeedResult, TransferStatus
 from models.catalogue import Entry
 
 LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",
@@ -55,7 +55,7 @@ def room(memory: int, disk: int) -> str:
     return f"Free on this machine: **{amount(memory) or '0 B'}** of memory, **{amount(disk) or '0 B'}** of disk."
 
 
-def transfers(found: Sequence[Transfer], owner: bool = True) -> list[list[str]]:
+def transfers(found: Sequence[TransferStatus], owner: bool = True) -> list[list[str]]:
     """A row for each under the headings of TRANSFERS. Why one failed may name files: that is for the owner."""
     return [
         [
@@ -70,7 +70,7 @@ def transfers(found: Sequence[Transfer], owner: bool = True) -> list[list[str]]:
     ]
 
 
-def progress(one: Transfer) -> str:
+def progress(one: TransferStatus) -> str:
     if not one.total or not one.live:
         return ""
     share = min(1.0, one.done / one.total)
@@ -79,7 +79,7 @@ def progress(one: Transfer) -> str:
     return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {counted}"
 
 
-def outcome(one: Transfer) -> str:
+def outcome(one: TransferStatus) -> str:
     """What came of it."""
     found = one.result
     match one.kind:
@@ -100,7 +100,7 @@ def outcome(one: Transfer) -> str:
     return ""
 
 
-def may_stop(found: Sequence[Transfer]) -> list[tuple[str, str]]:
+def may_stop(found: Sequence[TransferStatus]) -> list[tuple[str, str]]:
     """The transfers that can be cancelled, as a list shows them and by id."""
     return [(f"{VERBS.get(one.kind, one.kind)} {one.variant}", one.id) for one in found if one.live]
 
@@ -112,7 +112,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def loaded(found: Sequence[Loaded]) -> list[list[str]]:
+def loaded(found: Sequence[LoadedModel]) -> list[list[str]]:
     now = time.time()
     return [
         [
@@ -127,7 +127,7 @@ def loaded(found: Sequence[Loaded]) -> list[list[str]]:
     ]
 
 
-def speeds(found: Sequence[Speed]) -> list[list[str]]:
+def speeds(found: Sequence[SpeedResult]) -> list[list[str]]:
     return [
         [
             one.id,
@@ -144,7 +144,7 @@ def speeds(found: Sequence[Speed]) -> list[list[str]]:
     ]
 
 
-def listing(found: Listing, free: int, disk: int) -> str:
+def listing(found: RepositoryListing, free: int, disk: int) -> str:
     """What a repository holds, above the list of its files."""
     at = f"{plain(found.revision)} (commit {plain(found.commit[:12])})"
     facts = [f"**{plain(found.repo)}** at {at}: {KINDS[found.kind]}"]
@@ -159,13 +159,13 @@ def listing(found: Listing, free: int, disk: int) -> str:
     return " · ".join(facts)
 
 
-def files(found: Listing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
+def files(found: RepositoryListing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
     """The files of a listing, each with what it costs and whether it fits; those that cannot be used come last."""
     ordered = sorted(found.files, key=lambda file: (bool(file.why), file.size))
     return [(file_option(file, free, disk, guess), file.path) for file in ordered]
 
 
-def file_option(file: File, free: int, disk: int, guess: Callable[[int], int]) -> str:
+def file_option(file: RepositoryFile, free: int, disk: int, guess: Callable[[int], int]) -> str:
     facts = [file.path, file.quantisation, amount(file.size)]
     if file.why:
         facts.append(f"✗ {file.why}")
@@ -178,7 +178,7 @@ def file_option(file: File, free: int, disk: int, guess: Callable[[int], int]) -
     return " · ".join(filter(None, facts))
 
 
-def description(found: Description, owner: bool = True) -> str:
+def description(found: VariantDetails, owner: bool = True) -> str:
     """A variant's details as markdown. What is wrong with it is for the owner."""
     rows = [f"**{plain(found.id)}** · {state_of(found) if owner else plain(found.state)}"]
     rows += [f"- {plain(name)}: {plain(value)}" for name, value in found.facts.items() if value]
@@ -187,5 +187,5 @@ def description(found: Description, owner: bool = True) -> str:
     return "\n".join(rows)
 
 
-def state_of(found: Description) -> str:
+def state_of(found: VariantDetails) -> str:
     return plain(f"{found.state}: {found.why}" if found.why else found.state)

@@ -9,11 +9,11 @@ import gradio as gr
 
 from app import guard
 from app.runs import view as runs_view
-from app.polling import UNKNOWN, Part, choices, follow
+from app.polling import UNKNOWN, LiveSection, choices, poll
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
-from backend.training.status import Standing
+from backend.training.status import TrainingStatus
 
 VISITING = "You are a visitor here: you may look at every run; only the owner stops, resumes and exports."
 FORMS = [("merged into its base", "merged"), ("adapter alone, over its base", "adapter")]
@@ -23,13 +23,13 @@ PACE = 2.0  # seconds: drawing the curves costs the browser, which shares the pr
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """Runs, the newest first; logs are for the owner."""
 
-    runs: Sequence[Standing]
+    runs: Sequence[TrainingStatus]
     owner: bool
 
-    def named(self, chosen: Any) -> Standing | None:
+    def named(self, chosen: Any) -> TrainingStatus | None:
         """The chosen one, else the newest."""
         return next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
 
@@ -40,27 +40,27 @@ def runs_tab(lab: Lab) -> None:
         table, one = _table(lab), _one(lab)
         parts = [table, one, _curves(one.inputs[0])]
 
-        def see(owner: bool) -> tuple[Sight, bool]:
+        def see(owner: bool) -> tuple[Snapshot, bool]:
             lab.training.tend()
             found = lab.training.standings()
-            return Sight(found, owner), any(one.live for one in found)
+            return Snapshot(found, owner), any(one.live for one in found)
 
-        follow(lab, tab, "runs", parts, see, visiting, PACE)
+        poll(lab, tab, "runs", parts, see, visiting, PACE)
 
 
-def _table(lab: Lab) -> Part:
+def _table(lab: Lab) -> LiveSection:
     nothing = gr.Markdown("Nothing has been trained yet. Choose a preset in the Train tab and press Start.")
     table = gr.Dataframe(
         value=[], headers=runs_view.RUNS, label="Runs", interactive=False, wrap=True, max_height=320
     )
 
-    def view(now: Sight) -> list[Any]:
+    def view(now: Snapshot) -> list[Any]:
         return [gr.update(visible=not now.runs), runs_view.runs(now.runs, now.owner)]
 
-    return Part([nothing, table], view)
+    return LiveSection([nothing, table], view)
 
 
-def _one(lab: Lab) -> Part:
+def _one(lab: Lab) -> LiveSection:
     """One run: how it stands, and stop, resume, export."""
     shown = guard.shown(lab.settings)
 
@@ -97,7 +97,7 @@ def _one(lab: Lab) -> Part:
         made = lab.training.export(run, form, quantisation, bool(importance))
         guard.info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
 
-    def view(now: Sight, chosen: Any) -> list[Any]:
+    def view(now: Snapshot, chosen: Any) -> list[Any]:
         names = [(runs_view.label(one), one.id) for one in now.runs]
         listed = choices(names, None if chosen is UNKNOWN else chosen)  # who comes to the tab sees the newest
         one = now.named(chosen)
@@ -120,10 +120,10 @@ def _one(lab: Lab) -> Part:
         resume.click(acting("resume runs", lab.training.resume), which, None, api_name="resume_run"),
         export.click(acting("export", make), [which, form, quantisation, importance], None, api_name="export_run"),
     ]
-    return Part([which, told, stop, resume, exporting, log, card], view, acted, [which])
+    return LiveSection([which, told, stop, resume, exporting, log, card], view, acted, [which])
 
 
-def _curves(which: Any) -> Part:
+def _curves(which: Any) -> LiveSection:
     """Curves over each other, and the settings behind them."""
     # components
     chosen = gr.Dropdown(
@@ -134,7 +134,7 @@ def _curves(which: Any) -> Part:
     with gr.Accordion("Settings side by side", open=False):
         table = gr.Dataframe(value=[], headers=["setting"], label="Settings", interactive=False, wrap=True)
 
-    def view(now: Sight, above: Any, several: Any) -> list[Any]:
+    def view(now: Snapshot, above: Any, several: Any) -> list[Any]:
         trained = [one for one in now.runs if one.kind != "export"]
         names = [(runs_view.label(one), one.id) for one in trained]
         wanted = [] if several is UNKNOWN or not several else list(several)
@@ -149,4 +149,4 @@ def _curves(which: Any) -> Part:
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 
     acted = [chosen.input(lambda: None, None, None, api_visibility="private")]
-    return Part([chosen, plot, table], view, acted, [which, chosen])
+    return LiveSection([chosen, plot, table], view, acted, [which, chosen])

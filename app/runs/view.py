@@ -9,10 +9,10 @@ from app.markup import link, plain
 from backend.core.errors import short
 from backend.core.machine import amount
 from backend.training import artifacts
-from backend.training.dataset_report import Inspected, Sample
+from backend.training.dataset_report import DatasetReport, Sample
 from backend.training.estimate import Estimate
-from backend.training.request import TrainSpec
-from backend.training.status import Standing
+from backend.training.request import TrainSettings
+from backend.training.status import TrainingStatus
 
 RUNS = ["run", "begun", "kind", "state", "step", "loss", "evaluation", "tokens/s", "left", "memory", "says"]
 COSTS = (
@@ -43,7 +43,7 @@ def _cell(value: Any) -> str:
     return plain(str(value)[:100])
 
 
-def costs(spec: TrainSpec) -> str:
+def costs(spec: TrainSettings) -> str:
     """What training on a template that is not the base's own costs, if it is asked for."""
     return f"\n\n{COSTS}" if spec.template != "own" else ""
 
@@ -63,7 +63,7 @@ def estimate(found: Estimate | None) -> str:
     )
 
 
-def attempted(one: Standing) -> str:
+def attempted(one: TrainingStatus) -> str:
     """What a try has measured."""
     if one.state != "done" or one.spec is None:
         return f"Trying: {plain(one.doing or one.state)} …" if one.live else f"The try {one.state}: {plain(one.why)}"
@@ -74,7 +74,7 @@ def attempted(one: Standing) -> str:
     )
 
 
-def inspected(found: Inspected, spec: TrainSpec) -> str:
+def inspected(found: DatasetReport, spec: TrainSettings) -> str:
     """What is in the data, as Markdown."""
     lines = [
         f"**{found.rows:,} rows** to train on and {found.held:,} held out, {plain(found.shape)} "
@@ -120,19 +120,19 @@ def _piece(text: str, learnt: bool) -> str:
     return f'<span style="{TRAINED if learnt else MASKED}">{html.escape(text)}</span>'
 
 
-def runs(found: Sequence[Standing], owner: bool = True) -> list[list[str]]:
+def runs(found: Sequence[TrainingStatus], owner: bool = True) -> list[list[str]]:
     """A row for each run, the newest first."""
     return [_row(one, owner) for one in found]
 
 
-def _row(one: Standing, owner: bool) -> list[str]:
+def _row(one: TrainingStatus, owner: bool) -> list[str]:
     left = duration(one.curve.facts.get("left") or 0) if one.state == "running" and one.curve.steps else ""
     figures = [_steps(one), _loss(one), _evaluation(one), _fact(one, "tokens_per_second"), left]
     memory = amount(int(one.curve.facts.get("memory", 0)))
     return [one.name, begun(one), one.kind, one.state, *figures, memory, says(one, owner)]
 
 
-def says(one: Standing, owner: bool = True) -> str:
+def says(one: TrainingStatus, owner: bool = True) -> str:
     """The one thing to know about it now. Reasons and steps may name files of this machine: they are for its owner."""
     if one.waiting:
         return f"waits for {', '.join(one.waiting) if owner else 'other runs'}"
@@ -147,34 +147,34 @@ def says(one: Standing, owner: bool = True) -> str:
     return ""
 
 
-def _steps(one: Standing) -> str:
+def _steps(one: TrainingStatus) -> str:
     step, steps = one.curve.facts.get("step"), one.curve.facts.get("steps")
     return f"{step}/{steps}" if step and steps else ""
 
 
-def _loss(one: Standing) -> str:
+def _loss(one: TrainingStatus) -> str:
     return f"{one.curve.losses[-1]:.3f}" if one.curve.losses else ""
 
 
-def _evaluation(one: Standing) -> str:
+def _evaluation(one: TrainingStatus) -> str:
     return f"{one.curve.evaluations[-1]:.3f}" if one.curve.evaluations else ""
 
 
-def _fact(one: Standing, name: str) -> str:
+def _fact(one: TrainingStatus, name: str) -> str:
     value = one.curve.facts.get(name)
     return f"{value:,.0f}" if isinstance(value, int | float) and value else ""
 
 
-def label(one: Standing) -> str:
+def label(one: TrainingStatus) -> str:
     """Tells runs of one name apart."""
     return f"{one.name} · {begun(one)} · {one.kind} · {one.state}"
 
 
-def begun(one: Standing) -> str:
+def begun(one: TrainingStatus) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(one.asked)) if one.asked else ""
 
 
-def detail(one: Standing, owner: bool = True) -> str:
+def detail(one: TrainingStatus, owner: bool = True) -> str:
     """A run at a glance, as Markdown. Where things lie on this machine is for its owner."""
     facts = one.curve.facts
     told = [f"**{plain(one.name)}**: {one.state}. {plain(says(one, owner))}".strip()]
@@ -212,7 +212,7 @@ def exported(result: dict[str, Any]) -> str:
     return f"Made {name}: {size}.{checked} It can be chosen in Chat now."
 
 
-def made(one: Standing, owner: bool = True) -> str:
+def made(one: TrainingStatus, owner: bool = True) -> str:
     """Its card, in HTML. It names files, so it is for the owner."""
     if one.made is None or not owner:
         return ""
@@ -221,7 +221,7 @@ def made(one: Standing, owner: bool = True) -> str:
     return f"<h3>{html.escape(one.made.spec.name)}</h3><table>{rows}</table><h4>Prompt template</h4>{template}"
 
 
-def settings(found: Sequence[Standing], owner: bool = True) -> tuple[list[str], list[list[str]]]:
+def settings(found: Sequence[TrainingStatus], owner: bool = True) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: settings side by side, those that differ first. Names of files are for the owner."""
     told = [_settings(one.spec, owner) for one in found if one.spec]
     names = list(dict.fromkeys(name for one in told for name in one))
@@ -229,7 +229,7 @@ def settings(found: Sequence[Standing], owner: bool = True) -> tuple[list[str], 
     return ["setting", *(label(one) for one in found if one.spec)], sorted(rows, key=lambda row: len(set(row[1:])) < 2)
 
 
-def _settings(spec: TrainSpec, owner: bool) -> dict[str, str]:
+def _settings(spec: TrainSettings, owner: bool) -> dict[str, str]:
     found = {}
     for value in (spec, spec.data):
         for name, field in type(value).model_fields.items():

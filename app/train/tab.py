@@ -11,11 +11,11 @@ from app import forms, guard
 from app.markup import plain
 from app.runs import view as runs_view
 from backend.core.errors import LabError
-from backend.data.dataset import ENDINGS, DataSpec
+from backend.data.dataset import ENDINGS, DatasetSpec
 from backend.lab import Lab
 from backend.report import figures
 from backend.training.presets import changes, presets
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from models.templates import templates
 
 FIRST = "tiny_lora"
@@ -39,9 +39,9 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         with gr.Accordion("Data", open=False):
             gr.Markdown(OWN)
             drop = gr.UploadButton("Drop or choose a file", file_types=list(ENDINGS), size="sm")
-            of_data = forms.draw(DataSpec)
+            of_data = forms.draw(DatasetSpec)
         with gr.Accordion("Every setting", open=False):
-            of_spec = forms.draw(TrainSpec, choices={"template": ["own", *templates()]})
+            of_spec = forms.draw(TrainSettings, choices={"template": ["own", *templates()]})
         different = gr.Markdown(runs_view.differences([], FIRST))
         needs = gr.Markdown()  # reckoned when somebody comes to the tab: it asks the processor and the GPU
         with gr.Row():
@@ -57,13 +57,13 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         component.value = value
 
     # handlers
-    def spec_of(values: tuple[Any, ...]) -> TrainSpec:
-        for name, value in zip((*forms.drawn(DataSpec), *forms.drawn(TrainSpec)), values, strict=True):
+    def spec_of(values: tuple[Any, ...]) -> TrainSettings:
+        for name, value in zip((*forms.drawn(DatasetSpec), *forms.drawn(TrainSettings)), values, strict=True):
             if value is None:
-                field = DataSpec.model_fields.get(name) or TrainSpec.model_fields[name]
+                field = DatasetSpec.model_fields.get(name) or TrainSettings.model_fields[name]
                 raise LabError(f"{field.title} is empty. Fill it in, or choose the preset again.")
-        data = forms.parse(DataSpec, values[: len(of_data)])
-        return forms.parse(TrainSpec, values[len(of_data) :], data=data)
+        data = forms.parse(DatasetSpec, values[: len(of_data)])
+        return forms.parse(TrainSettings, values[len(of_data) :], data=data)
 
     @shown
     def choose(name: str) -> list[Any]:
@@ -148,7 +148,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
             trigger_mode="always_last",
         )  # fmt: skip
     seen = [said, report, lengths, rows]
-    named = dict(zip(forms.drawn(DataSpec), of_data, strict=True))
+    named = dict(zip(forms.drawn(DatasetSpec), of_data, strict=True))
     filled = [named[name] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
     kept = drop.upload(keep, drop, [*filled, *seen], api_name="bring_data")
     kept.then(compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden")
@@ -158,10 +158,10 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     start.click(begin, controls, [said, tabs], api_name="train")
 
 
-def _values(spec: TrainSpec) -> list[Any]:
+def _values(spec: TrainSettings) -> list[Any]:
     """What the form holds for a spec."""
     return [getattr(value, name) for value in (spec.data, spec) for name in forms.drawn(type(value))]
 
 
-def _needs(lab: Lab, spec: TrainSpec) -> str:
+def _needs(lab: Lab, spec: TrainSettings) -> str:
     return runs_view.estimate(lab.training.estimate(spec))

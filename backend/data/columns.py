@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec, Shape, shown
+from backend.data.dataset import DatasetSpec, Shape, shown
 
 TURNS = ("conversations", "messages", "turns")
 PROMPTS = ("instruction", "prompt", "question")
@@ -26,7 +26,7 @@ class Columns:
     system: str = ""
 
 
-def recognise(spec: DataSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Columns:
+def detect_columns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Columns:
     """From the names of the columns and the first rows. What the spec names counts for more than what is found."""
     for name in (spec.conversation, spec.prompt, spec.context, spec.answer, spec.system):
         if name and name not in names:
@@ -43,7 +43,7 @@ def recognise(spec: DataSpec, names: Sequence[str], rows: Sequence[Mapping[str, 
     return _pair(spec, names, system)
 
 
-def _are_turns(spec: DataSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
+def _are_turns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
     if spec.shape != "auto":
         return spec.shape in ("sharegpt", "messages")
     if spec.conversation or spec.prompt or spec.answer:
@@ -61,7 +61,7 @@ def _first(wanted: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[s
     return ""
 
 
-def _who_says_what(spec: DataSpec, turns: str, rows: Sequence[Mapping[str, Any]]) -> Literal["sharegpt", "messages"]:
+def _who_says_what(spec: DatasetSpec, turns: str, rows: Sequence[Mapping[str, Any]]) -> Literal["sharegpt", "messages"]:
     """By the first turn of every row seen; messages where they speak for neither."""
     if spec.shape in ("sharegpt", "messages"):
         return spec.shape
@@ -79,7 +79,7 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _pair(spec: DataSpec, names: Sequence[str], system: str) -> Columns:
+def _pair(spec: DatasetSpec, names: Sequence[str], system: str) -> Columns:
     used = {spec.prompt, spec.answer, spec.context, spec.system}
     free = [name for name in names if name not in used]
     prompt, answer = spec.prompt or _first(PROMPTS, free), spec.answer or _first(ANSWERS, free)

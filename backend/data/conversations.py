@@ -23,16 +23,16 @@ ROLES: dict[str, Role] = {role: role for role in get_args(Role)} | {
 KEYS = {"sharegpt": ("from", "value"), "messages": ("role", "content")}
 
 
-class Unfit(ValueError):
+class UnusableRow(ValueError):
     """Why a row is dropped; it follows `the row is dropped because`."""
 
 
-def conversation(value: Any, columns: Columns) -> tuple[Message, ...]:
-    """Unfit when it is not one that can be trained on."""
+def to_conversation(value: Any, columns: Columns) -> tuple[Message, ...]:
+    """UnusableRow when it is not one that can be trained on."""
     if not isinstance(value, Mapping):
-        raise Unfit("it is not an object")
+        raise UnusableRow("it is not an object")
     if len(value) > MOST_COLUMNS:
-        raise Unfit(f"it has more than {MOST_COLUMNS:,} columns")
+        raise UnusableRow(f"it has more than {MOST_COLUMNS:,} columns")
     messages = _turns(value[columns.turns], KEYS[columns.shape]) if columns.turns in value else _pair(value, columns)
     system = value.get(columns.system)
     if not _is_blank(system) and not any(message["role"] == "system" for message in messages):
@@ -45,18 +45,18 @@ def conversation(value: Any, columns: Columns) -> tuple[Message, ...]:
 def _turns(value: Any, keys: tuple[str, str]) -> list[Message]:
     turns = as_list(value)
     if not turns:
-        raise Unfit("it has no list of turns, or an empty one")
+        raise UnusableRow("it has no list of turns, or an empty one")
     messages = [_turn(turn, *keys) for turn in turns]
     return [message for message in messages if message["role"] != "system" or not _is_blank(message["content"])]
 
 
 def _turn(turn: Any, who: str, what: str) -> Message:
     if not isinstance(turn, Mapping) or who not in turn or what not in turn:
-        raise Unfit(f"a turn is not an object with {who} and {what}")
+        raise UnusableRow(f"a turn is not an object with {who} and {what}")
     name = turn[who]
     role = ROLES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
-        raise Unfit(f"a turn is by {shown(str(name)[:50])}, which is neither system, user nor assistant")
+        raise UnusableRow(f"a turn is by {shown(str(name)[:50])}, which is neither system, user nor assistant")
     if role == "system" and _is_blank(turn[what]):
         return Message(role=role, content="")
     return Message(role=role, content=_words(turn[what], f"a turn of the {role}"))
@@ -64,7 +64,7 @@ def _turn(turn: Any, who: str, what: str) -> Message:
 
 def _pair(row: Mapping[str, Any], columns: Columns) -> list[Message]:
     if columns.turns:
-        raise Unfit(f"it has no {shown(columns.turns)}")
+        raise UnusableRow(f"it has no {shown(columns.turns)}")
     prompt, answer = row.get(columns.prompt), row.get(columns.answer)
     if isinstance(prompt, list) and isinstance(answer, list):
         return _turns([*prompt, *answer], KEYS["messages"])
@@ -83,30 +83,30 @@ def _is_blank(value: Any) -> bool:
 
 def _words(value: Any, what: str) -> str:
     if _is_blank(value):
-        raise Unfit(f"{what} is empty")
+        raise UnusableRow(f"{what} is empty")
     if not isinstance(value, str):
-        raise Unfit(f"{what} is not text")
+        raise UnusableRow(f"{what} is not text")
     if len(value) > LONGEST:
-        raise Unfit(f"it is longer than {LONGEST:,} characters")
+        raise UnusableRow(f"it is longer than {LONGEST:,} characters")
     return value
 
 
 def _check_text(messages: list[Message]) -> None:
     if sum(len(message["content"]) for message in messages) > LONGEST:
-        raise Unfit(f"it is longer than {LONGEST:,} characters")
+        raise UnusableRow(f"it is longer than {LONGEST:,} characters")
     if any("\0" in message["content"] for message in messages):
-        raise Unfit("it holds a NUL, which is no text")
+        raise UnusableRow("it holds a NUL, which is no text")
     if not all(is_text(message["content"]) for message in messages):
-        raise Unfit("it holds half a character (a lone surrogate)")
+        raise UnusableRow("it holds half a character (a lone surrogate)")
 
 
 def _check_order(roles: list[Role]) -> None:
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if "system" in turns:
-        raise Unfit("a system message does not stand at its beginning")
+        raise UnusableRow("a system message does not stand at its beginning")
     if turns[:1] != ["user"]:
-        raise Unfit("it does not begin with the user")
+        raise UnusableRow("it does not begin with the user")
     if any(one == other for one, other in zip(turns, turns[1:], strict=False)):
-        raise Unfit("one side speaks twice in a row")
+        raise UnusableRow("one side speaks twice in a row")
     if turns[-1] != "assistant":
-        raise Unfit("it does not end with the assistant")
+        raise UnusableRow("it does not end with the assistant")

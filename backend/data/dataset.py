@@ -22,7 +22,7 @@ HOW = (
 )
 
 
-class DataSpec(BaseModel):
+class DatasetSpec(BaseModel):
     """A value that is kept in the run: the same spec reads the same rows, or says that they have changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -25,18 +25,18 @@ OTHERS = {
 }
 
 
-def inside(index: int, wanted: Sequence[range]) -> bool:
+def is_wanted(index: int, wanted: Sequence[range]) -> bool:
     return any(index in part for part in wanted)
 
 
 def json_lines(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
     """One object a line; empty lines are no rows."""
     index, end = 0, max(part.stop for part in wanted)
-    with opened(path) as file:
-        for number, line in enumerate(lines(file), 1):
+    with open_text(path) as file:
+        for number, line in enumerate(read_lines(file), 1):
             if line is not None and not line.strip():
                 continue
-            if inside(index, wanted):
+            if is_wanted(index, wanted):
                 yield _of_line(index, number, line)
             index += 1
             if index >= end:
@@ -67,8 +67,8 @@ def json_whole(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
             "or Parquet, which can be read in parts."
         )
     try:
-        with opened(path) as file:
-            rows = _rows(path, json.loads(everything(file)))
+        with open_text(path) as file:
+            rows = _rows(path, json.loads(read_text(file)))
     except RecursionError:
         raise LabError(
             f"{shown(path.name)} is nested too deep to be read. Save it as JSON lines, where one such row is dropped."
@@ -103,8 +103,8 @@ def table(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
     """CSV: the first line names the columns, and the separator is the one it has most of."""
     csv.field_size_limit(LONGEST_LINE)
     end = max(part.stop for part in wanted)
-    with opened(path) as file:
-        given = _whole(path, lines(file))
+    with open_text(path) as file:
+        given = _whole(path, read_lines(file))
         above, header = next(((n, line) for n, line in enumerate(given, 1) if line.strip()), (0, ""))
         separator = max(",;\t", key=header.count)
         names = next(csv.reader([header], delimiter=separator), [])
@@ -116,7 +116,7 @@ def table(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
             if fields is None:
                 return
             if fields != [] and "".join(fields).strip():
-                if inside(index, wanted):
+                if is_wanted(index, wanted):
                     yield _of_fields(index, line, names, fields)
                 index += 1
             line = above + 1 + reader.line_num
@@ -158,7 +158,7 @@ def _of_fields(index: int, line: int, names: list[str], fields: list[str] | str)
     return Record(index, line, dict(zip(names, fields, strict=True)))
 
 
-def opened(path: Path) -> TextIO:
+def open_text(path: Path) -> TextIO:
     """UTF-8, or what a byte order mark says. Bytes that are not UTF-8 become lone surrogates, so that only their rows
     are lost; see `is_text`."""
     with path.open("rb") as file:
@@ -178,7 +178,7 @@ def opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape")
 
 
-def lines(file: TextIO) -> Iterator[str | None]:
+def read_lines(file: TextIO) -> Iterator[str | None]:
     """Line after line; None stands for one that is longer than LONGEST_LINE."""
     number = 0
     try:
@@ -192,7 +192,7 @@ def lines(file: TextIO) -> Iterator[str | None]:
         raise _damaged(file, number + 1) from error
 
 
-def everything(file: TextIO) -> str:
+def read_text(file: TextIO) -> str:
     try:
         return file.read()
     except UnicodeError as error:

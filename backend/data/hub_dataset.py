@@ -22,8 +22,8 @@ from huggingface_hub.hf_api import DatasetInfo
 from backend.core.errors import LabError
 from backend.data import parquet
 from backend.data.columns import listed
-from backend.data.dataset import REPO, DataSpec, shown
-from backend.data.formats import inside
+from backend.data.dataset import REPO, DatasetSpec, shown
+from backend.data.formats import is_wanted
 from backend.data.rows import Record
 from backend.hub.errors import Target, explain
 
@@ -32,7 +32,7 @@ AGAIN = 1  # times `datasets` asks for a piece: the client below it has asked si
 
 
 @dataclass(frozen=True)
-class Found:
+class HubDataset:
     """A data set at one commit, and the files of one split."""
 
     commit: str
@@ -40,7 +40,7 @@ class Found:
     files: list[str]
 
 
-def records(spec: DataSpec, wanted: list[range]) -> tuple[str, Iterator[Record]]:
+def records(spec: DatasetSpec, wanted: list[range]) -> tuple[str, Iterator[Record]]:
     """The commit, and the rows wanted of it."""
     prepare()
     found = find(spec)
@@ -59,7 +59,7 @@ def prepare() -> None:
     datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = AGAIN
 
 
-def find(spec: DataSpec) -> Found:
+def find(spec: DatasetSpec) -> HubDataset:
     """LabError for what is not there, may not be read, or is no data."""
     try:
         info = HfApi().dataset_info(spec.source, revision=spec.revision or None, timeout=PATIENCE)
@@ -73,10 +73,10 @@ def find(spec: DataSpec) -> Found:
         builder = datasets.load_dataset_builder(f"hf://datasets/{repo}", spec.subset or None, revision=commit)
     except Exception as error:
         raise _unreadable(error, spec) from error
-    return Found(commit, builder, _files(spec, builder, f"hf://datasets/{repo}@{commit}/"))
+    return HubDataset(commit, builder, _files(spec, builder, f"hf://datasets/{repo}@{commit}/"))
 
 
-def _checked(spec: DataSpec, info: DatasetInfo) -> tuple[str, str]:
+def _checked(spec: DatasetSpec, info: DatasetInfo) -> tuple[str, str]:
     """The name the Hub has for it and the commit. A repository that wants to run code is refused."""
     if not info.sha or not REPO.fullmatch(info.id):
         raise LabError("What answers is not the Hub: it names no commit. Check HF_ENDPOINT, then try again.")
@@ -89,7 +89,7 @@ def _checked(spec: DataSpec, info: DatasetInfo) -> tuple[str, str]:
     return info.id, info.sha
 
 
-def _files(spec: DataSpec, builder: Any, home: str) -> list[str]:
+def _files(spec: DatasetSpec, builder: Any, home: str) -> list[str]:
     if not isinstance(builder, Parquet | Json | Csv):
         raise LabError(f"{shown(spec.source)} holds {builder.name} data, not Parquet, JSON or CSV. Choose another.")
     splits = builder.config.data_files or {}
@@ -109,13 +109,13 @@ def _files(spec: DataSpec, builder: Any, home: str) -> list[str]:
 def _streamed(builder: Any, split: str, wanted: list[range]) -> Iterator[Record]:
     end = max(part.stop for part in wanted)
     for index, value in enumerate(builder.as_streaming_dataset(split)):
-        if inside(index, wanted):
+        if is_wanted(index, wanted):
             yield Record(index, index + 1, value)
         if index + 1 >= end:
             return
 
 
-def _explained(spec: DataSpec, records: Iterator[Record]) -> Iterator[Record]:
+def _explained(spec: DatasetSpec, records: Iterator[Record]) -> Iterator[Record]:
     """What goes wrong on the way, in words. The consumer's own errors do not pass through here."""
     while True:
         try:
@@ -127,11 +127,11 @@ def _explained(spec: DataSpec, records: Iterator[Record]) -> Iterator[Record]:
         yield record
 
 
-def _target(spec: DataSpec) -> Target:
+def _target(spec: DatasetSpec) -> Target:
     return Target(shown(spec.source), f"datasets/{spec.source}", "dataset", shown(spec.revision))
 
 
-def _unreadable(error: BaseException, spec: DataSpec) -> LabError:
+def _unreadable(error: BaseException, spec: DatasetSpec) -> LabError:
     """A sentence for any error of the libraries that read a repository's files: hostile files can raise anything."""
     name, said = shown(spec.source), str(error)
     with contextlib.suppress(type(error)):  # raised again: not an error of the Hub

@@ -10,11 +10,11 @@ from typing import Any
 
 from backend.core.errors import LabError
 from backend.data import dataset, formats
-from backend.data.columns import Columns, recognise
-from backend.data.conversations import Unfit, conversation
-from backend.data.dataset import TINY_HELD, DataSpec
+from backend.data.columns import Columns, detect_columns
+from backend.data.conversations import UnusableRow, to_conversation
+from backend.data.dataset import TINY_HELD, DatasetSpec
 from backend.data.formats import MOST_COLUMNS
-from backend.data.rows import Data, Dropped, Record, Row, sha256
+from backend.data.rows import Dropped, LoadedData, Record, Row, sha256
 from models.tiny.curriculum import Message, conversations, habit, habitual, held_out
 
 FIRST_ROWS = 50  # what the shape is decided from
@@ -35,9 +35,9 @@ def quiet(line: str) -> None:
     """Says nothing."""
 
 
-def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
+def load(spec: DatasetSpec, say: Callable[[str], None] = quiet) -> LoadedData:
     """LabError where there is nothing to train on, or not what is to be held out."""
-    train, held = slices(spec)
+    train, held = split_ranges(spec)
     wanted = sorted((part for part in (train, held) if part), key=lambda part: part.start)
     where = dataset.kind(spec.source)
     say(f"Reading rows {span(train)} of {dataset.shown(spec.source)}" + (f", {span(held)} held out." if held else "."))
@@ -54,7 +54,7 @@ def load(spec: DataSpec, say: Callable[[str], None] = quiet) -> Data:
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     if len(names) > MOST_COLUMNS:
         raise LabError(f"The rows have more than {MOST_COLUMNS:,} columns. Keep those that hold the conversations.")
-    columns = recognise(spec, names, rows) if rows else Columns("messages")
+    columns = detect_columns(spec, names, rows) if rows else Columns("messages")
     data = _divided(spec, chain(first, records), columns, names, commit)
     say(f"{len(data.train):,} rows to train on, {len(data.held):,} held out, {len(data.dropped):,} dropped.")
     return data
@@ -70,7 +70,7 @@ def _first_rows(records: Iterator[Record]) -> tuple[list[Record], list[Mapping[s
     return first, rows
 
 
-def slices(spec: DataSpec) -> tuple[range, range]:
+def split_ranges(spec: DatasetSpec) -> tuple[range, range]:
     """Rows to train on and rows held out. LabError when they share one."""
     train = range(spec.first, spec.first + spec.rows)
     held = range(spec.held_first, spec.held_first + spec.held_rows)
@@ -110,9 +110,11 @@ def _of_file(path: Path, wanted: list[range]) -> Iterator[Record]:
         raise LabError(f"{name} cannot be read: {error.strerror or error}. Check who may read it.") from error
 
 
-def _divided(spec: DataSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str) -> Data:
+def _divided(
+    spec: DatasetSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str
+) -> LoadedData:
     """Every record is a row to train on, a row held out or a dropped one."""
-    train_slice, held_slice = slices(spec)
+    train_slice, held_slice = split_ranges(spec)
     train: list[Row] = []
     held: list[Row] = []
     dropped: list[Dropped] = []
@@ -123,7 +125,7 @@ def _divided(spec: DataSpec, records: Iterable[Record], columns: Columns, names:
         found[is_held] += 1
         try:
             row = _row(record, columns)
-        except Unfit as reason:
+        except UnusableRow as reason:
             dropped.append(Dropped(record.line, str(reason)))
             continue
         (held if is_held else train).append(row)
@@ -134,18 +136,18 @@ def _divided(spec: DataSpec, records: Iterable[Record], columns: Columns, names:
                 "memory. Ask for fewer rows."
             )
     _check(spec, found, len(train), len(held), dropped)
-    return Data(train, held, dropped, names, columns.shape, sha256(train, held), commit)
+    return LoadedData(train, held, dropped, names, columns.shape, sha256(train, held), commit)
 
 
 def _row(record: Record, columns: Columns) -> Row:
     if record.wrong:
-        raise Unfit(record.wrong)
-    return Row(record.index, record.line, conversation(record.value, columns))
+        raise UnusableRow(record.wrong)
+    return Row(record.index, record.line, to_conversation(record.value, columns))
 
 
-def _check(spec: DataSpec, found: Counter[bool], train: int, held: int, dropped: list[Dropped]) -> None:
+def _check(spec: DatasetSpec, found: Counter[bool], train: int, held: int, dropped: list[Dropped]) -> None:
     """LabError with what was asked and what was found, when there is too little of it."""
-    train_slice, held_slice = slices(spec)
+    train_slice, held_slice = split_ranges(spec)
     name = dataset.shown(spec.source)
     if not found[False]:
         beyond = f"No row was found from row {spec.first:,} on" if spec.first else "It holds no rows"

@@ -13,7 +13,7 @@ from pyarrow.parquet import ParquetFile
 
 from backend.core.errors import LabError
 from backend.data.dataset import shown
-from backend.data.formats import check_columns, inside
+from backend.data.formats import check_columns, is_wanted
 from backend.data.rows import Record
 
 BATCH = 256
@@ -64,7 +64,7 @@ def _group(file: ParquetFile, number: int, start: int, wanted: Sequence[range]) 
             return
         if _touches(range(start, start + batch.num_rows), wanted):
             for index, value in enumerate(batch.to_pylist(), start):
-                if inside(index, wanted):
+                if is_wanted(index, wanted):
                     yield Record(index, index + 1, value)
         start += batch.num_rows
 

@@ -40,7 +40,7 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Data:
+class LoadedData:
     """Everything a spec asks for."""
 
     train: list[Row]
@@ -64,7 +64,7 @@ def sha256(train: Iterable[Row], held: Iterable[Row]) -> str:
     return digest.hexdigest()
 
 
-def duplicates(rows: Iterable[Row]) -> int:
+def count_duplicates(rows: Iterable[Row]) -> int:
     """How many rows say what an earlier one says, but for blanks and case."""
     every = [tuple((message["role"], _plain(message["content"])) for message in row.messages) for row in rows]
     return len(every) - len(set(every))

@@ -17,7 +17,7 @@ from backend.data.load import load
 from backend.data.rows import Row, overlap
 from backend.evaluation import imported_answers, records
 from backend.evaluation.records import Answer, Question
-from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.request import EvaluateRequest
 from backend.inference import memory, placement
 from backend.inference.engines import Engines
 from backend.inference.reply import Reply
@@ -28,12 +28,12 @@ AHEAD = 3
 Say = Callable[[int, int, int], None]
 
 
-def gathered(asked: EvaluateSpec, folder: Path, say: Callable[[str], None]) -> list[Question]:
+def read_questions(asked: EvaluateRequest, folder: Path, say: Callable[[str], None]) -> list[Question]:
     """Those that were written down when the run first began, else read now. LabError where there are none."""
     if known := records.questions(folder):
         return known
     if asked.given:
-        found, answered = imported_answers.kept(Path(asked.given))
+        found, answered = imported_answers.load(Path(asked.given))
         _write_answers(folder, answered)
     else:
         found = _of_data(asked, say)
@@ -41,7 +41,7 @@ def gathered(asked: EvaluateSpec, folder: Path, say: Callable[[str], None]) -> l
     return found
 
 
-def _of_data(asked: EvaluateSpec, say: Callable[[str], None]) -> list[Question]:
+def _of_data(asked: EvaluateRequest, say: Callable[[str], None]) -> list[Question]:
     assert asked.data
     data = load(asked.data, say)
     rows = data.held if asked.part == "held" else data.train
@@ -69,7 +69,7 @@ def _write_answers(folder: Path, answered: list[Answer]) -> None:
         jsonl.append(folder / records.ANSWERS, one.model_dump(mode="json"))
 
 
-def answer_all(asked: EvaluateSpec, questions: Sequence[Question], folder: Path, say: Say) -> None:
+def generate_answers(asked: EvaluateRequest, questions: Sequence[Question], folder: Path, say: Say) -> None:
     """Everything that is not answered yet. `say` is told how many are, of how many, and the tokens written so far.
     LabError if a variant cannot run; an answer that fails is written down as such and tried again on resume."""
     entries = {entry.variant.id: entry for entry in look(Path(asked.weights))}
@@ -92,7 +92,7 @@ def answer_all(asked: EvaluateSpec, questions: Sequence[Question], folder: Path,
             engines.close()
 
 
-def engines_for(asked: EvaluateSpec, group: Sequence[Entry]) -> Engines:
+def engines_for(asked: EvaluateRequest, group: Sequence[Entry]) -> Engines:
     """Engines of this process alone, with as many conversations at once as memory holds."""
     slots = next((n for n in (asked.slots, 4, 2) if n <= asked.slots and _fits(asked, group, n)), 1)
     settings = Settings(
@@ -106,13 +106,13 @@ def engines_for(asked: EvaluateSpec, group: Sequence[Entry]) -> Engines:
     return Engines(settings, lambda file, how: None)
 
 
-def _fits(asked: EvaluateSpec, group: Sequence[Entry], slots: int) -> bool:
+def _fits(asked: EvaluateRequest, group: Sequence[Entry], slots: int) -> bool:
     wanted = 0
     for place, entry in enumerate(group):
         header = entry.base_header or entry.header
         size = sum(file.stat().st_size for file in (entry.model if not place else None, entry.adapter) if file)
         if header:
-            wanted += memory.need(header, size, asked.context, slots, process=not place).total
+            wanted += memory.memory_need(header, size, asked.context, slots, process=not place).total
     return wanted < machine.memory_free() - memory.SPARE
 
 
@@ -132,7 +132,7 @@ def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
     return list(found.values())
 
 
-def _answers(asked: EvaluateSpec, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
+def _answers(asked: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
     """In the order of `todo`, with enough under way that the batch stays full."""
     under_way: deque[tuple[Question, Entry, Reply]] = deque()
     left = deque(todo)
@@ -145,7 +145,7 @@ def _answers(asked: EvaluateSpec, todo: Sequence[tuple[Question, Entry]], engine
         yield _answer(question, entry, reply)
 
 
-def _asked(asked: EvaluateSpec, question: Question, entry: Entry, engines: Engines) -> Reply:
+def _asked(asked: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
     """A row that no model could be asked is its own failure; a model that cannot run is everybody's."""
     messages = _messages(question, asked.system)
     try:
@@ -154,7 +154,9 @@ def _asked(asked: EvaluateSpec, question: Question, entry: Entry, engines: Engin
         reply = Reply(stop=lambda: None)
         reply.end(error=str(error))
         return reply
-    return engines.reply(placement.seat(entry, asked.context), messages, asked.sampling, placement.manner(entry))
+    return engines.reply(
+        placement.model_spec(entry, asked.context), messages, asked.sampling, placement.prompt_format(entry)
+    )
 
 
 def _messages(question: Question, system: str) -> list[Message]:

@@ -25,7 +25,7 @@ MANY = 12
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """One answer. `values` by criterion, empty unless `status` is ok (means, where it was judged several times)."""
 
     status: Status
@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class ScoreTable:
     """A cell that is not there was not reached yet: that is no failure."""
 
     rubric: Rubric
@@ -48,7 +48,7 @@ class Table:
     """A variant -> the one it is measured against, in the lab's table; those without are baselines."""
     contrasts: tuple[tuple[str, str], ...]
     """Planned before: (variant, what it is compared with)."""
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], ScoreCell]
     """(row, variant) -> what came of it."""
 
 
@@ -85,13 +85,13 @@ class Contrast(BaseModel):
         return self.decided in ("better", "worse")
 
 
-def reached(table: Table, row: str, variant: str) -> bool:
+def reached(table: ScoreTable, row: str, variant: str) -> bool:
     """Whether it was judged, or tried to. What was cancelled was not."""
     cell = table.cells.get((row, variant))
     return cell is not None and cell.status != "cancelled"
 
 
-def failure(table: Table, row: str, variant: str) -> str:
+def failure(table: ScoreTable, row: str, variant: str) -> str:
     """Its status where it was reached and has no score, else empty. A value that is not on its scale is a failure."""
     if not reached(table, row, variant):
         return ""
@@ -106,13 +106,13 @@ def _on_scale(value: float | None, low: float, high: float) -> bool:
     return value is not None and low - SAME <= value <= high + SAME
 
 
-def values(table: Table, row: str, variant: str) -> Mapping[str, float] | None:
+def values(table: ScoreTable, row: str, variant: str) -> Mapping[str, float] | None:
     """What it got, by criterion; None for what was not reached and for failures."""
     scored = reached(table, row, variant) and not failure(table, row, variant)
     return table.cells[row, variant].values if scored else None
 
 
-def contrasts(table: Table) -> tuple[Contrast, ...]:
+def contrasts(table: ScoreTable) -> tuple[Contrast, ...]:
     """Those that were planned, in their order. One that names an unknown variant, or a pair again, is left out."""
     planned: dict[frozenset[str], tuple[str, str]] = {}
     for pair in table.contrasts:
@@ -123,7 +123,7 @@ def contrasts(table: Table) -> tuple[Contrast, ...]:
     return tuple(_decided(one, corrected.get(place)) for place, one in enumerate(found))
 
 
-def _measured(table: Table, variant: str, against: str) -> Contrast:
+def _measured(table: ScoreTable, variant: str, against: str) -> Contrast:
     rubric = table.rubric
     rows = [row for row in table.rows if reached(table, row, variant) and reached(table, row, against)]
     ours, theirs = ({row: values(table, row, name) for row in rows} for name in (variant, against))
@@ -192,26 +192,26 @@ def _rows_needed(difference: Estimate) -> int | None:
     return rows_needed(difference.se * math.sqrt(difference.n), difference.mean)  # an se allows for clusters, an sd not
 
 
-class Plan(NamedTuple):
+class ContrastPlan(NamedTuple):
     """`baselines`: a variant -> what it is measured against. `contrasts`: (variant, what it is compared with)."""
 
     baselines: dict[str, str]
     contrasts: tuple[tuple[str, str], ...]
 
 
-def plan(variants: Sequence[Variant], baseline: str = "") -> Plan:
+def plan_contrasts(variants: Sequence[Variant], baseline: str = "") -> ContrastPlan:
     """A fine-tune is measured against its base, and fine-tunes of one base against each other; of several bases, the
     first is what the others are compared with. With a `baseline`, all others are measured against that one."""
     if baseline:
         against = {one.id: baseline for one in variants if one.id != baseline}
-        return Plan(against, tuple(dict.fromkeys((*against.items(), *_siblings(variants, baseline)))))
+        return ContrastPlan(against, tuple(dict.fromkeys((*against.items(), *_siblings(variants, baseline)))))
     bases = [one for one in variants if not _tuned(one)]
     against = {one.id: found for one in variants if _tuned(one) and (found := _base_of(one, variants))}
     pairs = [*against.items(), *_siblings(variants, ""), *((one.id, bases[0].id) for one in bases[1:])]
     if not pairs and len(variants) > 1:
         pairs = [(one.id, variants[0].id) for one in variants[1:]]
         against = dict(pairs)
-    return Plan(against, tuple(dict.fromkeys(pairs))[:MANY])
+    return ContrastPlan(against, tuple(dict.fromkeys(pairs))[:MANY])
 
 
 def _tuned(one: Variant) -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backend.evaluation.imported_answers import Given
-from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.imported_answers import ImportedAnswer
+from backend.evaluation.request import EvaluateRequest
 from backend.judge import check, prompt
 from backend.judge.rubric import rubrics
 from backend.remote.address import at_once, is_near
@@ -19,7 +19,7 @@ REPLY = (70, 200)  # tokens of a verdict
 SECONDS = (0.7, 3.0)  # a call to an address takes
 
 
-class Forecast(NamedTuple):
+class CostForecast(NamedTuple):
     """`low` and `high` are of tokens in and out together, dollars and seconds; dollars are None where no price is
     known, seconds where nobody can tell."""
 
@@ -31,14 +31,16 @@ class Forecast(NamedTuple):
     """Of the calls, those of the judge check; it is made once for a judge and a rubric."""
 
 
-def forecast(asked: EvaluateSpec, rows: int, price: Price | None, given: Sequence[Given] = ()) -> Forecast:
+def forecast_cost(
+    asked: EvaluateRequest, rows: int, price: Price | None, given: Sequence[ImportedAnswer] = ()
+) -> CostForecast:
     """`rows`: how many there will be, or the most. `given`: answers that are here already."""
     if asked.judge.kind in ("rule", "given"):
-        return Forecast(0, (0, 0), (0.0, 0.0), (0.0, 0.0))
+        return CostForecast(0, (0, 0), (0.0, 0.0), (0.0, 0.0))
     rubric, spec = rubrics()[asked.judge.rubric], asked.judge
     fixed = len(prompt.system(rubric)) + 400
     answers = len(asked.variants) * rows
-    checks = len(check.wanted()) if asked.check and asked.way == "score" else 0
+    checks = len(check.probe_tasks()) if asked.check and asked.way == "score" else 0
     if asked.way == "winner":
         calls = rows * len(asked.variants) * (len(asked.variants) - 1)
     else:
@@ -55,10 +57,10 @@ def forecast(asked: EvaluateSpec, rows: int, price: Price | None, given: Sequenc
     if spec.kind == "endpoint" and not is_near(spec.address):
         seconds = ((calls + checks) * SECONDS[0] / together, (calls + checks) * SECONDS[1] / together)
     whole = tokens_in[0] + tokens_out[0], tokens_in[1] + tokens_out[1]
-    return Forecast(calls + checks, whole, dollars, seconds, checks)
+    return CostForecast(calls + checks, whole, dollars, seconds, checks)
 
 
-def _characters(asked: EvaluateSpec, given: Sequence[Given]) -> tuple[float, float]:
+def _characters(asked: EvaluateRequest, given: Sequence[ImportedAnswer]) -> tuple[float, float]:
     """Of one row with one answer: the mean, where the answers are known, else the least and the most."""
     if given:
         sizes = [len(prompt.blocks(one.messages, one.reference, {"": one.candidate})[0]) for one in given]

@@ -16,29 +16,29 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.evaluation import records
-from backend.evaluation.answering import answer_all, gathered
-from backend.evaluation.judge_setup import Ready, judge_of
-from backend.evaluation.records import Answer, Picked, Question
-from backend.evaluation.request import EvaluateSpec
-from backend.evaluation.scoring import Wanted, each, judge_all, missing
-from backend.jobs.journal import Journal, work
+from backend.evaluation.answering import generate_answers, read_questions
+from backend.evaluation.judge_setup import OpenJudge, open_judge
+from backend.evaluation.records import Answer, Question, VoteRecord
+from backend.evaluation.request import EvaluateRequest
+from backend.evaluation.scoring import ScoringTask, missing_scores, run_concurrently, score_tasks
+from backend.jobs.journal import Journal, run_worker
 from backend.judge import check, votes
 from backend.judge.grader import is_empty
-from backend.judge.pairwise import Chooser, Pick
+from backend.judge.pairwise import PairwiseJudge, PairwiseVote
 from backend.judge.rubric import rubrics
 from backend.judge.score import Score
-from backend.judge.votes import Candidate, Judgement
+from backend.judge.votes import Candidate, Vote
 
 CHECKS = "checks"  # the folder of checks, below the runs: one for all evaluations by the same judge
 PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing of the judge itself
 Answers = dict[tuple[str, str], Answer]
 
 
-def evaluate(asked: EvaluateSpec, journal: Journal) -> None:
+def evaluate(asked: EvaluateRequest, journal: Journal) -> None:
     folder = journal.folder
     key = os.environ.pop("OPENAI_API_KEY", "")  # nothing else of this process needs it
     journal.step(now=True, state="reading the rows")
-    questions = gathered(asked, folder, print)
+    questions = read_questions(asked, folder, print)
     if not asked.given:
         started = time.monotonic()
 
@@ -46,24 +46,24 @@ def evaluate(asked: EvaluateSpec, journal: Journal) -> None:
             seconds = max(time.monotonic() - started, 1e-3)
             journal.step(done == total, state="answering", done=done, total=total, tokens_per_second=tokens / seconds)
 
-        answer_all(asked, questions, folder, say)
+        generate_answers(asked, questions, folder, say)
     answers = records.answers(folder)
     failed, unknown = sum(bool(one.error) for one in answers.values()), 0
     if asked.judge.kind != "given":
         journal.step(now=True, state="asking the judge")
-        with judge_of(asked, folder, key) as ready:
+        with open_judge(asked, folder, key) as ready:
             unknown = ready.unknown
             journal.step(now=True, state="asking the judge", unknown=unknown)
-            judge_them = pick_all if asked.way == "winner" else score_all
+            judge_them = vote_all if asked.way == "winner" else score_all
             failed += judge_them(asked, questions, answers, ready, journal)
     journal.result(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown)
 
 
 def score_all(
-    asked: EvaluateSpec,
+    asked: EvaluateRequest,
     questions: list[Question],
     answers: Answers,
-    ready: Ready,
+    ready: OpenJudge,
     journal: Journal,
 ) -> int:
     """The check of the judge first, then every answer, then some of them once more. How many judgements are missing
@@ -77,25 +77,25 @@ def score_all(
         for name in asked.variants
         if (one.id, name) in answers and not answers[one.id, name].error
     ]
-    wanted = [Wanted(item, repeat) for item in items for repeat in range(asked.judge.repeats)]
+    wanted = [ScoringTask(item, repeat) for item in items for repeat in range(asked.judge.repeats)]
     asks = ready.asker is not None
     again = [item for item in {item.key(""): item for item in items}.values() if asks and not is_empty(item.answer)]
     step = max(1, len(again) // max(1, asked.rejudged))
-    more = [Wanted(item, asked.judge.repeats) for item in islice(again[::step], asked.rejudged)]
+    more = [ScoringTask(item, asked.judge.repeats) for item in islice(again[::step], asked.rejudged)]
     run(ready, wanted + more, known, "judging", journal)
-    return len(missing(judge, wanted, known)) if asks else 0
+    return len(missing_scores(judge, wanted, known)) if asks else 0
 
 
-def check_judge(asked: EvaluateSpec, ready: Ready, known: dict[str, list[Score]], journal: Journal) -> None:
+def check_judge(asked: EvaluateRequest, ready: OpenJudge, known: dict[str, list[Score]], journal: Journal) -> None:
     """The probes, unless this very judge has been tried on them before, or nobody asks for it."""
-    judge, wanted = ready.judge, check.wanted()
+    judge, wanted = ready.judge, check.probe_tasks()
     shared = Path(asked.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
-    if made := records.read_one(shared, check.Report):
+    if made := records.read_one(shared, check.JudgeCheck):
         records.write_whole(journal.folder / records.CHECK, made.model_dump_json(indent=1))
         return
     if not asked.check:
         return
-    run(ready, [Wanted(one.item, one.repeat) for one in wanted], known, "checking the judge", journal)
+    run(ready, [ScoringTask(one.item, one.repeat) for one in wanted], known, "checking the judge", journal)
     keys = {one.id: one.item.key(judge.identity.id, one.repeat) for one in wanted}
     scores = {id: records.best(known[key]) for id, key in keys.items() if key in known}
     found = check.report(judge.identity.id, rubrics()[asked.judge.rubric], scores).model_dump_json(indent=1)
@@ -105,8 +105,10 @@ def check_judge(asked: EvaluateSpec, ready: Ready, known: dict[str, list[Score]]
         records.write_whole(shared, found)
 
 
-def run(ready: Ready, wanted: list[Wanted], known: dict[str, list[Score]], state: str, journal: Journal) -> None:
-    todo = missing(ready.judge, wanted, known)
+def run(
+    ready: OpenJudge, wanted: list[ScoringTask], known: dict[str, list[Score]], state: str, journal: Journal
+) -> None:
+    todo = missing_scores(ready.judge, wanted, known)
     spent = sum(one.cost for several in known.values() for one in several)
     failed = 0
 
@@ -120,21 +122,21 @@ def run(ready: Ready, wanted: list[Wanted], known: dict[str, list[Score]], state
         facts["unknown"] = ready.unknown
         journal.step(done == len(todo), state=state, waiting_until=ready.waiting_until, **facts)
 
-    judge_all(ready.judge, todo, known, keep, say, ready)
+    score_tasks(ready.judge, todo, known, keep, say, ready)
 
 
-def pick_all(
-    asked: EvaluateSpec,
+def vote_all(
+    asked: EvaluateRequest,
     questions: list[Question],
     answers: Answers,
-    ready: Ready,
+    ready: OpenJudge,
     journal: Journal,
 ) -> int:
     """Every two answers to each row, in both orders; those of two variants also become votes of that judge. How many
     are missing because the judge failed."""
     if ready.asker is None:
         raise LabError("A rule measures, it does not choose. Let it score, or choose a judge that is a model.")
-    chooser = Chooser(ready.asker, rubrics()[asked.judge.rubric])
+    chooser = PairwiseJudge(ready.asker, rubrics()[asked.judge.rubric])
     known, tried, folder = records.picks(journal.folder), records.tries(journal.folder), journal.folder
     every = [(one, a, b) for one in questions for a, b in combinations(asked.variants, 2)]
     todo = [
@@ -153,20 +155,20 @@ def pick_all(
         found = chooser.pick(one.messages, reference, first.text, second.text, what)
         if "cancelled" in (found.forth.status, found.back.status):
             return
-        picked = Picked(row=one.id, first=first.variant, second=second.variant, pick=found)
+        picked = VoteRecord(row=one.id, first=first.variant, second=second.variant, pick=found)
         with lock:
             jsonl.append(folder / records.PICKS, picked.model_dump(mode="json"))
             failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
             if found.better is not None:
                 vote = _vote(asked, one, first, second, found, ready.by.identity.model)
-                votes.keep(Path(asked.runs) / votes.FILE, vote)
+                votes.append_vote(Path(asked.runs) / votes.FILE, vote)
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
         facts |= {"unknown": ready.unknown, "waiting_until": ready.waiting_until}
         journal.step(done == len(todo), state="judging", **facts)
 
-    each(todo, pick, ready.asker.together, say, ready)
+    run_concurrently(todo, pick, ready.asker.together, say, ready)
     return failed
 
 
@@ -183,10 +185,10 @@ def _answered(answers: Answers, one: Question, name: str) -> bool:
     return (one.id, name) in answers and not answers[one.id, name].error
 
 
-def _vote(asked: EvaluateSpec, one: Question, first: Answer, second: Answer, pick: Pick, model: str) -> Judgement:
+def _vote(asked: EvaluateRequest, one: Question, first: Answer, second: Answer, pick: PairwiseVote, model: str) -> Vote:
     """In the same file as a person's votes, so that they can be compared."""
     winner = {"first": 0, "second": 1}.get(pick.better or "")
-    return Judgement(
+    return Vote(
         judge=model,
         blind=True,
         candidates=[_candidate(one, first), _candidate(one, second)],
@@ -203,4 +205,4 @@ def _candidate(one: Question, answer: Answer) -> Candidate:
 
 
 if __name__ == "__main__":
-    sys.exit(work(EvaluateSpec, evaluate))
+    sys.exit(run_worker(EvaluateRequest, evaluate))

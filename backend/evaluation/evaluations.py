@@ -12,18 +12,18 @@ from pydantic import ValidationError
 from backend.core import jsonl, machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.evaluation import human_ratings, imported_answers, records
-from backend.evaluation.contrasts import plan
-from backend.evaluation.cost_forecast import Forecast, forecast
-from backend.evaluation.human_ratings import Shown
-from backend.evaluation.imported_answers import Brought, Given
+from backend.evaluation.contrasts import plan_contrasts
+from backend.evaluation.cost_forecast import CostForecast, forecast_cost
+from backend.evaluation.human_ratings import RatingTask
+from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile
 from backend.evaluation.records import Rating
-from backend.evaluation.request import EvaluateSpec, JudgeSpec
-from backend.evaluation.result import Result, result
+from backend.evaluation.request import EvaluateRequest, JudgeRequest
+from backend.evaluation.result import Result, read_result
 from backend.jobs import launcher
 from backend.jobs.launcher import waits_for
-from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, tend
+from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, reap_orphans
 from backend.judge.rubric import rubrics
 from backend.remote import ledger, prices
 from backend.remote.address import clean_key, judge_address
@@ -37,7 +37,7 @@ BROUGHT = "data"  # the folder of answers that were brought, below the runs
 
 
 @dataclass(frozen=True)
-class Standing:
+class EvaluationStatus:
     """One evaluation. `doing`: the facts of its newest step."""
 
     id: str
@@ -45,7 +45,7 @@ class Standing:
     state: State
     why: str
     asked: float
-    spec: EvaluateSpec | None
+    spec: EvaluateRequest | None
     doing: Mapping[str, Any] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
     folder: Path = Path()
@@ -74,12 +74,12 @@ class Evaluations:
 
     # asking
 
-    def endpoint(self) -> JudgeSpec:
+    def endpoint(self) -> JudgeRequest:
         """The judge of the settings. LabError where its address or its key cannot be right, or no price is known."""
         address = judge_address(self.settings.judge_base_url)
         clean_key(self.settings.openai_api_key.get_secret_value(), address)
         prices.known_price(self.settings.judge_model, address, self.settings.judge_free)
-        return JudgeSpec(
+        return JudgeRequest(
             kind="endpoint",
             rubric="lab",
             model=self.settings.judge_model,
@@ -91,13 +91,13 @@ class Evaluations:
     def spec(
         self,
         variants: Sequence[str],
-        judge: JudgeSpec,
-        data: DataSpec | None = None,
-        answers: Sequence[Given] = (),
+        judge: JudgeRequest,
+        data: DatasetSpec | None = None,
+        answers: Sequence[ImportedAnswer] = (),
         baseline: str = "",
         name: str = "",
         **more: Any,
-    ) -> EvaluateSpec:
+    ) -> EvaluateRequest:
         """An evaluation of rows, or of answers that are here already. LabError if it makes no sense."""
         if not variants:
             raise LabError("No variant is chosen. Choose two or more, so that there is something to compare.")
@@ -109,9 +109,9 @@ class Evaluations:
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
         known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
-        planned = plan([known.get(one) or _stranger(one) for one in variants], baseline)
+        planned = plan_contrasts([known.get(one) or _stranger(one) for one in variants], baseline)
         try:
-            path = str(imported_answers.keep(answers, self.runs / BROUGHT)) if answers else ""
+            path = str(imported_answers.save(answers, self.runs / BROUGHT)) if answers else ""
         except OSError as error:
             raise LabError(
                 f"The answers could not be kept ({error.strerror}). Free space or allow writing in {self.runs.name}/, "
@@ -132,25 +132,25 @@ class Evaluations:
             "threads": self.settings.lab_threads or machine.threads(),
         }
         try:
-            return EvaluateSpec.model_validate(fields | more)
+            return EvaluateRequest.model_validate(fields | more)
         except ValueError as error:
             raise LabError(f"This cannot be evaluated: {_first(error)}.") from None
 
-    def brought(self, path: Path) -> Brought:
+    def brought(self, path: Path) -> ImportedFile:
         """What a file of answers holds. LabError with its faults."""
         return imported_answers.read(path)
 
-    def forecast(self, asked: EvaluateSpec, rows: int, answers: Sequence[Given] = ()) -> Forecast:
+    def forecast(self, asked: EvaluateRequest, rows: int, answers: Sequence[ImportedAnswer] = ()) -> CostForecast:
         """What judging it will cost. `rows`: how many there are, or will be at the most."""
         judge = asked.judge
         price = prices.FREE if judge.kind != "endpoint" else prices.price(judge.model, judge.address, judge.free)
-        return forecast(asked, rows, price, answers)
+        return forecast_cost(asked, rows, price, answers)
 
     def spent(self) -> Spent:
         """What judging has cost in the last day, all runs together."""
         return ledger.spent(self.runs / ledger.FILE, since=time.time() - 86_400)
 
-    def start(self, asked: EvaluateSpec, listed: bool = True) -> Run:
+    def start(self, asked: EvaluateRequest, listed: bool = True) -> Run:
         """Evaluate. The live run that does just this already, if there is one."""
         kind = ("judge" if asked.given else "evaluate") if listed else OPINION
         digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:16]
@@ -160,7 +160,7 @@ class Evaluations:
         """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
         found = self._run(run)
         more = found.state == "done" and _standing(found).resumable
-        return launcher.again(found, self._secrets(_spec(found)), done_too=more)
+        return launcher.launch_again(found, self._secrets(_spec(found)), done_too=more)
 
     def stop(self, run: str) -> None:
         """Wish it to stop: what is judged is kept. LabError if there is no such run."""
@@ -174,15 +174,15 @@ class Evaluations:
 
     # looking
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[EvaluationStatus]:
         """Every evaluation, the newest first."""
         return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _standing, _unreadable)
 
-    def standing(self, run: str) -> Standing:
+    def standing(self, run: str) -> EvaluationStatus:
         (found,) = read_each([self._run(run)], _standing, _unreadable)
         return found
 
-    def checked(self, one: Standing) -> Standing:
+    def checked(self, one: EvaluationStatus) -> EvaluationStatus:
         """The same evaluation, as one that cannot be read where its records cannot."""
         if one.spec is None or one.state == "unreadable":
             return one
@@ -199,7 +199,7 @@ class Evaluations:
         if spec is None:
             raise LabError("What this evaluation was asked cannot be read: another version of the app wrote it.")
         try:
-            return result(found.folder, spec)
+            return read_result(found.folder, spec)
         except OSError as error:
             raise LabError(found.unreadable(f"{Path(error.filename or '').name} {error.strerror}")) from error
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -207,15 +207,15 @@ class Evaluations:
             raise LabError(found.unreadable(said)) from error
 
     def tend(self) -> None:
-        tend(self.runs)
+        reap_orphans(self.runs)
 
     # people
 
-    def to_rate(self, run: str) -> Shown | None:
+    def to_rate(self, run: str) -> RatingTask | None:
         """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
         rated."""
         found = self.result(run)
-        return human_ratings.next_one(found.questions, found.answers, found.ratings, found.spec.variants, run)
+        return human_ratings.next_task(found.questions, found.answers, found.ratings, found.spec.variants, run)
 
     def rate(self, run: str, row: str, variant: str, values: Mapping[str, float]) -> None:
         """What a person said of an answer. LabError for values that are not on the scale, or if the disk refuses."""
@@ -242,7 +242,7 @@ class Evaluations:
             return run
         raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
 
-    def _secrets(self, asked: EvaluateSpec | None) -> dict[str, str]:
+    def _secrets(self, asked: EvaluateRequest | None) -> dict[str, str]:
         """The key goes to a judge behind an address alone."""
         token = self.settings.hf_token.get_secret_value()
         key = self.settings.openai_api_key.get_secret_value()
@@ -250,15 +250,15 @@ class Evaluations:
         return {"HF_TOKEN": token} | ({"OPENAI_API_KEY": key} if remote else {})
 
 
-def _unreadable(run: Run, why: str) -> Standing:
+def _unreadable(run: Run, why: str) -> EvaluationStatus:
     """A run that cannot be read, under the name of its folder."""
-    return Standing(run.id, run.id, "unreadable", why, asked=run.begun, spec=None, folder=run.folder)
+    return EvaluationStatus(run.id, run.id, "unreadable", why, asked=run.begun, spec=None, folder=run.folder)
 
 
-def _standing(run: Run) -> Standing:
+def _standing(run: Run) -> EvaluationStatus:
     state, asked = run.state, run.spec
     step, made = run.last("step"), run.last("result") if state == "done" else None
-    return Standing(
+    return EvaluationStatus(
         id=run.id,
         name=asked.name,
         state=state,
@@ -272,9 +272,9 @@ def _standing(run: Run) -> Standing:
     )
 
 
-def _spec(run: Run) -> EvaluateSpec | None:
+def _spec(run: Run) -> EvaluateRequest | None:
     try:
-        return EvaluateSpec.model_validate(run.spec.asked)
+        return EvaluateRequest.model_validate(run.spec.asked)
     except ValueError:  # of an older or a newer app
         return None
 

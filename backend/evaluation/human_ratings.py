@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.evaluation.contrasts import Table, values
+from backend.evaluation.contrasts import ScoreTable, values
 from backend.evaluation.records import Answer, Question, Rating
 from backend.judge.rubric import Rubric, rubrics
 from backend.stats.agreement import Agreement, agreement, corrected, spearman
@@ -20,7 +20,7 @@ ENOUGH = 30
 """Rated answers of a variant from which its mean is corrected by them."""
 
 
-class People(BaseModel):
+class HumanAgreement(BaseModel):
     """`agreement` where judge and people use one scale; `rank` is Spearman's correlation, which needs none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +34,7 @@ class People(BaseModel):
     """How many ratings a variant still needs for that."""
 
 
-class Shown(NamedTuple):
+class RatingTask(NamedTuple):
     """An answer to be rated: whose it is, is not told to who rates it."""
 
     question: Question
@@ -43,7 +43,7 @@ class Shown(NamedTuple):
     wanted: int
 
 
-def people(table: Table, ratings: Mapping[tuple[str, str], Rating]) -> People:
+def human_agreement(table: ScoreTable, ratings: Mapping[tuple[str, str], Rating]) -> HumanAgreement:
     """Of answers that both have scored."""
     scale, same = rubrics()[SCALE], table.rubric.id == SCALE
     both: dict[str, list[tuple[float, float]]] = {name: [] for name in table.variants}
@@ -53,7 +53,7 @@ def people(table: Table, ratings: Mapping[tuple[str, str], Rating]) -> People:
             both[name].append((scale.primary_of(rating.values), table.rubric.primary_of(got)))
     pairs = [pair for several in both.values() for pair in several]
     human, judge = [one for one, _ in pairs], [one for _, one in pairs]
-    return People(
+    return HumanAgreement(
         rated=len(ratings),
         agreement=agreement(human, judge) if same and pairs else None,
         rank=spearman(human, judge),
@@ -62,19 +62,19 @@ def people(table: Table, ratings: Mapping[tuple[str, str], Rating]) -> People:
     )
 
 
-def _mean(table: Table, name: str, both: Sequence[tuple[float, float]]) -> Estimate:
+def _mean(table: ScoreTable, name: str, both: Sequence[tuple[float, float]]) -> Estimate:
     rubric: Rubric = table.rubric
     every = [rubric.primary_of(got) for row in table.rows if (got := values(table, row, name)) is not None]
     return corrected(every, [one for one, _ in both], [one for _, one in both])
 
 
-def next_one(
+def next_task(
     questions: Sequence[Question],
     answers: Mapping[tuple[str, str], Answer],
     ratings: Mapping[tuple[str, str], Rating],
     variants: Sequence[str],
     seed: str,
-) -> Shown | None:
+) -> RatingTask | None:
     """The next answer to rate: rows in an order of chance that stays the same, and within a row the variants too. None
     when all that is worth rating is rated, or nothing is there."""
     chance = random.Random(seed)
@@ -82,7 +82,7 @@ def next_one(
     order = [(row, name) for row in rows for name in chance.sample(list(variants), len(variants))]
     there = [(row, answers[row.id, name]) for row, name in order if _rateable(answers.get((row.id, name)))]
     left = [(row, answer) for row, answer in there if (row.id, answer.variant) not in ratings]
-    return Shown(*left[0], len(there) - len(left), len(there)) if left else None
+    return RatingTask(*left[0], len(there) - len(left), len(there)) if left else None
 
 
 def _rateable(answer: Answer | None) -> bool:

@@ -24,7 +24,7 @@ SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
 SHOWN = 5  # faults that are told
 
 
-class Given(BaseModel):
+class ImportedAnswer(BaseModel):
     """One answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,10 +40,10 @@ class Given(BaseModel):
     explanation: str = ""
 
 
-class Brought(NamedTuple):
+class ImportedFile(NamedTuple):
     """What a file holds. `scored`: scores came along; they lie between `low` and `high`."""
 
-    rows: list[Given]
+    rows: list[ImportedAnswer]
     scored: bool
     low: float
     high: float
@@ -54,11 +54,11 @@ class Brought(NamedTuple):
         return tuple(dict.fromkeys(one.model for one in self.rows))
 
 
-def read(path: Path) -> Brought:
+def read(path: Path) -> ImportedFile:
     """LabError with the first faults and their lines; nothing is taken from a file that has any."""
     if path.suffix.lower() not in READERS:
         raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
-    found, faults = list[tuple[int, Given]](), list[str]()
+    found, faults = list[tuple[int, ImportedAnswer]](), list[str]()
     try:
         for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
             try:
@@ -78,10 +78,10 @@ def read(path: Path) -> Brought:
         raise LabError(f"{shown(path.name)} holds more than {MOST:,} answers. Take a part of it.")
     scores = [one.score for one in rows if one.score is not None]
     low, high = _scale(scores)
-    return Brought(rows, bool(scores), low, high)
+    return ImportedFile(rows, bool(scores), low, high)
 
 
-def keep(rows: Sequence[Given], folder: Path) -> Path:
+def save(rows: Sequence[ImportedAnswer], folder: Path) -> Path:
     """The same rows as a file that runs may read. LabError where they contradict each other, OSError if the disk
     refuses it."""
     if faults := _together(list(enumerate(rows, 1))):
@@ -93,11 +93,11 @@ def keep(rows: Sequence[Given], folder: Path) -> Path:
     return path.resolve()
 
 
-def kept(path: Path) -> tuple[list[Question], list[Answer]]:
+def load(path: Path) -> tuple[list[Question], list[Answer]]:
     """The rows and answers of such a file. LabError if it is gone, or is not what it was."""
     try:
         whole = _digest(path.read_bytes()) == path.name.partition(".")[0]
-        rows = [Given.model_validate(record) for record in jsonl.read(path)] if whole else []
+        rows = [ImportedAnswer.model_validate(record) for record in jsonl.read(path)] if whole else []
     except (OSError, ValueError):
         rows = []
     if not rows:
@@ -123,7 +123,7 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
-def _given(wrong: str, value: Any) -> Given:
+def _given(wrong: str, value: Any) -> ImportedAnswer:
     if wrong:
         raise ValueError(wrong)
     if not isinstance(value, Mapping):
@@ -140,7 +140,7 @@ def _given(wrong: str, value: Any) -> Given:
             raise ValueError(f"its {name} is empty or too long")
     reference = _text(value.get("reference"))
     cut = str(value.get("cut", "")).strip().lower() in ("1", "true", "yes")
-    return Given(
+    return ImportedAnswer(
         **names,
         messages=[Message(role="user", content=instruction)],
         reference=reference if reference.strip() else None,
@@ -172,9 +172,9 @@ def _number(value: Any) -> float | None:
     return number
 
 
-def _together(rows: Sequence[tuple[int, Given]]) -> list[tuple[int, str]]:
+def _together(rows: Sequence[tuple[int, ImportedAnswer]]) -> list[tuple[int, str]]:
     """What is wrong with rows that are sound by themselves, each with its line."""
-    faults, seen, asked = [], set[tuple[str, str]](), dict[str, Given]()
+    faults, seen, asked = [], set[tuple[str, str]](), dict[str, ImportedAnswer]()
     for line, one in rows:
         first = asked.setdefault(one.id, one)
         if (one.model, one.id) in seen:

@@ -12,19 +12,19 @@ from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.evaluation import records
 from backend.evaluation.answering import engines_for
-from backend.evaluation.records import JudgedBy
-from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.records import JudgeRecord
+from backend.evaluation.request import EvaluateRequest
 from backend.inference import placement
 from backend.judge import pairwise, prompt, reply
-from backend.judge.client import Asker
+from backend.judge.client import JudgeClient
 from backend.judge.grader import Grader
 from backend.judge.local_judge import LocalJudge
-from backend.judge.remote_judge import Endpoint
+from backend.judge.remote_judge import RemoteJudge
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.rule_judge import RuleJudge
 from backend.judge.score import Identity, Item, Score
-from backend.remote.client import Line, connect
-from backend.remote.ledger import FILE, Ledger, Replies
+from backend.remote.client import ApiClient, connect
+from backend.remote.ledger import FILE, Ledger, SavedReplies
 from backend.remote.negotiate import negotiate
 from backend.remote.prices import known_price, retirement
 from models.catalogue import Entry, look
@@ -49,13 +49,13 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Ready:
+class OpenJudge:
     """A judge that can be asked. `asker` is there where the judge is a model."""
 
     judge: Judge
-    by: JudgedBy
-    asker: Asker | None = None
-    endpoint: Endpoint | None = None
+    by: JudgeRecord
+    asker: JudgeClient | None = None
+    endpoint: RemoteJudge | None = None
     unknown: int = 0
     """Calls of this run that nobody knows the end of: they count as spent, and may be paid for."""
 
@@ -75,7 +75,7 @@ class Ready:
 
 
 @contextmanager
-def judge_of(asked: EvaluateSpec, folder: Path, key: str) -> Iterator[Ready]:
+def open_judge(asked: EvaluateRequest, folder: Path, key: str) -> Iterator[OpenJudge]:
     """The judge, for as long as it is needed. LabError where it cannot be asked at all."""
     match asked.judge.kind:
         case "endpoint":
@@ -88,28 +88,28 @@ def judge_of(asked: EvaluateSpec, folder: Path, key: str) -> Iterator[Ready]:
             entry = _entry(asked)
             engines = engines_for(asked, [entry])
             try:
-                seat, manner = placement.seat(entry, asked.context), placement.manner(entry)
+                seat, manner = placement.model_spec(entry, asked.context), placement.prompt_format(entry)
                 local = LocalJudge(engines, seat, manner, engines.slots)
-                by = _said(folder, JudgedBy(identity=_of_variant(asked, entry), notes=tuple(_kin(asked, entry))))
-                yield Ready(_grader(asked, local, by), by, local)
+                by = _said(folder, JudgeRecord(identity=_of_variant(asked, entry), notes=tuple(_kin(asked, entry))))
+                yield OpenJudge(_grader(asked, local, by), by, local)
             finally:
                 engines.close()
         case _:
             rule = RuleJudge(_rubric(asked))
-            yield Ready(rule, _said(folder, JudgedBy(identity=rule.identity)))
+            yield OpenJudge(rule, _said(folder, JudgeRecord(identity=rule.identity)))
 
 
-def _rubric(asked: EvaluateSpec) -> Rubric:
+def _rubric(asked: EvaluateRequest) -> Rubric:
     return rubrics()[asked.judge.rubric]
 
 
-def _grader(asked: EvaluateSpec, asker: Asker, by: JudgedBy) -> Grader:
+def _grader(asked: EvaluateRequest, asker: JudgeClient, by: JudgeRecord) -> Grader:
     return Grader(asker, _rubric(asked), by.identity)
 
 
-def _said(folder: Path, by: JudgedBy) -> JudgedBy:
+def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
     """Written down, unless it stands there already. LabError if the judge has become another meanwhile."""
-    known = records.read_one(folder / records.JUDGE, JudgedBy)
+    known = records.read_one(folder / records.JUDGE, JudgeRecord)
     if known is None:
         records.write_whole(folder / records.JUDGE, by.model_dump_json(indent=1))
         return by
@@ -121,32 +121,32 @@ def _said(folder: Path, by: JudgedBy) -> JudgedBy:
     return known
 
 
-def _endpoint(asked: EvaluateSpec, folder: Path, key: str) -> Ready:
+def _endpoint(asked: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
     spec, rubric = asked.judge, _rubric(asked)
     ledger = Ledger(Path(asked.runs) / FILE, spec.cap_run, asked.cap_day, folder.name)
     line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
-    known = records.read_one(folder / records.JUDGE, JudgedBy)
+    known = records.read_one(folder / records.JUDGE, JudgeRecord)
     by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(asked, line, rubric))
     if by.agreed is None:
         raise LabError("What was agreed with the judge cannot be read any more. Begin a new evaluation.")
-    line = replace(line, replies=Replies(folder / records.REPLIES))
+    line = replace(line, replies=SavedReplies(folder / records.REPLIES))
     unknown = line.settle_known()
-    endpoint = Endpoint(line, by.agreed, spec.together)
-    return Ready(_grader(asked, endpoint, by), by, endpoint, endpoint, unknown)
+    endpoint = RemoteJudge(line, by.agreed, spec.together)
+    return OpenJudge(_grader(asked, endpoint, by), by, endpoint, endpoint, unknown)
 
 
-def _same_rubric(known: JudgedBy, rubric: Rubric) -> JudgedBy:
+def _same_rubric(known: JudgeRecord, rubric: Rubric) -> JudgeRecord:
     return known.model_copy(update={"identity": known.identity.model_copy(update={"rubric": rubric.hash})})
 
 
-def _negotiated(asked: EvaluateSpec, line: Line, rubric: Rubric) -> JudgedBy:
+def _negotiated(asked: EvaluateRequest, line: ApiClient, rubric: Rubric) -> JudgeRecord:
     """With one small question, of the kind that will be asked."""
     if asked.way == "winner":
         said = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
         agreed = negotiate(line, said, pairwise.FORM, pairwise.fits)
     else:
         said = prompt.question(rubric, TRIAL)
-        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reply.read(text, rubric).status == "ok")
+        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reply.parse_reply(text, rubric).status == "ok")
     identity = Identity(
         kind="endpoint",
         model=line.model,
@@ -155,25 +155,25 @@ def _negotiated(asked: EvaluateSpec, line: Line, rubric: Rubric) -> JudgedBy:
         rubric=rubric.hash,
         parameters=agreed.parameters | _shown(asked),
     )
-    return JudgedBy(identity=identity, agreed=agreed, notes=tuple(_notes(line)))
+    return JudgeRecord(identity=identity, agreed=agreed, notes=tuple(_notes(line)))
 
 
-def _notes(line: Line) -> list[str]:
+def _notes(line: ApiClient) -> list[str]:
     return [note for note in [retirement(line.model, date.today())] if note]
 
 
-def _shown(asked: EvaluateSpec) -> dict[str, str]:
+def _shown(asked: EvaluateRequest) -> dict[str, str]:
     return {} if asked.judge.reference else {"reference": "hidden"}
 
 
-def _entry(asked: EvaluateSpec) -> Entry:
+def _entry(asked: EvaluateRequest) -> Entry:
     found = next((one for one in look(Path(asked.weights)) if one.variant.id == asked.judge.model), None)
     if found is None or not found.runs:
         raise LabError(f"{asked.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another.")
     return found
 
 
-def _of_variant(asked: EvaluateSpec, entry: Entry) -> Identity:
+def _of_variant(asked: EvaluateRequest, entry: Entry) -> Identity:
     """A variant is named with its files' digest: another file is another judge."""
     files = [file for file in (entry.model, entry.adapter) if file]
     parameters = {
@@ -196,7 +196,7 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
 
 
-def _kin(asked: EvaluateSpec, entry: Entry) -> list[str]:
+def _kin(asked: EvaluateRequest, entry: Entry) -> list[str]:
     """A judge tends to like what it, or its family, has written."""
     family = entry.variant.base or entry.variant.id
     found = {one.variant.id: one.variant for one in look(Path(asked.weights))}

@@ -26,9 +26,9 @@ from backend.core.files import read_whole
 from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
 from backend.jobs.events import Count, Number, Seconds
-from backend.judge.pairwise import Pick
+from backend.judge.pairwise import PairwiseVote
 from backend.judge.score import Identity, Item, Score
-from backend.remote.capabilities import Negotiated
+from backend.remote.capabilities import Capabilities
 
 ROWS, ANSWERS, JUDGE, SCORES = "rows.jsonl", "answers.jsonl", "judge.json", "scores.jsonl"
 PICKS, CHECK, REPLIES, RATINGS, VARIANTS = (
@@ -75,17 +75,17 @@ class Answer(BaseModel):
         return self.end in ("length", "context")
 
 
-class JudgedBy(BaseModel):
+class JudgeRecord(BaseModel):
     """Who judges, found out once. `notes`: what to know of that judge, a sentence each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     identity: Identity
-    agreed: Negotiated | None = None
+    agreed: Capabilities | None = None
     notes: tuple[str, ...] = ()
 
 
-class Picked(BaseModel):
+class VoteRecord(BaseModel):
     """Which of two answers to a row is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +93,7 @@ class Picked(BaseModel):
     row: str
     first: str
     second: str
-    pick: Pick
+    pick: PairwiseVote
 
 
 class Rating(BaseModel):
@@ -147,10 +147,10 @@ def best(found: list[Score]) -> Score:
     return next((one for one in reversed(found) if one.status == "ok"), found[-1])
 
 
-def picks(folder: Path) -> dict[tuple[str, str, str], Picked]:
+def picks(folder: Path) -> dict[tuple[str, str, str], VoteRecord]:
     """By row and the two variants; one with a verdict is not replaced by one without."""
-    found: dict[tuple[str, str, str], Picked] = {}
-    for one in _records(folder / PICKS, Picked):
+    found: dict[tuple[str, str, str], VoteRecord] = {}
+    for one in _records(folder / PICKS, VoteRecord):
         key = (one.row, one.first, one.second)
         if one.pick.better is not None or key not in found or found[key].pick.better is None:
             found[key] = one
@@ -159,7 +159,7 @@ def picks(folder: Path) -> dict[tuple[str, str, str], Picked]:
 
 def tries(folder: Path) -> Counter[tuple[str, str, str]]:
     """How often a winner was asked for, by row and the two variants."""
-    return Counter((one.row, one.first, one.second) for one in _records(folder / PICKS, Picked))
+    return Counter((one.row, one.first, one.second) for one in _records(folder / PICKS, VoteRecord))
 
 
 def ratings(folder: Path) -> dict[tuple[str, str], Rating]:

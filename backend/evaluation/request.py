@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.inference.sampling import Sampling
 from backend.jobs.events import Number
 from backend.judge.rubric import rubrics
@@ -13,7 +13,7 @@ Kind = Literal["rule", "endpoint", "variant", "given"]
 GREEDY = Sampling(temperature=0, seed=1, max_tokens=512)
 
 
-class JudgeHow(BaseModel):
+class JudgeOptions(BaseModel):
     """How a judge is asked, whoever it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,7 +30,7 @@ class JudgeHow(BaseModel):
     cap_run: float = Field(1.0, ge=0, le=1000, title="Limit of this run, $", description="It stops before that.")
 
 
-class JudgeSpec(JudgeHow):
+class JudgeRequest(JudgeOptions):
     """Who judges, and how."""
 
     kind: Kind = "rule"
@@ -51,7 +51,7 @@ class JudgeSpec(JudgeHow):
         return self
 
 
-class EvaluateHow(BaseModel):
+class EvaluateOptions(BaseModel):
     """How an evaluation goes about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,12 +67,12 @@ class EvaluateHow(BaseModel):
     )
 
 
-class EvaluateSpec(EvaluateHow):
+class EvaluateRequest(EvaluateOptions):
     """A value that is kept in the run. Rows come of `data`, or with their answers from the file `given`."""
 
     name: str = Field(min_length=1, max_length=100)
     way: Literal["score", "winner"] = "score"
-    data: DataSpec | None = None
+    data: DatasetSpec | None = None
     part: Literal["held", "train"] = "held"
     """Which of the rows of `data`."""
     given: str = ""
@@ -81,7 +81,7 @@ class EvaluateSpec(EvaluateHow):
     baselines: dict[str, str] = Field(default_factory=dict)
     contrasts: tuple[tuple[str, str], ...] = ()
     sampling: Sampling = GREEDY
-    judge: JudgeSpec = JudgeSpec()
+    judge: JudgeRequest = JudgeRequest()
     low: Number = 1.0
     high: Number = 5.0
     """The scale of scores that came along; of `given` alone."""

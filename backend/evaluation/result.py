@@ -8,11 +8,11 @@ from pathlib import Path
 
 from backend.core import jsonl
 from backend.evaluation import human_ratings, records
-from backend.evaluation.contrasts import Cell, Table
-from backend.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
-from backend.evaluation.request import EvaluateSpec
+from backend.evaluation.contrasts import ScoreCell, ScoreTable
+from backend.evaluation.records import Answer, JudgeRecord, Question, Rating, VoteRecord
+from backend.evaluation.request import EvaluateRequest
 from backend.evaluation.verdict import Verdict, verdict
-from backend.judge.check import Report
+from backend.judge.check import JudgeCheck
 from backend.judge.rubric import Criterion, Rubric, rubrics
 from backend.judge.score import Identity, Score
 from models.variant import Variant
@@ -28,18 +28,18 @@ Key = tuple[str, str]
 class Result:
     """Everything a page shows. `scores` by row and variant: the one that counts, or the newest failure."""
 
-    spec: EvaluateSpec
+    spec: EvaluateRequest
     rubric: Rubric
-    by: JudgedBy | None
-    check: Report | None
+    by: JudgeRecord | None
+    check: JudgeCheck | None
     questions: tuple[Question, ...]
     answers: Mapping[Key, Answer]
     scores: Mapping[Key, Score]
-    picks: tuple[Picked, ...]
+    picks: tuple[VoteRecord, ...]
     ratings: Mapping[Key, Rating]
-    table: Table
+    table: ScoreTable
     verdict: Verdict
-    people: human_ratings.People
+    people: human_ratings.HumanAgreement
     variants: Mapping[str, Variant] = field(default_factory=dict)
     steadiness: tuple[int, float] | None = None
     """How many answers were judged twice, and the spread within one, in points of the scale."""
@@ -59,7 +59,7 @@ class Result:
         return Identity(kind=self.spec.judge.kind, model=self.spec.judge.model, rubric=self.rubric.hash)
 
 
-def result(folder: Path, spec: EvaluateSpec) -> Result:
+def read_result(folder: Path, spec: EvaluateRequest) -> Result:
     """As it is now; read again only when a file has changed."""
     return _result(folder, spec.model_dump_json(), tuple(_stamp(folder / name) for name in FILES))
 
@@ -74,12 +74,12 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -> Result:
-    spec = EvaluateSpec.model_validate_json(spec_json)
+    spec = EvaluateRequest.model_validate_json(spec_json)
     rubric = rubric_of(spec)
-    by = records.read_one(folder / records.JUDGE, JudgedBy)
+    by = records.read_one(folder / records.JUDGE, JudgeRecord)
     questions, answers = records.questions(folder), records.answers(folder)
     found = records.scores(folder)
-    cells: dict[Key, Cell] = {}
+    cells: dict[Key, ScoreCell] = {}
     scores: dict[Key, Score] = {}
     for question in questions:
         for name in spec.variants:
@@ -89,7 +89,7 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
                 scores[key] = several[0]
             if (cell := _cell(spec, answers.get(key), several)) is not None:
                 cells[key] = cell
-    table = Table(
+    table = ScoreTable(
         rubric=rubric,
         rows={one.id: one.cluster for one in questions},
         variants=spec.variants,
@@ -104,7 +104,7 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
         spec=spec,
         rubric=rubric,
         by=by,
-        check=records.read_one(folder / records.CHECK, Report),
+        check=records.read_one(folder / records.CHECK, JudgeCheck),
         questions=tuple(questions),
         answers=answers,
         scores=scores,
@@ -112,14 +112,14 @@ def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -
         ratings=ratings,
         table=table,
         verdict=verdict(table),
-        people=human_ratings.people(table, ratings),
+        people=human_ratings.human_agreement(table, ratings),
         variants=_variants(folder),
         steadiness=_steadiness(spec, by, rubric, questions, answers, found),
         cost=math.fsum(costs),
     )
 
 
-def rubric_of(spec: EvaluateSpec) -> Rubric:
+def rubric_of(spec: EvaluateRequest) -> Rubric:
     """Of scores that came along, a rubric with one number on their scale."""
     if spec.judge.kind != "given":
         return rubrics()[spec.judge.rubric]
@@ -129,7 +129,11 @@ def rubric_of(spec: EvaluateSpec) -> Rubric:
 
 
 def _scores(
-    spec: EvaluateSpec, by: JudgedBy | None, question: Question, answer: Answer | None, found: Mapping[str, list[Score]]
+    spec: EvaluateRequest,
+    by: JudgeRecord | None,
+    question: Question,
+    answer: Answer | None,
+    found: Mapping[str, list[Score]],
 ) -> list[Score]:
     """The one of each repetition that counts, failures too; none before it was judged."""
     if answer is None or answer.error or by is None:
@@ -140,28 +144,30 @@ def _scores(
     return sorted(several, key=lambda one: one.status != "ok")
 
 
-def _cell(spec: EvaluateSpec, answer: Answer | None, several: list[Score]) -> Cell | None:
+def _cell(spec: EvaluateRequest, answer: Answer | None, several: list[Score]) -> ScoreCell | None:
     """None for what was not reached yet."""
     if answer is None:
         return None
     if answer.error:
-        return Cell("no_answer", {}, length=len(answer.text))
+        return ScoreCell("no_answer", {}, length=len(answer.text))
     cut, length = answer.cut, len(answer.text)
     if spec.judge.kind == "given":
         values = {} if answer.score is None else {"score": answer.score}
-        return Cell("ok" if values else "no_answer", values, cut, length)
+        return ScoreCell("ok" if values else "no_answer", values, cut, length)
     good = [one for one in several if one.status == "ok"]
     if not several:
         return None
     if not good:
-        return Cell(several[0].status, {}, cut, length)
+        return ScoreCell(several[0].status, {}, cut, length)
     names = good[0].values
-    return Cell("ok", {name: math.fsum(one.values[name] for one in good) / len(good) for name in names}, cut, length)
+    return ScoreCell(
+        "ok", {name: math.fsum(one.values[name] for one in good) / len(good) for name in names}, cut, length
+    )
 
 
 def _steadiness(
-    spec: EvaluateSpec,
-    by: JudgedBy | None,
+    spec: EvaluateRequest,
+    by: JudgeRecord | None,
     rubric: Rubric,
     questions: list[Question],
     answers: Mapping[Key, Answer],

@@ -14,7 +14,7 @@ LOOK = 0.5
 Thing = TypeVar("Thing")
 
 
-class Asked(Protocol):
+class Cancellable(Protocol):
     """Whoever is asked, as far as a stop needs it."""
 
     def let_go(self) -> None:
@@ -26,16 +26,16 @@ class Asked(Protocol):
         ...
 
 
-class Wanted(NamedTuple):
+class ScoringTask(NamedTuple):
     """An answer to be judged, for the `repeat`-th time."""
 
     item: Item
     repeat: int = 0
 
 
-def missing(judge: Judge, wanted: Iterable[Wanted], known: dict[str, list[Score]]) -> list[Wanted]:
+def missing_scores(judge: Judge, wanted: Iterable[ScoringTask], known: dict[str, list[Score]]) -> list[ScoringTask]:
     """Those without a good score, each answer once, whoever gave it."""
-    found: dict[str, Wanted] = {}
+    found: dict[str, ScoringTask] = {}
     for one in wanted:
         key = one.item.key(judge.identity.id, one.repeat)
         if key not in known or records.best(known[key]).status != "ok":
@@ -43,18 +43,18 @@ def missing(judge: Judge, wanted: Iterable[Wanted], known: dict[str, list[Score]
     return list(found.values())
 
 
-def judge_all(
+def score_tasks(
     judge: Judge,
-    todo: Sequence[Wanted],
+    todo: Sequence[ScoringTask],
     known: dict[str, list[Score]],
     keep: Callable[[Score], None],
     say: Callable[[int], None],
-    asked: Asked,
+    asked: Cancellable,
 ) -> None:
-    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. The rest as in `each`."""
+    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. The rest as in `run_concurrently`."""
     lock = threading.Lock()
 
-    def score(one: Wanted) -> None:
+    def score(one: ScoringTask) -> None:
         key = one.item.key(judge.identity.id, one.repeat)
         found = judge.score(one.item, one.repeat, len(known.get(key, ())))
         if found.status == "cancelled":
@@ -63,15 +63,15 @@ def judge_all(
             keep(found)
             known.setdefault(key, []).append(found)
 
-    each(todo, score, judge.together, say, asked)
+    run_concurrently(todo, score, judge.together, say, asked)
 
 
-def each(
+def run_concurrently(
     todo: Sequence[Thing],
     do: Callable[[Thing], None],
     together: int,
     say: Callable[[int], None],
-    asked: Asked,
+    asked: Cancellable,
 ) -> None:
     """`do` to every one, in their order, `together` at once. `say` is told how many are done. LabError where going on
     makes no sense: what is under way then may still end, and what has not begun never does.

@@ -30,7 +30,7 @@ def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, 
     return " ".join(part for part in parts if part)
 
 
-def interval(one: Estimate, sign: int = 1) -> tuple[str, str, str]:
+def format_interval(one: Estimate, sign: int = 1) -> tuple[str, str, str]:
     """Mean, low and high of an estimate that has an interval, times `sign`; with as many digits as its width is worth.
 
     A bound that is not zero never looks like it. ValueError if there is no interval.
@@ -46,7 +46,7 @@ def interval(one: Estimate, sign: int = 1) -> tuple[str, str, str]:
     return f"{mean:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
 
 
-def size(value: float) -> str:
+def format_number(value: float) -> str:
     """A number alone: one digit behind the point, or as many as show that it is not zero."""
     digits = next((some for some in (1, 2, 3) if abs(value) >= 10**-some), 4)
     return f"{round(value, digits) + 0.0:.{digits}f}"
@@ -55,7 +55,7 @@ def size(value: float) -> str:
 def _mean(name: str, one: Estimate) -> str:
     if one.low is None:
         return f"{name} has {_exactly(one)} ({one.n} row{'s' if one.n > 1 else ''})"
-    mean, low, high = interval(one)
+    mean, low, high = format_interval(one)
     return f"{name} has {mean} ({low} to {high}; {one.n} rows)"
 
 
@@ -76,7 +76,7 @@ def _better(one: Contrast, rows: str) -> str:
     start = f"{one.variant} is {one.decided} than {one.against} by"
     if one.difference.low is None:
         return f"{start} {_exactly(one.difference, sign)} (throughout{rows})"
-    mean, low, high = interval(one.difference, sign)
+    mean, low, high = format_interval(one.difference, sign)
     return f"{start} {mean} ({low} to {high}{rows})"
 
 
@@ -90,7 +90,7 @@ def _unclear(one: Contrast) -> str:
         return f"No difference {pair}: all {n} rows tied."
     if one.difference.low is None:
         return f"No clear difference {pair} ({_exactly(one.difference)} throughout; {n} rows): {_settled(one)}."
-    mean, low, high = interval(one.difference)
+    mean, low, high = format_interval(one.difference)
     apart = float(low) * float(high) > 0 and one.holm_p is not None  # then only the corrected test says no
     rows = f"{n} rows; corrected p {one.holm_p:.2f}" if apart else f"{n} rows"
     return f"No clear difference {pair} ({mean}, {low} to {high}; {rows}): {_settled(one)}."

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.evaluation.contrasts import FEWEST, Contrast, Table, contrasts, failure, reached, values
-from backend.evaluation.sentence import sentence, size
+from backend.evaluation.contrasts import FEWEST, Contrast, ScoreTable, contrasts, failure, reached, values
+from backend.evaluation.sentence import format_number, sentence
 from backend.stats.agreement import pearson, spearman
 from backend.stats.paired import SAME, Estimate, Share, estimate, least_found, wilson
 
@@ -25,7 +25,7 @@ MANY = 100
 """Rows, from which on nobody needs to be told that they are few."""
 
 
-class Standing(BaseModel):
+class VariantSummary(BaseModel):
     """One variant: what it got, how sure that is, and how it stands to its baseline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +50,7 @@ class Standing(BaseModel):
     """To its baseline, where that was planned in this direction."""
 
 
-class Checks(BaseModel):
+class BiasChecks(BaseModel):
     """Signs that a judge looks at the wrong thing; None where there is too little to tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,13 +79,13 @@ class Verdict(BaseModel):
     """That all variants were judged on, failures included."""
     clusters: int
     """Different questions among `rows`."""
-    variants: tuple[Standing, ...]
+    variants: tuple[VariantSummary, ...]
     contrasts: tuple[Contrast, ...]
-    checks: Checks
+    checks: BiasChecks
     notes: tuple[str, ...] = Field(default=())
 
 
-def verdict(table: Table) -> Verdict:
+def verdict(table: ScoreTable) -> Verdict:
     """Reckoned anew from the table; the order of its rows, variants and contrasts decides only how things are listed.
 
     Contrasts are paired: rows where both have a score. Means of a variant are over all of its own.
@@ -110,7 +110,7 @@ def verdict(table: Table) -> Verdict:
     return whole.model_copy(update={"notes": tuple(_notes(table, whole))})
 
 
-def _standing(table: Table, variant: str, found: tuple[Contrast, ...]) -> Standing:
+def _standing(table: ScoreTable, variant: str, found: tuple[Contrast, ...]) -> VariantSummary:
     rubric = table.rubric
     rows = [row for row in table.rows if reached(table, row, variant)]
     scored = {row: got for row in rows if (got := values(table, row, variant)) is not None}
@@ -122,7 +122,7 @@ def _standing(table: Table, variant: str, found: tuple[Contrast, ...]) -> Standi
     good = rubric.low + GOOD * (rubric.high - rubric.low)
     baseline = table.baselines.get(variant, "")
     planned = [one for one in found if {one.variant, one.against} == {variant, baseline}]
-    return Standing(
+    return VariantSummary(
         variant=variant,
         baseline=baseline,
         status=_status(variant, planned[0] if planned else None) if baseline else "baseline",
@@ -148,11 +148,11 @@ def _status(variant: str, one: Contrast | None) -> Status:
     return "no clear difference" if one.decided == "unclear" else "not decided: failures"
 
 
-def _checks(table: Table) -> Checks:
+def _checks(table: ScoreTable) -> BiasChecks:
     keys = [(row, name) for row in table.rows for name in table.variants]
     scored = [(table.cells[key].length, got) for key in keys if (got := values(table, *key)) is not None]
     if len(scored) < CELLS:
-        return Checks()
+        return BiasChecks()
     length = spearman([long for long, _ in scored], [table.rubric.primary_of(got) for _, got in scored])
     names = sorted(one.name for one in table.rubric.criteria)
     found = {
@@ -161,10 +161,10 @@ def _checks(table: Table) -> Checks:
         if (value := pearson([got[a] for _, got in scored], [got[b] for _, got in scored])) is not None
     }
     alike = max(found, key=lambda pair: found[pair], default=None)
-    return Checks(length=length, halo=found[alike] if alike else None, alike=alike)
+    return BiasChecks(length=length, halo=found[alike] if alike else None, alike=alike)
 
 
-def _notes(table: Table, whole: Verdict) -> list[str]:
+def _notes(table: ScoreTable, whole: Verdict) -> list[str]:
     """What a reader should know before believing a number: one sentence each."""
     found = [_few(whole), _clusters(whole), _row_sets(table), _identical(table)]
     found += [_ceiling(one) for one in whole.variants] + [_cut(whole), _halo(table, whole.checks)]
@@ -179,7 +179,7 @@ def _few(whole: Verdict) -> str:
     rows = f"{whole.rows} rows are few"
     if not least:
         return f"{rows}: only large differences can be found."
-    return f"{rows}: a true difference under {size(max(least))} is missed more than one time in five."
+    return f"{rows}: a true difference under {format_number(max(least))} is missed more than one time in five."
 
 
 def _clusters(whole: Verdict) -> str:
@@ -191,7 +191,7 @@ def _clusters(whole: Verdict) -> str:
     )
 
 
-def _row_sets(table: Table) -> str:
+def _row_sets(table: ScoreTable) -> str:
     sets = {name: frozenset(row for row in table.rows if reached(table, row, name)) for name in table.variants}
     if len(set(sets.values())) < 2:
         return ""
@@ -199,7 +199,7 @@ def _row_sets(table: Table) -> str:
     return f"Not all were judged on the same rows ({counts}): a comparison uses the rows both have, a mean all its own."
 
 
-def _identical(table: Table) -> str:
+def _identical(table: ScoreTable) -> str:
     shared = [[values(table, row, name) for name in table.variants] for row in table.rows]
     whole = [[got for got in row if got is not None] for row in shared if row and None not in row]
     names = [one.name for one in table.rubric.criteria]
@@ -213,7 +213,7 @@ def _identical(table: Table) -> str:
     )
 
 
-def _ceiling(one: Standing) -> str:
+def _ceiling(one: VariantSummary) -> str:
     if one.ceiling.share is None or one.ceiling.share <= CEILING:
         return ""
     return (
@@ -230,7 +230,7 @@ def _cut(whole: Verdict) -> str:
     return f"Answers were cut at their limit unequally often ({each}): look at the means without cut answers, too."
 
 
-def _halo(table: Table, checks: Checks) -> str:
+def _halo(table: ScoreTable, checks: BiasChecks) -> str:
     if not table.rubric.rules or checks.halo is None or checks.alike is None or checks.halo <= HALO:  # a rule has none
         return ""
     titles = [one.title for name in checks.alike for one in table.rubric.criteria if one.name == name]

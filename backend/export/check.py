@@ -19,7 +19,7 @@ LEAST_AGREEMENT, MOST_KL = 0.6, 0.5
 TRIED = 64  # tokens where there is nothing to compare with
 
 
-def run(module: str, *words: str, seen: Callable[[str], None] = lambda line: None) -> None:
+def run_child(module: str, *words: str, seen: Callable[[str], None] = lambda line: None) -> None:
     """`python -m module words`, to its end. What it says goes to our own stderr; `seen` is told each line.
 
     LabError with its last line if it ends with 1, and with what ended it otherwise. It ends when we are stopped.
@@ -46,7 +46,7 @@ def run(module: str, *words: str, seen: Callable[[str], None] = lambda line: Non
 
 
 @dataclass(frozen=True)
-class Closeness:
+class LogitComparison:
     """`kl` is the mean Kullback-Leibler divergence from the trained model, in nats; `agreement` is how often both
     expect the same token most; `difference` is the largest between two logits."""
 
@@ -56,7 +56,7 @@ class Closeness:
     positions: int
 
 
-def closeness(wanted: Array, found: Array) -> Closeness:
+def compare_logits(wanted: Array, found: Array) -> LogitComparison:
     """A row of each at a time, in float64."""
     kls, same, largest = [], 0, 0.0
     for one, other in zip(wanted, found, strict=True):
@@ -64,10 +64,10 @@ def closeness(wanted: Array, found: Array) -> Closeness:
         kls.append(float(np.sum(np.exp(p) * (p - q))))
         same += int(one.argmax() == other.argmax())
         largest = max(largest, float(np.abs(one.astype(np.float64) - other).max()))
-    return Closeness(float(np.mean(kls)), same / len(kls), largest, len(kls))
+    return LogitComparison(float(np.mean(kls)), same / len(kls), largest, len(kls))
 
 
-def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None) -> Closeness | None:
+def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None) -> LogitComparison | None:
     """Compare with what the run `made_by` left; None where it left nothing and the file only had to compute.
 
     `folder` is for what is in between. LabError if the file cannot be loaded, computes nonsense or is another model.
@@ -75,7 +75,7 @@ def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None)
     tokens, first, wanted = _reference(made_by / FOLDER / REFERENCE)
     np.save(folder / "tokens.npy", tokens)
     words = [str(model), str(folder / "tokens.npy"), str(folder / "logits.npy"), "--first", str(first)]
-    run("backend.llamacpp.logits", *words, *(["--adapter", str(adapter)] if adapter else []))
+    run_child("backend.llamacpp.logits", *words, *(["--adapter", str(adapter)] if adapter else []))
     found = np.load(folder / "logits.npy", mmap_mode="r")
     if not np.isfinite(found).all() or float(np.ptp(found[-1])) == 0.0:
         raise LabError("The finished model computes nothing that makes sense, so it was removed. Export it again.")
@@ -86,7 +86,7 @@ def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None)
             f"The finished model has {found.shape[1]} tokens and the trained one {wanted.shape[1]}, so it was removed. "
             "The base has changed since the training: train again."
         )
-    close = closeness(wanted, found)
+    close = compare_logits(wanted, found)
     if close.agreement < LEAST_AGREEMENT or not close.kl < MOST_KL:
         raise LabError(
             f"The finished model is not the one that was trained: of {close.positions} tokens it expects "

@@ -15,16 +15,16 @@ from pathlib import Path
 from backend.core.errors import LabError, short
 from backend.core.files import PARTLY
 from backend.core.messages import Message
-from backend.export.check import Closeness, check, run
+from backend.export.check import LogitComparison, check, run_child
 from backend.gguf import llama
 from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.model import type_of, write_base
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
-from backend.jobs.journal import Journal, work
+from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
-from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportSpec, Made, made_in
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportRequest, TrainingRecord, read_record
 from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
 from models.catalogue import Entry, catalogue, look
 from models.check import BadFile, read_header
@@ -38,11 +38,11 @@ STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")  # llama.cpp's line for each tensor
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportJob:
     """What is asked, of what, and where it is being made. `file` is the GGUF to be."""
 
-    spec: ExportSpec
-    made: Made
+    spec: ExportRequest
+    made: TrainingRecord
     folder: Path
     journal: Journal
 
@@ -71,7 +71,7 @@ class Export:
         return replace(vocabulary_of(folder, size), template=self.made.template)
 
 
-def merge(export: Export) -> None:
+def merge(export: ExportJob) -> None:
     """Write the merged model, quantised if so asked."""
     base, quantisation = export.base().folder, export.spec.quantisation
     size = sum(file.stat().st_size for file in model_files(base))
@@ -91,14 +91,14 @@ def merge(export: Export) -> None:
     whole.unlink()
 
 
-def write(export: Export, base: Path, out: Path, kind: str) -> None:
+def write(export: ExportJob, base: Path, out: Path, kind: str) -> None:
     """The merged model, with the trained template in it."""
     shape = llama.shape_of(base)
     words = export.words(base, shape.vocabulary)
     write_base(base, out, kind, export.spec.id, words, updates_of(export.adapter, shape))
 
 
-def quantise(export: Export, whole: Path) -> None:
+def quantise(export: ExportJob, whole: Path) -> None:
     """In another process, whose progress is told."""
 
     def seen(line: str) -> None:
@@ -108,10 +108,10 @@ def quantise(export: Export, whole: Path) -> None:
     words = [str(whole), str(export.file), "--type", export.spec.quantisation]
     if export.spec.importance:
         words += ["--importance", str(export.adapter / IMPORTANCE)]
-    run("backend.llamacpp.quantise", *words, seen=seen)
+    run_child("backend.llamacpp.quantise", *words, seen=seen)
 
 
-def adapt(export: Export, base: Entry) -> None:
+def adapt(export: ExportJob, base: Entry) -> None:
     """Write the adapter for a GGUF that is here."""
     assert base.header
     weights_folder.room(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
@@ -120,7 +120,7 @@ def adapt(export: Export, base: Entry) -> None:
     write_over(shape, export.adapter, export.file, "F16", export.spec.id, base.header.name or base.variant.id)
 
 
-def base_here(made: Made, weights: Path) -> Entry:
+def base_here(made: TrainingRecord, weights: Path) -> Entry:
     """The variant that holds the base's own weights. LabError naming what to download if there is none."""
     name = short(made.base)
     bases = [entry for entry in look(weights) if entry.variant.base == name and entry.variant.method == "base"]
@@ -134,7 +134,7 @@ def base_here(made: Made, weights: Path) -> Entry:
     )
 
 
-def same_template(made: Made, base: Entry) -> None:
+def same_template(made: TrainingRecord, base: Entry) -> None:
     """LabError where an adapter would be spoken to in another way than it was trained: its base brings the template."""
     if made.spec.template != "own":
         return  # its record names the template
@@ -152,7 +152,7 @@ def written(source: str) -> list[str]:
     return ["".join(text for text, _ in template.parts(messages)) for messages in SAMPLES]
 
 
-def variant_of(export: Export, over: str) -> Variant:
+def variant_of(export: ExportJob, over: str) -> Variant:
     """The record of the finished file."""
     made, file = export.made, export.file
     try:
@@ -177,7 +177,7 @@ def variant_of(export: Export, over: str) -> Variant:
     )
 
 
-def finish(export: Export) -> tuple[Variant, Closeness | None]:
+def finish(export: ExportJob) -> tuple[Variant, LogitComparison | None]:
     """Make it, check it and, last, place it."""
     spec, weights = export.spec, Path(export.spec.weights)
     export.file.parent.mkdir()
@@ -200,14 +200,14 @@ def finish(export: Export) -> tuple[Variant, Closeness | None]:
     return variant, close
 
 
-def export(spec: ExportSpec, journal: Journal) -> None:
+def export(spec: ExportRequest, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing; the adapter stays what it is."""
-    begun, weights, made = time.monotonic(), Path(spec.weights), made_in(Path(spec.run))
+    begun, weights, made = time.monotonic(), Path(spec.weights), read_record(Path(spec.run))
     weights_folder.sweep(weights)
     weights_folder.refuse_if_here(weights, spec.id)
     with weights_folder.arriving(weights, journal.folder.name) as folder:
         try:
-            variant, close = finish(Export(spec, made, folder, journal))
+            variant, close = finish(ExportJob(spec, made, folder, journal))
         except OSError as error:
             raise LabError(
                 f"The export could not go on: {error.strerror or PARTLY}. Free space or allow writing in "
@@ -228,4 +228,4 @@ def _memory() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(work(ExportSpec, export))
+    sys.exit(run_worker(ExportRequest, export))

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from backend.core.errors import LabError
 from backend.hub import errors, names
 from backend.hub.errors import BUSY, Stalled, Target, chain, cut_short, explain, retry_after
-from backend.hub.names import Place, usable_file
+from backend.hub.names import HubPath, usable_file
 
 ATTEMPTS = 3
 LONGEST_PAUSE = 30.0  # seconds; a Hub that asks for a longer pause is not asked again
@@ -38,7 +38,7 @@ def prepare() -> None:
 
 
 @contextmanager
-def watched(patience: float) -> Iterator[None]:
+def time_limit(patience: float) -> Iterator[None]:
     """Raises Stalled when the block takes longer than `patience` seconds and nothing calls `keep_waiting`. For the main
     thread of a worker."""
 
@@ -86,14 +86,14 @@ def pause_after(error: Exception, attempt: int) -> float | None:
     return None
 
 
-def explained(error: BaseException, place: Place) -> LabError:
+def explained(error: BaseException, place: HubPath) -> LabError:
     """The sentence for an error about a model's repository. An unknown error is raised again."""
     return explain(
         error, Target(place.repo, place.repo, "repository", place.revision, place.file, lambda: nearest(place))
     )
 
 
-def nearest(place: Place) -> str:
+def nearest(place: HubPath) -> str:
     """The file of the repository with the most similar name; empty when there is none."""
     try:
         info = huggingface_hub.HfApi().model_info(place.repo, revision=place.revision, timeout=5.0)
@@ -104,10 +104,10 @@ def nearest(place: Place) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class HubFile:
     """One file of the Hub at one commit. `cached` when nobody answered and the cache has it."""
 
-    place: Place
+    place: HubPath
     commit: str
     size: int
     digest: str
@@ -118,12 +118,12 @@ class Found:
         return self.place.file.rpartition("/")[2]
 
 
-def find(place: Place, patience: float) -> Found:
+def resolve_file(place: HubPath, patience: float) -> HubFile:
     """Ask the Hub what the file is. Without an answer, what the cache knows. LabError when neither helps."""
     url = hf_hub_url(place.repo, place.file, revision=place.revision)
 
     def ask() -> HfFileMetadata:
-        with watched(patience):
+        with time_limit(patience):
             return get_hf_file_metadata(url)
 
     try:
@@ -140,10 +140,10 @@ def find(place: Place, patience: float) -> Found:
             f"What answers at {errors.address()} does not say which commit and which checksum {place.file} has, so it "
             "cannot be verified. Check HF_ENDPOINT, or whether the network asks you to sign in."
         )
-    return Found(place, commit, facts.size, digest)
+    return HubFile(place, commit, facts.size, digest)
 
 
-def in_cache(place: Place) -> Found | None:
+def in_cache(place: HubPath) -> HubFile | None:
     """The file by its revision's name, if the cache tells its checksum: the name of the blob it links to."""
     path = try_to_load_from_cache(place.repo, place.file, revision=place.revision)
     if not isinstance(path, str) or not os.path.islink(path):
@@ -151,4 +151,4 @@ def in_cache(place: Place) -> Found | None:
     digest, commit = Path(os.readlink(path)).name, Path(path).parts[-1 - len(place.file.split("/"))]
     if len(digest) not in DIGEST or not names.COMMIT.fullmatch(commit):
         return None
-    return Found(place, commit, os.stat(path).st_size, digest, cached=True)
+    return HubFile(place, commit, os.stat(path).st_size, digest, cached=True)

@@ -16,8 +16,8 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from backend.core.errors import LabError, shown
 from backend.hub import client, names
-from backend.hub.listing import File, Listing
-from backend.hub.names import Place
+from backend.hub.listing import RepositoryFile, RepositoryListing
+from backend.hub.names import HubPath
 
 MOST_FILES = 500
 MOST_MEMORY = 2 << 30  # bytes of address space: a listing that never ends must not fill the machine
@@ -56,10 +56,10 @@ def flagged(info: ModelInfo) -> dict[str, str]:
     return {path: level for path, level in found.items() if level not in HARMLESS}
 
 
-def file_of(sibling: RepoSibling, verdict: str) -> File:
+def file_of(sibling: RepoSibling, verdict: str) -> RepositoryFile:
     path = sibling.rfilename
     adapter = path.endswith(names.ADAPTER)
-    return File(
+    return RepositoryFile(
         path=path,
         size=max(0, sibling.size or 0),
         sha256=sibling.lfs.sha256 if sibling.lfs else "",
@@ -68,7 +68,7 @@ def file_of(sibling: RepoSibling, verdict: str) -> File:
     )
 
 
-def listing_of(info: ModelInfo, place: Place) -> Listing:
+def listing_of(info: ModelInfo, place: HubPath) -> RepositoryListing:
     """What of the repository's files can be chosen. LabError when what answered is not the Hub."""
     if not names.COMMIT.fullmatch(info.sha or ""):
         raise LabError("What answers is not the Hub: it names no commit. Check HF_ENDPOINT, then try again.")
@@ -80,7 +80,7 @@ def listing_of(info: ModelInfo, place: Place) -> Listing:
     chosen = sorted(models or adapters, key=lambda one: one.rfilename)[:MOST_FILES]
     bad = flagged(info)
     gguf = info.gguf if isinstance(info.gguf, dict) else {}
-    return Listing(
+    return RepositoryListing(
         repo=place.repo,
         revision=place.revision,
         commit=info.sha or "",
@@ -137,14 +137,14 @@ def why_nothing(repo: str, paths: list[str]) -> str:
     return f"{repo} has no GGUF and no LoRA adapter this app could use. Choose another repository."
 
 
-def told(place: Place) -> ModelInfo:
+def told(place: HubPath) -> ModelInfo:
     """One request: everything at once."""
     return HfApi().model_info(
         place.repo, revision=place.revision, files_metadata=True, securityStatus=True, timeout=TIMEOUT
     )
 
 
-def ask(place: Place) -> Listing:
+def ask(place: HubPath) -> RepositoryListing:
     """What there is. LabError with the reason when it cannot be had."""
     try:
         return listing_of(client.retried(lambda: told(place)), place)
@@ -165,7 +165,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     client.prepare()
     try:
-        place = Place(names.checked_repo(options.repo), names.checked_revision(options.revision))
+        place = HubPath(names.checked_repo(options.repo), names.checked_revision(options.revision))
         print(ask(place).model_dump_json())
     except LabError as error:
         print(json.dumps({"error": str(error)}))

@@ -13,13 +13,13 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.errors import LabError
-from backend.hub.names import Place
+from backend.hub.names import HubPath
 
 MOST_BYTES = 20_000_000
 ROOT = Path(__file__).parents[2]
 
 
-class File(BaseModel):
+class RepositoryFile(BaseModel):
     """A file that could become a variant, or `why` it cannot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +32,7 @@ class File(BaseModel):
     why: str = ""
 
 
-class Listing(BaseModel):
+class RepositoryListing(BaseModel):
     """What a repository holds at a revision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,14 +47,14 @@ class Listing(BaseModel):
     """Why there is nothing to choose, when there is nothing."""
     architecture: str = ""
     base: str = ""
-    files: tuple[File, ...] = ()
+    files: tuple[RepositoryFile, ...] = ()
     wanted: str = ""
     """The file whose address was pasted, if it was a file's."""
     left_out: int = 0
     """Files that are of no use here, or whose names this app would not write to disk."""
 
 
-def listed(place: Place, environment: dict[str, str], patience: float = 30.0) -> Listing:
+def list_repository(place: HubPath, environment: dict[str, str], patience: float = 30.0) -> RepositoryListing:
     """What the repository holds, from a process of its own with this `environment`. LabError with the reason if it
     cannot be had within `patience` seconds."""
     process = subprocess.Popen(
@@ -101,12 +101,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _understood(answer: bytes, place: Place) -> Listing:
+def _understood(answer: bytes, place: HubPath) -> RepositoryListing:
     try:
         record = json.loads(answer)
         if isinstance(record, dict) and "error" in record:
             raise LabError(str(record["error"]))
-        return Listing.model_validate(record)
+        return RepositoryListing.model_validate(record)
     except (ValueError, RecursionError):
         raise LabError(
             f"{place.repo} could not be listed: the process that asked the Hub ended without an answer. Try again; if "

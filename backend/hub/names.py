@@ -20,7 +20,7 @@ HOW = "Give it as owner/name, owner/name@revision, or paste the address of its p
 
 
 @dataclass(frozen=True)
-class Place:
+class HubPath:
     """A repository on the Hub, a revision of it, and perhaps one of its files."""
 
     repo: str
@@ -28,7 +28,7 @@ class Place:
     file: str = ""
 
 
-def parse(text: str, endpoint: str = "") -> Place:
+def parse(text: str, endpoint: str = "") -> HubPath:
     """What somebody typed or pasted. `endpoint` is HF_ENDPOINT, whose addresses are understood too. LabError if it
     names nothing."""
     text = text.strip()
@@ -43,7 +43,7 @@ def parse(text: str, endpoint: str = "") -> Place:
     repo, _, revision = text.partition("@")
     if ":" in repo:
         raise LabError(f"{shown(text)} has a colon in it. Leave it out, with what follows: the files are listed next.")
-    return Place(checked_repo(repo), checked_revision(revision) if "@" in text else "main")
+    return HubPath(checked_repo(repo), checked_revision(revision) if "@" in text else "main")
 
 
 def _host(endpoint: str) -> str:
@@ -51,18 +51,18 @@ def _host(endpoint: str) -> str:
     return parts.netloc + parts.path.rstrip("/")
 
 
-def _of_page(path: str) -> Place:
+def _of_page(path: str) -> HubPath:
     """`owner/name[/tree|blob|resolve/REVISION[/PATH]]`, as it stands in an address."""
     steps = [unquote(step) for step in re.split(r"[?#]", path, maxsplit=1)[0].strip("/").split("/")]
     repo = checked_repo("/".join(steps[:2]))
     match steps[2:]:
         case []:
-            return Place(repo)
+            return HubPath(repo)
         case ["tree" | "blob" | "resolve" as kind, *rest] if rest:
             # the Hub's own references are the only revisions that hold a slash in an address
             length = 3 if rest[:1] == ["refs"] and "/" not in rest[0] else 1
             revision, file = checked_revision("/".join(rest[:length])), "/".join(rest[length:])
-            return Place(repo, revision, checked_file(file) if file and kind != "tree" else "")
+            return HubPath(repo, revision, checked_file(file) if file and kind != "tree" else "")
         case _:
             raise LabError(f"This address is not a model's page or one of its files. {HOW}.")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from backend.inference.process import Child
+from backend.inference.process import WorkerProcess
 from backend.inference.reply import Reply
 from backend.inference.sampling import Generation
 
@@ -19,7 +19,7 @@ LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A worker that lives. `memory` is bytes resident, `since` and `used` are seconds since 1970."""
 
     name: str
@@ -32,10 +32,10 @@ class Loaded:
 
 
 @dataclass(eq=False)
-class Pending:
+class PendingRequest:
     body: dict[str, Any]
     reply: Reply
-    child: Child | None = None
+    child: WorkerProcess | None = None
     started: bool = False
     stopped: bool = False
     sent_again: bool = False
@@ -57,8 +57,8 @@ class Engine:
         self._crashed = crashed
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._pending: dict[int, Pending] = {}
-        self._child: Child | None = None
+        self._pending: dict[int, PendingRequest] = {}
+        self._child: WorkerProcess | None = None
         self._failures = 0
         self._not_before = 0.0
         self._last_words = ""
@@ -72,7 +72,7 @@ class Engine:
             return self._child.process.pid if self._child and self._child.alive else None
 
     @property
-    def loaded(self) -> Loaded | None:
+    def loaded(self) -> LoadedModel | None:
         """What there is to tell of its worker; None while there is none."""
         with self._lock:
             child = self._child
@@ -83,7 +83,7 @@ class Engine:
             memory = psutil.Process(child.process.pid).memory_info().rss
         except psutil.Error:
             return None
-        return Loaded(self.name, child.process.pid, memory, child.since, self._used, answering, child.ready)
+        return LoadedModel(self.name, child.process.pid, memory, child.since, self._used, answering, child.ready)
 
     def request(self, body: dict[str, Any]) -> Reply:
         """Start an answer. It never raises for the model's sake: a failure is the reply's."""
@@ -91,7 +91,7 @@ class Engine:
         reply = Reply(stop=lambda: self._stop(number))
         with self._lock:
             self._used = time.time()
-            pending = Pending({"op": "generate", "id": number, **body}, reply)
+            pending = PendingRequest({"op": "generate", "id": number, **body}, reply)
             self._give(number, pending)
         return reply
 
@@ -102,7 +102,7 @@ class Engine:
                 pending.stopped = True
                 pending.child.say({"op": "stop", "id": number})
 
-    def _give(self, number: int, pending: Pending) -> None:
+    def _give(self, number: int, pending: PendingRequest) -> None:
         pause = self._not_before - time.monotonic()
         running = self._child is not None and self._child.alive
         if self._closed:
@@ -118,11 +118,11 @@ class Engine:
             pending.child.say(pending.body)  # before it is counted: the wait for an answer begins now
             self._pending[number] = pending
 
-    def _start(self) -> Child:
-        self._child = Child(self._command, self._hear, self._bury, lambda: bool(self._pending))
+    def _start(self) -> WorkerProcess:
+        self._child = WorkerProcess(self._command, self._hear, self._bury, lambda: bool(self._pending))
         return self._child
 
-    def _hear(self, child: Child, event: dict[str, Any]) -> None:
+    def _hear(self, child: WorkerProcess, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "ready":
             child.ready = True
@@ -146,7 +146,7 @@ class Engine:
             except (KeyError, ValueError):
                 pending.reply.end(error=f"{self.name} sent something that cannot be read. Send your message again.")
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: WorkerProcess) -> None:
         with self._lock:
             if not self._closed:
                 self._failures += 1
@@ -176,7 +176,7 @@ class Engine:
             "Send your message again."
         )
 
-    def _not_loaded(self, child: Child) -> str:
+    def _not_loaded(self, child: WorkerProcess) -> str:
         code = child.process.returncode
         if child.crashed:
             name = Path(child.opening).stem or self.name
@@ -191,7 +191,7 @@ class Engine:
             )
         return f"{self.name} could not be loaded.{child.last_words}"
 
-    def _stopped(self, child: Child) -> str:
+    def _stopped(self, child: WorkerProcess) -> str:
         code = child.process.returncode
         why = f"signal {-code}" if code < 0 else f"code {code}"
         why += "; often memory ran out" if code == -signal.SIGKILL else ""
@@ -209,7 +209,7 @@ class Engine:
             child.close(grace)
 
 
-def _tell(pending: Pending, event: dict[str, Any]) -> None:
+def _tell(pending: PendingRequest, event: dict[str, Any]) -> None:
     reply = pending.reply
     match event["event"]:
         case "place":

@@ -11,8 +11,8 @@ from backend.core import machine
 from backend.core.messages import Message, clean
 from backend.core.settings import Settings
 from backend.inference import memory
-from backend.inference.engine import Engine, Loaded
-from backend.inference.memory import Need
+from backend.inference.engine import Engine, LoadedModel
+from backend.inference.memory import MemoryNeed
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from models.check import Header
@@ -22,7 +22,7 @@ Crashed = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
-class Seat:
+class ModelSpec:
     """Where a variant sits: a runtime, the base's file, and the adapter over it, if any.
 
     `name` and `base` are ids, the variant's and that of the weights it runs over. `header` is the base's, for the
@@ -39,7 +39,7 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Manner:
+class PromptFormat:
     """How a variant is spoken to: a template's name, its Jinja source (empty: the GGUF's own), its stop texts."""
 
     name: str = "own"
@@ -48,12 +48,12 @@ class Manner:
 
 
 @dataclass(eq=False)
-class Held:
+class LoadedEngine:
     """An engine in the table. `stamp` changes with the file or the context: then it is another engine."""
 
     stamp: str
     engine: Engine
-    need: Need | None
+    need: MemoryNeed | None
     lanes: set[str] = field(default_factory=set)
 
 
@@ -64,7 +64,7 @@ class Engines:
         """`crashed` is told of a file that killed its worker while it was opened, and how."""
         self._settings, self._crashed = settings, crashed
         self._lock = threading.RLock()
-        self._held: dict[tuple[str, Path | None], Held] = {}
+        self._held: dict[tuple[str, Path | None], LoadedEngine] = {}
 
     @property
     def slots(self) -> int:
@@ -73,10 +73,10 @@ class Engines:
 
     def reply(
         self,
-        seat: Seat,
+        seat: ModelSpec,
         messages: Sequence[Message],
         sampling: Sampling,
-        manner: Manner,
+        manner: PromptFormat,
         visitor: tuple[str, str] = ("", ""),
     ) -> Reply:
         """Start an answer; LabError if the conversation cannot be answered at all, or memory cannot hold the model."""
@@ -98,12 +98,12 @@ class Engines:
             self._make_room(seat, held, str(body["lane"]))
             return held.engine.request(body)
 
-    def engine(self, seat: Seat) -> Engine:
+    def engine(self, seat: ModelSpec) -> Engine:
         """The engine of that file as it is now; one that was started for an older file of the name is ended."""
         with self._lock:
             return self._hold(seat).engine
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[LoadedModel]:
         """Every worker that lives, the least used first."""
         with self._lock:
             engines = [held.engine for held in self._held.values()]
@@ -118,7 +118,7 @@ class Engines:
         """End whatever has that file open, before it is removed."""
         self._end(lambda key, held: key[1] == file or any(lane.startswith(f"{file} ") for lane in held.lanes))
 
-    def _end(self, which: Callable[[tuple[str, Path | None], Held], bool]) -> None:
+    def _end(self, which: Callable[[tuple[str, Path | None], LoadedEngine], bool]) -> None:
         with self._lock:
             ended = [self._held.pop(key) for key, held in list(self._held.items()) if which(key, held)]
         for held in ended:
@@ -130,7 +130,7 @@ class Engines:
         with ThreadPoolExecutor(max(1, len(held))) as pool:  # each may take its grace
             list(pool.map(lambda one: one.engine.close(grace=1.0), held))
 
-    def _hold(self, seat: Seat) -> Held:
+    def _hold(self, seat: ModelSpec) -> LoadedEngine:
         """The table's entry for that seat, made if there is none. Under the lock, as all that follows."""
         stamp = f"{_stamp(seat.model)} {seat.context}"
         known = self._held.get((seat.runtime, seat.model))
@@ -139,14 +139,14 @@ class Engines:
         if known:
             known.engine.close()
         engine = Engine(seat.base, self._command(seat), self._tell(seat))
-        held = self._held[seat.runtime, seat.model] = Held(stamp, engine, self._need(seat, whole=True))
+        held = self._held[seat.runtime, seat.model] = LoadedEngine(stamp, engine, self._need(seat, whole=True))
         return held
 
-    def _tell(self, seat: Seat) -> Callable[[str, str], None]:
+    def _tell(self, seat: ModelSpec) -> Callable[[str, str], None]:
         """Whom an engine tells of a file that killed its worker: the adapter it was opening, else the model."""
         return lambda adapter, how: self._crashed(Path(adapter) if adapter else seat.model or Path(), how)
 
-    def _need(self, seat: Seat, whole: bool) -> Need | None:
+    def _need(self, seat: ModelSpec, whole: bool) -> MemoryNeed | None:
         """What this seat takes: with the base's weights and a process, or one more lane of what is loaded."""
         files = [seat.model if whole else None, seat.adapter]
         try:
@@ -155,9 +155,9 @@ class Engines:
             return None
         if seat.model is None or seat.header is None:
             return None
-        return memory.need(seat.header, size, seat.context, self._settings.lab_slots, process=whole)
+        return memory.memory_need(seat.header, size, seat.context, self._settings.lab_slots, process=whole)
 
-    def _make_room(self, seat: Seat, held: Held, lane: str) -> None:
+    def _make_room(self, seat: ModelSpec, held: LoadedEngine, lane: str) -> None:
         """Unload the least used until this fits; LabError with the numbers if it cannot."""
         alive = held.engine.pid is not None
         if not alive:
@@ -169,7 +169,7 @@ class Engines:
             self._free(held, wanted, seat)
         held.lanes.add(lane)
 
-    def clear(self, seat: Seat) -> None:
+    def clear(self, seat: ModelSpec) -> None:
         """Make room for this seat beside all that is loaded, for a process that is not ours to hold. LabError if it
         cannot be made."""
         with self._lock:
@@ -182,7 +182,7 @@ class Engines:
         with self._lock:
             return max(0, self._room())
 
-    def _free(self, mine: Held | None, wanted: Need, seat: Seat) -> None:
+    def _free(self, mine: LoadedEngine | None, wanted: MemoryNeed, seat: ModelSpec) -> None:
         """Nobody leaves for what could not fit even then."""
         idle, room = self._idle(mine), self._room()
         possible = room + sum(held.need.total for key in idle if (held := self._held[key]).need)
@@ -205,13 +205,13 @@ class Engines:
                 free -= held.need.weights if one.ready else max(held.need.weights, held.need.total - one.memory)
         return free
 
-    def _idle(self, mine: Held | None) -> list[tuple[str, Path | None]]:
+    def _idle(self, mine: LoadedEngine | None) -> list[tuple[str, Path | None]]:
         """Those that answer nobody, the one that was not used for longest first."""
         found = {key: held.engine.loaded for key, held in self._held.items() if held is not mine}
         used = {key: one.used for key, one in found.items() if one and not one.answering}
         return sorted(used, key=lambda key: used[key])
 
-    def _smaller(self, seat: Seat, room: int) -> int:
+    def _smaller(self, seat: ModelSpec, room: int) -> int:
         """The largest context that would fit, or 0."""
         longest = min(seat.context, seat.header.context or seat.context) if seat.header else 0
         for context in memory.CONTEXTS:
@@ -220,7 +220,7 @@ class Engines:
                 return context
         return 0
 
-    def _command(self, seat: Seat) -> list[str]:
+    def _command(self, seat: ModelSpec) -> list[str]:
         command = ["-m", RUNTIMES[seat.runtime]]
         if seat.model is None:
             return command

@@ -13,7 +13,7 @@ CONTEXTS = (16384, 8192, 4096, 2048, 1024, 512, 256)
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Bytes. `cache` is the keys and values of every conversation's whole context."""
 
     weights: int
@@ -25,7 +25,7 @@ class Need:
         return self.weights + self.cache + self.compute
 
 
-def need(header: Header, size: int, context: int, slots: int, process: bool = True) -> Need:
+def memory_need(header: Header, size: int, context: int, slots: int, process: bool = True) -> MemoryNeed:
     """For a file of `size` bytes and `slots` conversations of `context` tokens each; halves of 16 bits in the cache.
 
     With `process` False: what one more lane, an adapter's, costs a model that is loaded already.
@@ -38,10 +38,10 @@ def need(header: Header, size: int, context: int, slots: int, process: bool = Tr
     cells = min(context, header.context or context) * slots
     cache = 2 * 2 * blocks * keys * head * cells
     compute = 4 * ROWS * (3 * inner + 8 * width) + 4 * slots * max(header.vocabulary, 1)
-    return Need(size, cache, compute + (PROCESS if process else 0))
+    return MemoryNeed(size, cache, compute + (PROCESS if process else 0))
 
 
-def refusal(name: str, wanted: Need, free: int, context: int, smaller: int) -> LabError:
+def refusal(name: str, wanted: MemoryNeed, free: int, context: int, smaller: int) -> LabError:
     """The sentence with the numbers. `smaller` is a context that would fit, or 0."""
     way = (
         f"A context of {smaller:,} tokens would fit: choose it for this variant in the Library, or close something."

@@ -3,31 +3,31 @@
 from typing import Literal
 
 from backend.core.errors import LabError
-from backend.inference.engines import Manner, Seat
+from backend.inference.engines import ModelSpec, PromptFormat
 from models.catalogue import Entry
 from models.templates import templates
 
-Spoken = Literal["as trained", "as its file says"]
+FormatChoice = Literal["as trained", "as its file says"]
 
 
-def seat(entry: Entry, context: int) -> Seat:
+def model_spec(entry: Entry, context: int) -> ModelSpec:
     """`context`: tokens of each conversation. LabError if the variant cannot run."""
     variant = entry.variant
     if not entry.runs:
         raise LabError(f"{variant.id} cannot run: it is {entry.state} ({entry.why}).")
     base = variant.over if entry.adapter else variant.id
     header = entry.base_header or entry.header
-    return Seat(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)
+    return ModelSpec(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)
 
 
-def manner(entry: Entry, spoken: Spoken = "as trained") -> Manner:
+def prompt_format(entry: Entry, spoken: FormatChoice = "as trained") -> PromptFormat:
     """How to speak to it: the way it was trained, unless the other way is asked for on purpose."""
     name = entry.variant.template
     if name == "own" or spoken == "as its file says":
-        return Manner()
+        return PromptFormat()
     if name not in templates():
         raise LabError(
             f"{entry.variant.id} was trained with the template {name!r}, which is not in models/templates.toml. "
             "Add it there, or talk to it as its file says."
         )
-    return Manner(name, templates()[name].source, templates()[name].stops)
+    return PromptFormat(name, templates()[name].source, templates()[name].stops)

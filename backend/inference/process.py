@@ -21,7 +21,7 @@ PATIENCE, LOADING = 60.0, 900.0  # seconds without a word, once it is loaded and
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
 
-class Child:
+class WorkerProcess:
     """Threads write, read and watch, so that whoever asks never waits for a pipe that nobody empties.
 
     `hear` is called with each event, `bury` once when it has ended; both from a thread of this child.
@@ -30,8 +30,8 @@ class Child:
     def __init__(
         self,
         command: list[str],
-        hear: Callable[["Child", dict[str, Any]], None],
-        bury: Callable[["Child"], None],
+        hear: Callable[["WorkerProcess", dict[str, Any]], None],
+        bury: Callable[["WorkerProcess"], None],
         busy: Callable[[], bool],
     ) -> None:
         self.process = subprocess.Popen(

@@ -66,7 +66,7 @@ class Facts(TypedDict, total=False):
 _FACTS = TypeAdapter(Facts)
 
 
-def note(folder: Path, kind: Kind, **facts: Any) -> None:
+def append_event(folder: Path, kind: Kind, **facts: Any) -> None:
     """Append an event to the run in `folder`. OSError if the disk refuses it; the events before it stay."""
     jsonl.append(folder / FILE, Event(kind=kind, facts=facts).model_dump())
 

@@ -10,13 +10,13 @@ import sys
 import time
 
 from backend.core.errors import LabError
-from backend.jobs.fake_request import Rehearsal
-from backend.jobs.journal import Journal, work
+from backend.jobs.fake_request import FakeRequest
+from backend.jobs.journal import Journal, run_worker
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 
 
-def rehearse(asked: Rehearsal, journal: Journal) -> None:
+def run_fake(asked: FakeRequest, journal: Journal) -> None:
     prepare(asked)
     for step in range(1, asked.steps + 1):
         time.sleep(asked.pause)
@@ -26,7 +26,7 @@ def rehearse(asked: Rehearsal, journal: Journal) -> None:
     journal.result(steps=asked.steps)
 
 
-def prepare(asked: Rehearsal) -> None:
+def prepare(asked: FakeRequest) -> None:
     if asked.manner == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if asked.manner == "leaves children":
@@ -35,7 +35,7 @@ def prepare(asked: Rehearsal) -> None:
         print("\n".join(f"{name}={value}" for name, value in os.environ.items()), flush=True)
 
 
-def go_wrong(asked: Rehearsal, journal: Journal) -> None:
+def go_wrong(asked: FakeRequest, journal: Journal) -> None:
     match asked.manner:
         case "fails":
             raise LabError("The rehearsal was asked to fail. Ask it for something else.")
@@ -54,4 +54,4 @@ def go_wrong(asked: Rehearsal, journal: Journal) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(Rehearsal, rehearse))
+    sys.exit(run_worker(FakeRequest, run_fake))

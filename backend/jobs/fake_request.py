@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Manner = Literal[
+FailureMode = Literal[
     "well",
     "fails",
     "crashes",
@@ -19,7 +19,7 @@ Manner = Literal[
 ]
 
 
-class Rehearsal(BaseModel):
+class FakeRequest(BaseModel):
     """How long it takes, and what goes wrong."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,7 +27,7 @@ class Rehearsal(BaseModel):
     steps: int = Field(20, ge=1, le=100_000)
     pause: float = Field(0.05, ge=0, le=60)
     """Seconds a step takes."""
-    manner: Manner = "well"
+    manner: FailureMode = "well"
     """fails: with a sentence. crashes: SIGSEGV. deaf: ignores SIGTERM. leaves children: forks one that is deaf.
     prints: 20 MB in long lines. torn: half a line among its events. silent: leaves with 0 in the middle.
     says nothing: leaves with 3. breathless: a step event for every step. tells: prints its environment."""

@@ -25,7 +25,7 @@ BEGINNING = 60.0  # seconds in which a run may lack its spec.json, because it is
 Stamp = tuple[int, int, int] | None  # of a file: inode, bytes, time of its last change
 
 
-class Asked(BaseModel):
+class JobRequest(BaseModel):
     """spec.json. `key` names what is being made: two runs of one key would do the same work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class Exit(BaseModel):
     at: Seconds = 0.0
 
 
-class Workers(BaseModel):
+class ProcessIds(BaseModel):
     """runner.json: pid and beginning of both processes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -153,9 +153,9 @@ def stamp_of(path: str) -> Stamp:
 
 
 @lru_cache(maxsize=4096)
-def spec_of(path: Path, stamp: Stamp) -> Asked:
+def spec_of(path: Path, stamp: Stamp) -> JobRequest:
     """It is written once; the stamp tells a folder that was put there by hand from the one before it."""
-    return Asked.model_validate_json(read_whole(path))
+    return JobRequest.model_validate_json(read_whole(path))
 
 
 def said(error: Exception) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from backend.core.errors import LabError
-from backend.jobs.events import note
+from backend.jobs.events import append_event
 
 Spec = TypeVar("Spec", bound=BaseModel)
 INTERVAL = 0.5  # seconds between two steps that are written down
@@ -47,13 +47,13 @@ class Journal:
         """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`."""
         if now or self.due:
             self._last = time.monotonic()
-            note(self.folder, "step", **facts)
+            append_event(self.folder, "step", **facts)
 
     def result(self, **facts: Any) -> None:
-        note(self.folder, "result", **facts)
+        append_event(self.folder, "result", **facts)
 
 
-def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
+def run_worker(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
     """Run `do`. 0: it ended. 1: it failed, and said why in a `failed` event. DISK_FULL: it failed, and the disk had no
     room for that event. 143: it was stopped.
 
@@ -64,9 +64,9 @@ def work(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
     threading.Thread(target=_leave_with_the_runner, daemon=True).start()
     try:
         asked = _asked(spec, folder)
-        note(folder, "started", pid=os.getpid())
+        append_event(folder, "started", pid=os.getpid())
         do(asked, Journal(folder))
-        note(folder, "ended")
+        append_event(folder, "ended")
     except Stopped:
         return 128 + signal.SIGTERM
     except LabError as error:
@@ -81,7 +81,7 @@ def _failed(folder: Path, why: str, error: Exception) -> int:
     """Say why it failed, with the exit code alone where the event cannot be written."""
     full = is_full(error)
     try:
-        note(folder, "failed", why=why)
+        append_event(folder, "failed", why=why)
     except OSError as refused:
         print(why, file=sys.stderr, flush=True)
         full = full or is_full(refused)

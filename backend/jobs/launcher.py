@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.jobs.events import note
-from backend.jobs.folders import STAMP, YEARS, Asked
+from backend.jobs.events import append_event
+from backend.jobs.folders import STAMP, YEARS, JobRequest
 from backend.jobs.run import RECENT, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def launch(
             if key and (same := _doing(runs, kind, key)):
                 return same
             _need_room(runs)
-            spec = Asked(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
+            spec = JobRequest(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
             return _start(_folder(runs, spec), spec, secrets or {})
     except OSError as error:
         raise LabError(
@@ -85,7 +85,7 @@ def launch(
         ) from error
 
 
-def again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = False) -> Run:
+def launch_again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = False) -> Run:
     """Go on with a run that ended early, in its own folder. LabError if it lives, is done, or the disk refuses.
 
     `done_too`: also with one that is done, where that can bring more.
@@ -96,7 +96,7 @@ def again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = Fals
             if run.live or (run.state == "done" and not done_too):
                 raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
             _need_room(runs)
-            note(run.folder, "again")
+            append_event(run.folder, "again")
             return _start(run.folder, run.spec, secrets or {})
     except OSError as error:
         raise LabError(
@@ -148,7 +148,7 @@ def _doing(runs: Path, kind: str, key: str) -> Run | None:
     return None
 
 
-def _folder(runs: Path, spec: Asked) -> Path:
+def _folder(runs: Path, spec: JobRequest) -> Path:
     """A new folder whose name sorts after those of all runs asked for before."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
     newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
@@ -167,7 +167,7 @@ def _folder(runs: Path, spec: Asked) -> Path:
     return folder
 
 
-def _write(folder: Path, spec: Asked) -> None:
+def _write(folder: Path, spec: JobRequest) -> None:
     part = folder / "spec.part"
     with part.open("wb") as file:
         file.write(json.dumps(spec.model_dump(), ensure_ascii=False, indent=1).encode())
@@ -176,7 +176,7 @@ def _write(folder: Path, spec: Asked) -> None:
     part.rename(folder / "spec.json")
 
 
-def _start(folder: Path, spec: Asked, secrets: dict[str, str]) -> Run:
+def _start(folder: Path, spec: JobRequest, secrets: dict[str, str]) -> Run:
     """The lock is taken here and handed on, so that there is no moment in which a live run looks dead."""
     with (folder / "lock").open("ab") as lock:
         _take(lock)

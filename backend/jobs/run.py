@@ -21,7 +21,7 @@ from backend.core.errors import LabError, shown, without_paths
 from backend.core.files import open_regular, read_whole
 from backend.jobs import folders
 from backend.jobs.events import FILE, Event, Kind, event_of, events, impossible
-from backend.jobs.folders import Asked, Exit, Workers
+from backend.jobs.folders import Exit, JobRequest, ProcessIds
 
 State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost", "unreadable"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
@@ -70,7 +70,7 @@ class Run:
         return f"The folder {shown(self.id)} cannot be read: {wrong}. Move it out of {place}/ or delete it."
 
     @property
-    def spec(self) -> Asked:
+    def spec(self) -> JobRequest:
         """OSError or ValueError if it cannot be read."""
         path = self.folder / "spec.json"
         return folders.spec_of(path, folders.stamp_of(str(path)))
@@ -113,9 +113,9 @@ class Run:
             return False
 
     @property
-    def workers(self) -> Workers | None:
+    def workers(self) -> ProcessIds | None:
         try:
-            return Workers.model_validate_json(read_whole(self.folder / "runner.json"))
+            return ProcessIds.model_validate_json(read_whole(self.folder / "runner.json"))
         except (OSError, ValueError):
             return None
 
@@ -220,7 +220,7 @@ def read_each(runs: Iterable[Run], read: Callable[[Run], Read], unreadable: Call
     return found
 
 
-def tend(runs: Path) -> list[Run]:
+def reap_orphans(runs: Path) -> list[Run]:
     """End workers whose runner was killed: nobody else would stop them or account for them. Returns their runs."""
     orphaned = []
     for run in runs_in(runs, newest=RECENT):

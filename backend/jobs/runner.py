@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from backend.core import machine
 from backend.core.errors import redact
-from backend.jobs.folders import Exit, Workers
+from backend.jobs.folders import Exit, ProcessIds
 from backend.jobs.journal import DISK_FULL
 from backend.jobs.launcher import JOBS, ROOT, waits_for
 from backend.jobs.run import Run
@@ -143,7 +143,7 @@ class Runner:
 
     def _say_who(self, worker: tuple[int, str] | None) -> None:
         part = self.run.folder / "runner.part"
-        part.write_text(Workers(runner=self.me, worker=worker).model_dump_json())
+        part.write_text(ProcessIds(runner=self.me, worker=worker).model_dump_json())
         part.replace(self.run.folder / "runner.json")
 
     def _end(self, how: Exit) -> None:

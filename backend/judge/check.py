@@ -48,7 +48,7 @@ class Probe(BaseModel):
     by: float = 0.0
 
 
-class Tried(BaseModel):
+class ProbeResult(BaseModel):
     """What came of one probe. `share`: of the scale, None where there is no score."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,14 +61,14 @@ class Tried(BaseModel):
     """Of one that failed: what was expected and what came."""
 
 
-class Report(BaseModel):
+class JudgeCheck(BaseModel):
     """A whole check. `judge`: Identity.id; `probes`: a digest of the probes it was tried on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str
     probes: str
-    tried: tuple[Tried, ...]
+    tried: tuple[ProbeResult, ...]
     repeat_sd: Number | None = None
     """Within an answer that is judged twice, in points of the scale; None where no pair was scored."""
     at: Seconds = Field(default_factory=time.time)
@@ -99,7 +99,7 @@ class Report(BaseModel):
         return found if self.reliable else f"unreliable judge: {found}"
 
 
-class Wanted(NamedTuple):
+class ProbeTask(NamedTuple):
     """A probe to be judged."""
 
     id: str
@@ -119,10 +119,10 @@ def digest() -> str:
     return hashlib.sha256("\n".join(one.model_dump_json() for one in probes()).encode()).hexdigest()[:12]
 
 
-def wanted() -> list[Wanted]:
+def probe_tasks() -> list[ProbeTask]:
     """Everything that must be judged for a check, in order."""
     by_id = {one.id: one for one in probes()}
-    return [Wanted(one.id, _item(by_id.get(one.again, one)), REPEAT if one.again else 0) for one in probes()]
+    return [ProbeTask(one.id, _item(by_id.get(one.again, one)), REPEAT if one.again else 0) for one in probes()]
 
 
 def _item(probe: Probe) -> Item:
@@ -134,7 +134,7 @@ def _item(probe: Probe) -> Item:
     )
 
 
-def report(judge: str, rubric: Rubric, scores: Mapping[str, Score]) -> Report:
+def report(judge: str, rubric: Rubric, scores: Mapping[str, Score]) -> JudgeCheck:
     """`scores`: by a probe's id. One that has none has failed."""
     shares = {one.id: _share(rubric, one, scores.get(one.id)) for one in probes()}
     tried = [_tried(one, shares, scores.get(one.id)) for one in probes()]
@@ -142,7 +142,7 @@ def report(judge: str, rubric: Rubric, scores: Mapping[str, Score]) -> Report:
     gaps = [a - b for a, b in pairs if a is not None and b is not None]
     scale = rubric.high - rubric.low
     sd = scale * math.sqrt(math.fsum(gap * gap for gap in gaps) / len(gaps) / 2) if gaps else None
-    return Report(judge=judge, probes=digest(), tried=tuple(tried), repeat_sd=sd)
+    return JudgeCheck(judge=judge, probes=digest(), tried=tuple(tried), repeat_sd=sd)
 
 
 def _share(rubric: Rubric, probe: Probe, score: Score | None) -> float | None:
@@ -155,13 +155,13 @@ def _share(rubric: Rubric, probe: Probe, score: Score | None) -> float | None:
     return (rubric.primary_of(score.values) - rubric.low) / (rubric.high - rubric.low)
 
 
-def _tried(probe: Probe, shares: Mapping[str, float | None], score: Score | None) -> Tried:
+def _tried(probe: Probe, shares: Mapping[str, float | None], score: Score | None) -> ProbeResult:
     share = shares[probe.id]
     if share is None:
         why = f"no score: {score.why or score.status}" if score else "it was not judged"
-        return Tried(id=probe.id, kind=probe.kind, passed=False, why=why)
+        return ProbeResult(id=probe.id, kind=probe.kind, passed=False, why=why)
     why = _fault(probe, share, shares)
-    return Tried(id=probe.id, kind=probe.kind, passed=not why, share=share, why=why)
+    return ProbeResult(id=probe.id, kind=probe.kind, passed=not why, share=share, why=why)
 
 
 def _fault(probe: Probe, share: float, shares: Mapping[str, float | None]) -> str:

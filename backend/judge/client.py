@@ -6,11 +6,11 @@ from typing import Protocol
 
 from backend.core.messages import Message
 from backend.judge.score import Status
-from backend.remote.response import Form, Token
+from backend.remote.response import ReplyFormat, Token
 
 
 @dataclass(frozen=True)
-class Told:
+class JudgeReply:
     """What came of a question. With `status` ok there is a `text` to read; else `why` says in a sentence what
     happened. Tokens and dollars are of every attempt together, as far as they are known."""
 
@@ -26,7 +26,7 @@ class Told:
     attempts: int = 1
 
 
-class Asker(Protocol):
+class JudgeClient(Protocol):
     """A model that can be asked. LabError where going on makes no sense: a bad key, no credit, the cap reached."""
 
     @property
@@ -34,6 +34,6 @@ class Asker(Protocol):
         """How many questions may be under way at once."""
         ...
 
-    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+    def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
         """`tokens`: the longest reply. `what`: the item's key, for the ledger. Safe to call from several threads."""
         ...

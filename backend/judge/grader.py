@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.core.messages import Message
-from backend.judge.client import Asker, Told
+from backend.judge.client import JudgeClient, JudgeReply
 from backend.judge.prompt import form, question
-from backend.judge.reply import Read, read
+from backend.judge.reply import ParsedReply, parse_reply
 from backend.judge.rubric import Rubric
 from backend.judge.score import Identity, Item, Score
-from backend.remote.response import Form, Token
+from backend.remote.response import ReplyFormat, Token
 
 COVERED = 0.5
 """Of the probability, how much must lie on grades; below it the rest could be anything."""
@@ -25,7 +25,7 @@ KEPT = 20_000  # characters of a reply that are kept
 _UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")  # Cn and Co can be seen: an emoji newer than Python's table is Cn
 
 
-def expected(tokens: Sequence[Token], rubric: Rubric) -> dict[str, float]:
+def expected_scores(tokens: Sequence[Token], rubric: Rubric) -> dict[str, float]:
     """Criterion -> mean over its grades, each weighted by its probability. A criterion that cannot be reckoned is left
     out: no probabilities, a grade split over tokens, or too little of the probability on grades."""
     text = "".join(token.text for token in tokens)
@@ -68,7 +68,7 @@ def _mean(token: Token | None, digit: str, grades: range) -> float | None:
 class Grader:
     """A judge with its rubric. `together`: how many answers may be judged at once."""
 
-    asker: Asker
+    asker: JudgeClient
     rubric: Rubric
     identity: Identity
     tokens: int = TOKENS
@@ -91,7 +91,7 @@ class Grader:
             status=found.status,
             why=found.why,
             values={name: float(value) for name, value in found.values.items()},
-            expected=expected(told.tokens, self.rubric) if found.status == "ok" else {},
+            expected=expected_scores(told.tokens, self.rubric) if found.status == "ok" else {},
             evidence=found.evidence,
             flags=found.flags,
             prompt=messages,
@@ -104,13 +104,20 @@ class Grader:
             attempts=told.attempts,
         )
 
-    def _asked(self, messages: list[Message], what: str) -> tuple[Told, Read]:
-        return asked_twice(self.asker, messages, form(self.rubric), self.tokens, what, lambda t: read(t, self.rubric))
+    def _asked(self, messages: list[Message], what: str) -> tuple[JudgeReply, ParsedReply]:
+        return asked_twice(
+            self.asker, messages, form(self.rubric), self.tokens, what, lambda t: parse_reply(t, self.rubric)
+        )
 
 
 def asked_twice(
-    asker: Asker, messages: Sequence[Message], form: Form, tokens: int, what: str, reads: Callable[[str], Read]
-) -> tuple[Told, Read]:
+    asker: JudgeClient,
+    messages: Sequence[Message],
+    form: ReplyFormat,
+    tokens: int,
+    what: str,
+    reads: Callable[[str], ParsedReply],
+) -> tuple[JudgeReply, ParsedReply]:
     """A question, asked again where that can help: a reply that was cut with twice the room, one that cannot be read
     with what was wrong about it. Costs and attempts are of both together. If the second was cancelled, all of it was:
     asked again later, the first is answered from what is kept."""
@@ -125,21 +132,21 @@ def asked_twice(
     return _together(told, again), _read(again, reads)
 
 
-def _read(told: Told, reads: Callable[[str], Read]) -> Read:
+def _read(told: JudgeReply, reads: Callable[[str], ParsedReply]) -> ParsedReply:
     if told.status != "ok":
-        return Read(told.status, told.why)
+        return ParsedReply(told.status, told.why)
     found = reads(told.text)
     if found.status in ("bad_json", "bad_schema"):
         return found._replace(why=f"The judge's reply is no verdict: {found.why}.")
     return found._replace(why=found.why and f"{found.why[:1].upper()}{found.why[1:]}.")
 
 
-def _complaint(told: Told, found: Read) -> list[Message]:
+def _complaint(told: JudgeReply, found: ParsedReply) -> list[Message]:
     said = [Message(role="assistant", content=told.text[:2000])] if told.text.strip() else []
     return [*said, Message(role="user", content=f"{found.why} Reply with the JSON object that was asked for, alone.")]
 
 
-def _together(first: Told, second: Told) -> Told:
+def _together(first: JudgeReply, second: JudgeReply) -> JudgeReply:
     return replace(
         second,
         tokens_in=first.tokens_in + second.tokens_in,

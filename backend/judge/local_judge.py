@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference.engines import Engines, Manner, Seat
+from backend.inference.engines import Engines, ModelSpec, PromptFormat
 from backend.inference.sampling import Generation, Sampling
-from backend.judge.client import Told
+from backend.judge.client import JudgeReply
 from backend.judge.score import Status
 from backend.llamacpp.chat_template import TOO_LONG
-from backend.remote.response import Form
+from backend.remote.response import ReplyFormat
 
 SEED = 1
 
@@ -21,11 +21,11 @@ class LocalJudge:
     """Costs nothing but time. `together` is how many conversations the engine holds."""
 
     engines: Engines
-    seat: Seat
-    manner: Manner
+    seat: ModelSpec
+    manner: PromptFormat
     together: int
 
-    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+    def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
         """Greedy. Replies to the same question can still differ where two words are about equally likely: what is kept
         of an earlier prompt is not computed again, and what is computed in other portions is rounded otherwise."""
         begun = time.monotonic()
@@ -39,10 +39,10 @@ class LocalJudge:
             reply = None
         seconds = time.monotonic() - begun
         if reply is None or reply.generation is None:
-            return Told("over_context" if TOO_LONG in why else "api_error", why=why, seconds=seconds)
+            return JudgeReply("over_context" if TOO_LONG in why else "api_error", why=why, seconds=seconds)
         made = reply.generation
         status, why = _worth(made)
-        return Told(status, text, why, self.seat.name, (), made.prompt_tokens, made.tokens, 0.0, seconds)
+        return JudgeReply(status, text, why, self.seat.name, (), made.prompt_tokens, made.tokens, 0.0, seconds)
 
 
 def _worth(made: Generation) -> tuple[Status, str]:

@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.core.messages import Message
 from backend.jobs.events import Number
-from backend.judge.client import Asker
+from backend.judge.client import JudgeClient
 from backend.judge.grader import asked_twice
 from backend.judge.prompt import EVIDENCE, blocks
-from backend.judge.reply import Read, kept, read_object
+from backend.judge.reply import ParsedReply, kept, parse_object
 from backend.judge.rubric import Rubric
 from backend.judge.score import Status
-from backend.remote.response import Form
+from backend.remote.response import ReplyFormat
 
 TOKENS = 400
 Place = Literal["A", "B", "tie"]
@@ -29,11 +29,11 @@ _GRAMMAR = r"""root ::= "{\"evidence\": " text ", \"winner\": " ("\"A\"" | "\"B\
 text ::= "\"" char{1,300} "\""
 char ::= [^"\\\x00-\x1f] | "\\" ["\\/bfnrt]
 """
-FORM = Form("winner", _SCHEMA, _GRAMMAR)
+FORM = ReplyFormat("winner", _SCHEMA, _GRAMMAR)
 _SWAPPED: dict[str, Place] = {"A": "B", "B": "A", "tie": "tie"}
 
 
-class Asked(BaseModel):
+class OrderedVote(BaseModel):
     """One order. `winner` is the place that was named, whoever stood there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,13 +47,13 @@ class Asked(BaseModel):
     cost: Number = 0.0
 
 
-class Pick(BaseModel):
+class PairwiseVote(BaseModel):
     """Both orders: the first answer as A, then as B. `better` is None where either order brought no verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    forth: Asked
-    back: Asked
+    forth: OrderedVote
+    back: OrderedVote
 
     @property
     def better(self) -> Better | None:
@@ -79,27 +79,29 @@ class Pick(BaseModel):
 
 
 @dataclass(frozen=True)
-class Chooser:
+class PairwiseJudge:
     """A judge that picks. The rules are those of the rubric; its criteria are what better means."""
 
-    asker: Asker
+    asker: JudgeClient
     rubric: Rubric
 
-    def pick(self, messages: Sequence[Message], reference: str | None, first: str, second: str, what: str) -> Pick:
+    def pick(
+        self, messages: Sequence[Message], reference: str | None, first: str, second: str, what: str
+    ) -> PairwiseVote:
         """`what`: for the ledger. LabError where going on makes no sense."""
         if first == second:
-            same = Asked(status="ok", winner="tie", evidence="Both answers are the same.")
-            return Pick(forth=same, back=same)
+            same = OrderedVote(status="ok", winner="tie", evidence="Both answers are the same.")
+            return PairwiseVote(forth=same, back=same)
         forth = self._asked(messages, reference, first, second, f"{what}.forth")
         if forth.winner is None:  # no second order could make a verdict of it
-            return Pick(forth=forth, back=Asked(status=forth.status, why=forth.why))
-        return Pick(forth=forth, back=self._asked(messages, reference, second, first, f"{what}.back"))
+            return PairwiseVote(forth=forth, back=OrderedVote(status=forth.status, why=forth.why))
+        return PairwiseVote(forth=forth, back=self._asked(messages, reference, second, first, f"{what}.back"))
 
-    def _asked(self, messages: Sequence[Message], reference: str | None, a: str, b: str, what: str) -> Asked:
+    def _asked(self, messages: Sequence[Message], reference: str | None, a: str, b: str, what: str) -> OrderedVote:
         prompt = question(self.rubric, messages, reference, a, b)
         told, found = asked_twice(self.asker, prompt, FORM, TOKENS, what, _read)
         winner: Place | None = found.flags[0] if found.status == "ok" else None  # type: ignore[assignment]
-        return Asked(
+        return OrderedVote(
             status=found.status, why=found.why, winner=winner, evidence=found.evidence, prompt=prompt,
             reply=told.text[:2000], cost=told.cost,
         )  # fmt: skip
@@ -124,12 +126,12 @@ def fits(text: str) -> bool:
     return _read(text).status == "ok"
 
 
-def _read(text: str) -> Read:
-    return read_object(text, {"evidence", "winner"}, _winner)
+def _read(text: str) -> ParsedReply:
+    return parse_object(text, {"evidence", "winner"}, _winner)
 
 
-def _winner(one: dict[str, object]) -> Read:
+def _winner(one: dict[str, object]) -> ParsedReply:
     winner, evidence = one["winner"], one["evidence"]
     if winner not in ("A", "B", "tie") or not isinstance(evidence, str):
         raise ValueError("winner is neither A nor B nor tie")
-    return Read("ok", "", {}, kept(evidence), (str(winner),))
+    return ParsedReply("ok", "", {}, kept(evidence), (str(winner),))

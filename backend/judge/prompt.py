@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from backend.core.messages import Message, plain
 from backend.judge.rubric import Rubric
 from backend.judge.score import FLAGS, Item
-from backend.remote.response import Form
+from backend.remote.response import ReplyFormat
 
 LONGEST = 24_000
 """Characters of one text that a judge is shown; of a longer one both ends, and it is said how much is left out."""
@@ -65,7 +65,7 @@ def system(rubric: Rubric) -> str:
     )
 
 
-def form(rubric: Rubric) -> Form:
+def form(rubric: Rubric) -> ReplyFormat:
     """The shape of a reply under that rubric. Numbers are listed one by one, since bounds are not obeyed everywhere."""
     names = [one.name for one in rubric.criteria]
     numbers = {one.name: list(range(int(one.low), int(one.high) + 1)) for one in rubric.criteria}
@@ -86,7 +86,7 @@ def form(rubric: Rubric) -> Form:
         "flag ::= " + " | ".join(rf'"\"{name}\""' for name in FLAGS),
         *(f"n{place} ::= " + " | ".join(f'"{n}"' for n in numbers[name]) for place, name in enumerate(names)),
     ]
-    return Form("grades", schema, "\n".join(rules) + "\n")
+    return ReplyFormat("grades", schema, "\n".join(rules) + "\n")
 
 
 def conversation(messages: Sequence[Message]) -> str:

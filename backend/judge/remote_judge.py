@@ -3,25 +3,25 @@
 from collections.abc import Sequence
 
 from backend.core.messages import Message
-from backend.judge.client import Told
+from backend.judge.client import JudgeReply
 from backend.judge.score import Status
 from backend.remote.address import at_once
-from backend.remote.capabilities import Negotiated
-from backend.remote.client import TIMEOUT, Answer, Line
+from backend.remote.capabilities import Capabilities
+from backend.remote.client import TIMEOUT, ApiClient, ApiReply
 from backend.remote.errors import Kind
-from backend.remote.response import Body, Form
-from backend.remote.retry import LONGEST, PAUSE, Patience
+from backend.remote.response import ReplyFormat, ResponseBody
+from backend.remote.retry import LONGEST, PAUSE, RetryPolicy
 
 _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_out"}
 
 
-class Endpoint:
+class RemoteJudge:
     """Asks with what was negotiated, and tells what came back. `together`: how many at once, by the address if 0."""
 
     def __init__(
         self,
-        line: Line,
-        agreed: Negotiated,
+        line: ApiClient,
+        agreed: Capabilities,
         together: int = 0,
         pause: float = PAUSE,
         timeout: float = TIMEOUT,
@@ -29,7 +29,7 @@ class Endpoint:
     ) -> None:
         self.together = together or at_once(line.address)
         self._agreed = agreed
-        self._patience = Patience(line, pause, timeout, longest)
+        self._patience = RetryPolicy(line, pause, timeout, longest)
 
     @property
     def waiting_until(self) -> float:
@@ -44,16 +44,16 @@ class Endpoint:
         """Those under way end as cancelled, too."""
         self._patience.close()
 
-    def ask(self, messages: Sequence[Message], form: Form, tokens: int, what: str) -> Told:
+    def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
         outcome = self._patience.ask(self._agreed.asked(messages, form, tokens), what)
         told, seconds, attempts = outcome.told, outcome.seconds, outcome.attempts
         if told is None:
-            return Told("cancelled", why="Stopped before it was answered.", seconds=seconds, attempts=attempts)
-        if not isinstance(told, Answer):
+            return JudgeReply("cancelled", why="Stopped before it was answered.", seconds=seconds, attempts=attempts)
+        if not isinstance(told, ApiReply):
             status = _STATUS.get(told.kind, "api_error")
-            return Told(status, why=told.why, seconds=seconds, attempts=attempts)
+            return JudgeReply(status, why=told.why, seconds=seconds, attempts=attempts)
         status, why = self._judged(told.body)
-        return Told(
+        return JudgeReply(
             status=status,
             text=told.body.text or "",
             why=why,
@@ -66,7 +66,7 @@ class Endpoint:
             attempts=attempts,
         )
 
-    def _judged(self, body: Body) -> tuple[Status, str]:
+    def _judged(self, body: ResponseBody) -> tuple[Status, str]:
         """What a reply is worth, before its text is looked at."""
         asked = self._agreed.returned
         if body.model and asked and body.model != asked:

@@ -19,7 +19,7 @@ MOST = 20  # objects in one reply
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
-class Read(NamedTuple):
+class ParsedReply(NamedTuple):
     """What a reply says. `values` is filled if and only if `status` is ok; else `why` says in a few words what is
     wrong."""
 
@@ -34,26 +34,26 @@ class _Wrong(ValueError):
     """The object is not what was asked for."""
 
 
-def read(text: str, rubric: Rubric) -> Read:
+def parse_reply(text: str, rubric: Rubric) -> ParsedReply:
     """A reply to a question under that rubric."""
     wanted = {"evidence", *(one.name for one in rubric.criteria), "flags", "cannot_judge"}
-    return read_object(text, wanted, lambda one: _grades(one, rubric))
+    return parse_object(text, wanted, lambda one: _grades(one, rubric))
 
 
-def read_object(text: str, wanted: Set[str], reads: Callable[[dict[str, Any]], Read]) -> Read:
+def parse_object(text: str, wanted: Set[str], reads: Callable[[dict[str, Any]], ParsedReply]) -> ParsedReply:
     """The one object of a reply, with just the keys that are wanted. `reads` raises ValueError, in a few words, for one
     that is not what was asked for."""
     if len(text) > LONGEST:
-        return Read("bad_json", f"it is longer than {LONGEST:,} characters")
+        return ParsedReply("bad_json", f"it is longer than {LONGEST:,} characters")
     thought = _THOUGHT.match(text)
     spoken = text[thought.end() :] if thought else text
     if spoken.lstrip().startswith("<think>"):
-        return Read("bad_json", "it holds a thought without an end")
+        return ParsedReply("bad_json", "it holds a thought without an end")
     found = [_checked(one, wanted, reads) for one in _objects(spoken)]
     if not found:
-        return Read("bad_json", "it holds no JSON object that can be read, or one that is broken")
+        return ParsedReply("bad_json", "it holds no JSON object that can be read, or one that is broken")
     if len({(one.status, tuple(one.values.items()), one.flags if not one.values else ()) for one in found}) > 1:
-        return Read("bad_json", "it holds objects that differ")
+        return ParsedReply("bad_json", "it holds objects that differ")
     return found[-1]
 
 
@@ -91,7 +91,7 @@ def _no_number(text: str) -> Any:
     raise _Wrong(f"{text} is no number")
 
 
-def _checked(one: Any, wanted: Set[str], reads: Callable[[dict[str, Any]], Read]) -> Read:
+def _checked(one: Any, wanted: Set[str], reads: Callable[[dict[str, Any]], ParsedReply]) -> ParsedReply:
     try:
         if isinstance(one, _Wrong):
             raise one
@@ -101,7 +101,7 @@ def _checked(one: Any, wanted: Set[str], reads: Callable[[dict[str, Any]], Read]
             raise _Wrong(f"{min(more)[:40]!r} was not asked for")
         return reads(one)
     except ValueError as error:
-        return Read("bad_schema", str(error))
+        return ParsedReply("bad_schema", str(error))
 
 
 def kept(evidence: str) -> str:
@@ -109,7 +109,7 @@ def kept(evidence: str) -> str:
     return evidence.encode("utf-8", "replace").decode()[:KEPT]
 
 
-def _grades(one: dict[str, Any], rubric: Rubric) -> Read:
+def _grades(one: dict[str, Any], rubric: Rubric) -> ParsedReply:
     if not isinstance(one["evidence"], str):
         raise _Wrong("evidence is no text")
     if not isinstance(one["cannot_judge"], bool):
@@ -125,5 +125,5 @@ def _grades(one: dict[str, Any], rubric: Rubric) -> Read:
             raise _Wrong(f"{criterion.name} is {shown}, not {criterion.low:g} to {criterion.high:g}")
     evidence, told = kept(one["evidence"]), tuple(dict.fromkeys(flags))
     if one["cannot_judge"]:
-        return Read("cannot_judge", "the judge says that it cannot judge this", {}, evidence, told)
-    return Read("ok", "", values, evidence, told)
+        return ParsedReply("cannot_judge", "the judge says that it cannot judge this", {}, evidence, told)
+    return ParsedReply("ok", "", values, evidence, told)

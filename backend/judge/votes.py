@@ -29,7 +29,7 @@ class Candidate(BaseModel):
     """How its last answer came about; None when it failed."""
 
 
-class Judgement(BaseModel):
+class Vote(BaseModel):
     """Which of several answers is better. `winner` counts from 0, in the order they were shown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class Judgement(BaseModel):
         return self
 
 
-class Record(BaseModel):
+class WinRecord(BaseModel):
     """What a variant won and lost."""
 
     model_config = ConfigDict(frozen=True)
@@ -67,23 +67,23 @@ class Record(BaseModel):
         return self.won + self.lost + self.tied + self.bad
 
 
-def keep(path: Path, judgement: Judgement) -> None:
+def append_vote(path: Path, judgement: Vote) -> None:
     """Append it; OSError (a full disk) leaves the file as it was."""
     jsonl.append(path, judgement.model_dump(mode="json"))
 
 
-def kept(path: Path) -> list[Judgement]:
+def read_votes(path: Path) -> list[Vote]:
     """Every judgement of the file that can be read."""
     found = []
     for record in jsonl.read(path):
         try:
-            found.append(Judgement.model_validate(record))
+            found.append(Vote.model_validate(record))
         except ValueError:
             continue
     return found
 
 
-def wins(judgements: Iterable[Judgement], judge: str = YOU) -> list[Record]:
+def wins(judgements: Iterable[Vote], judge: str = YOU) -> list[WinRecord]:
     """What one judge says: a record per variant, most wins first. A variant against itself tells nothing about it and
     is left out.
 
@@ -97,11 +97,11 @@ def wins(judgements: Iterable[Judgement], judge: str = YOU) -> list[Record]:
         for name in set(names):
             mine = counts.setdefault(name, {"won": 0, "lost": 0, "tied": 0, "bad": 0})
             mine[_outcome(judgement, name)] += 1
-    records = [Record(variant=name, **count) for name, count in counts.items()]
+    records = [WinRecord(variant=name, **count) for name, count in counts.items()]
     return sorted(records, key=lambda record: (-record.won, record.lost, record.variant))
 
 
-def with_you(judgements: Iterable[Judgement]) -> dict[str, tuple[int, int]]:
+def with_you(judgements: Iterable[Vote]) -> dict[str, tuple[int, int]]:
     """For each other judge: on how many pairs of answers it says what you said, and on how many both have spoken."""
     every = list(judgements)
     yours = {pair: better for one in every if one.judge == YOU for pair, better in _pairs(one)}
@@ -114,7 +114,7 @@ def with_you(judgements: Iterable[Judgement]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _pairs(one: Judgement) -> Iterator[tuple[frozenset[str], str]]:
+def _pairs(one: Vote) -> Iterator[tuple[frozenset[str], str]]:
     """Two answers to the same question and the better one, empty for a tie, as far as the judgement tells."""
     said = ["\0".join(message["content"] for message in candidate.messages) for candidate in one.candidates]
     for a, b in combinations(range(len(said)), 2):
@@ -124,7 +124,7 @@ def _pairs(one: Judgement) -> Iterator[tuple[frozenset[str], str]]:
             yield frozenset((said[a], said[b])), "" if one.winner is None else said[one.winner]
 
 
-def _outcome(judgement: Judgement, name: str) -> str:
+def _outcome(judgement: Vote, name: str) -> str:
     if judgement.winner is None:
         return "tied" if judgement.verdict == "tie" else "bad"
     return "won" if judgement.candidates[judgement.winner].variant == name else "lost"

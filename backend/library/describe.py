@@ -13,7 +13,7 @@ HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
-class Description:
+class VariantDetails:
     """`facts` are sentences by name, `header` every field of the file as [name, value], `template` the file's own."""
 
     id: str
@@ -25,7 +25,7 @@ class Description:
     template: str = ""
 
 
-def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -> Description:
+def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -> VariantDetails:
     """What the record and the file's header say, and what follows from them."""
     variant, header = entry.variant, entry.header
     facts = {"About": variant.about, "Licence": variant.licence, "Base": variant.base, "Runs over": variant.over}
@@ -47,7 +47,7 @@ def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -
     if variant.repo:
         at = f" (commit {variant.commit})" if variant.commit else ""
         facts["From"] = f"{variant.repo}, {variant.revision}{at}"
-    return Description(
+    return VariantDetails(
         id=variant.id,
         state=entry.state,
         why=entry.why,
@@ -69,7 +69,7 @@ def sum_of(entry: Entry, context: int, slots: int) -> str:
     header = entry.base_header or entry.header
     if header is None or entry.model is None or not entry.model.exists():
         return ""
-    found = memory.need(header, entry.model.stat().st_size, context, slots)
+    found = memory.memory_need(header, entry.model.stat().st_size, context, slots)
     return (
         f"{amount(found.total)}: {amount(found.weights)} of weights, {amount(found.cache)} for {slots} "
         f"conversations of {min(context, header.context or context):,} tokens, {amount(found.compute)} to compute"

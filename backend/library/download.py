@@ -16,13 +16,13 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from backend.core.errors import LabError
 from backend.hub import client, errors, names
-from backend.hub.client import Found, find
-from backend.hub.names import Place
-from backend.jobs.journal import Journal, work
+from backend.hub.client import HubFile, resolve_file
+from backend.hub.names import HubPath
+from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import Following, digest_of
-from backend.library.register import base_over, finish
-from backend.library.requests import DownloadSpec
+from backend.library.register import base_over, register
+from backend.library.requests import DownloadRequest
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 SPEED_OVER = 5.0  # seconds
@@ -66,7 +66,7 @@ class Progress:
         pass
 
 
-def transfer(found: Found, folder: Path, progress: Progress, patience: float) -> tuple[Path, str]:
+def transfer(found: HubFile, folder: Path, progress: Progress, patience: float) -> tuple[Path, str]:
     """One transfer by the client: where the file is, and its checksum as far as it was followed. Raises what the client
     raises, and Stalled."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,7 +74,7 @@ def transfer(found: Found, folder: Path, progress: Progress, patience: float) ->
     following = Following(folder, found.digest, found.size)
     following.start()
     try:
-        with client.watched(patience):
+        with client.time_limit(patience):
             path = hf_hub_download(
                 found.place.repo,
                 found.place.file,
@@ -93,7 +93,7 @@ def checking(journal: Journal, size: int) -> Callable[[int], None]:
     return lambda done: journal.step(state="checking", done=done, total=size)
 
 
-def fetch(found: Found, folder: Path, patience: float, journal: Journal) -> Path:
+def fetch(found: HubFile, folder: Path, patience: float, journal: Journal) -> Path:
     """The file in `folder`, verified. Wrong content is fetched once more, a bad line tried three times."""
     wrong = False
     for attempt in range(1, client.ATTEMPTS + 1):
@@ -123,7 +123,7 @@ def fetch(found: Found, folder: Path, patience: float, journal: Journal) -> Path
     )
 
 
-def refused(error: Exception, found: Found) -> LabError:
+def refused(error: Exception, found: HubFile) -> LabError:
     """A sentence for what ended a transfer. A full disk has a sentence of its own."""
     for cause in errors.chain(error):
         if isinstance(cause, httpx.HTTPError):
@@ -136,7 +136,7 @@ def refused(error: Exception, found: Found) -> LabError:
     return client.explained(error, found.place)
 
 
-def from_cache(found: Found, folder: Path, weights: Path, journal: Journal) -> Path | None:
+def from_cache(found: HubFile, folder: Path, weights: Path, journal: Journal) -> Path | None:
     """The file as the Hugging Face cache has it, linked or copied, if it is there and is what it should be."""
     cached = try_to_load_from_cache(found.place.repo, found.place.file, revision=found.commit)
     if not isinstance(cached, str):
@@ -157,10 +157,10 @@ def from_cache(found: Found, folder: Path, weights: Path, journal: Journal) -> P
     return None
 
 
-def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tuple[Path, Found, bool]:
+def get(place: HubPath, folder: Path, spec: DownloadRequest, journal: Journal) -> tuple[Path, HubFile, bool]:
     """One file, verified, as `folder`/its own name; what it is, and whether the cache had it."""
     weights = Path(spec.weights)
-    found = find(place, spec.patience)
+    found = resolve_file(place, spec.patience)
     folder.mkdir(exist_ok=True)
     cached = from_cache(found, folder, weights, journal)
     if cached is None:
@@ -179,7 +179,7 @@ def get(place: Place, folder: Path, spec: DownloadSpec, journal: Journal) -> tup
     return path.rename(folder / found.name), found, cached is not None
 
 
-def download(spec: DownloadSpec, journal: Journal) -> None:
+def download(spec: DownloadRequest, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     client.prepare()
     begun, weights = time.monotonic(), Path(spec.weights)
@@ -189,19 +189,19 @@ def download(spec: DownloadSpec, journal: Journal) -> None:
     if spec.file.endswith(names.ADAPTER):
         base_over(spec.over, weights)  # before anything is fetched for nothing
     with weights_folder.arriving(weights, journal.folder.name) as folder:
-        place = Place(spec.repo, spec.commit or spec.revision, spec.file)
+        place = HubPath(spec.repo, spec.commit or spec.revision, spec.file)
         path, found, cached = get(place, folder / "got", spec, journal)
         if spec.sha256 and found.digest != spec.sha256:
             raise LabError(f"{found.name} is not the file that was listed: its checksum is another. List it again.")
         if found.name == names.ADAPTER:
             beside = place.file.removesuffix(names.ADAPTER) + names.SETTINGS
-            get(Place(place.repo, found.commit, beside), folder / "got", spec, journal)
+            get(HubPath(place.repo, found.commit, beside), folder / "got", spec, journal)
         source = {"repo": spec.repo, "revision": spec.revision, "commit": found.commit}
-        variant = finish(path, folder / "model", spec, found.digest, **source)
+        variant = register(path, folder / "model", spec, found.digest, **source)
         facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
         seconds = round(time.monotonic() - begun, 1)
         journal.result(**facts, seconds=seconds, from_cache=cached, converted=found.name == names.ADAPTER)
 
 
 if __name__ == "__main__":
-    sys.exit(work(DownloadSpec, download))
+    sys.exit(run_worker(DownloadRequest, download))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.hub import names
-from backend.jobs.journal import Journal, work
+from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import BLOCK
-from backend.library.register import base_over, finish, header_of
-from backend.library.requests import BringSpec
+from backend.library.register import base_over, header_of, register
+from backend.library.requests import ImportRequest
 
 
 def copied(source: Path, out: Path, journal: Journal) -> Path:
@@ -54,7 +54,7 @@ def parts_of(paths: tuple[str, ...]) -> list[Path]:
     raise LabError(f"Bring one .gguf file, or the two files of a PEFT adapter: {names.ADAPTER} and {names.SETTINGS}.")
 
 
-def bring(spec: BringSpec, journal: Journal) -> None:
+def import_files(spec: ImportRequest, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing."""
     begun, weights = time.monotonic(), Path(spec.weights)
     weights_folder.sweep(weights)
@@ -73,7 +73,7 @@ def bring(spec: BringSpec, journal: Journal) -> None:
             name = names.identifier(sources[0].name) + ".gguf"
             path = (taken if spec.move else copied)(sources[0], got / name, journal)
         journal.step(now=True, state="checking")
-        variant = finish(path, folder / "model", spec)
+        variant = register(path, folder / "model", spec)
     if spec.move:
         for source in sources:
             source.unlink(missing_ok=True)
@@ -82,4 +82,4 @@ def bring(spec: BringSpec, journal: Journal) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(BringSpec, bring))
+    sys.exit(run_worker(ImportRequest, import_files))

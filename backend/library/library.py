@@ -11,14 +11,14 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.hub import names
-from backend.hub.listing import File, Listing, listed
+from backend.hub.listing import RepositoryFile, RepositoryListing, list_repository
 from backend.inference import memory
-from backend.inference.engines import Engines, Seat
+from backend.inference.engines import Engines, ModelSpec
 from backend.jobs.launcher import launch
-from backend.jobs.run import RECENT, Run, find, runs_in, tend
+from backend.jobs.run import RECENT, Run, find, reap_orphans, runs_in
 from backend.library import weights_folder
-from backend.library.requests import BringSpec, DownloadSpec, VerifySpec
-from backend.library.status import Speed, SpeedSpec, Transfer, speeds, transfers
+from backend.library.requests import DownloadRequest, ImportRequest, VerifyRequest
+from backend.library.status import SpeedResult, SpeedTestRequest, TransferStatus, speeds, transfers
 from models import crash_marks
 from models.catalogue import Entry, catalogue, look
 from models.variant import Variant
@@ -31,7 +31,7 @@ class Library:
         self.settings, self._engines = settings, engines
         self.weights, self.runs = settings.lab_weights, settings.lab_runs
 
-    def entries(self, moving: Sequence[Transfer] | None = None) -> list[Entry]:
+    def entries(self, moving: Sequence[TransferStatus] | None = None) -> list[Entry]:
         """Every variant and its state, as the disk has it now; those on their way stand among them.
 
         `moving` are the transfers, if whoever asks has read them already.
@@ -55,12 +55,12 @@ class Library:
 
     # getting
 
-    def list_files(self, pasted: str, revision: str = "") -> Listing:
+    def list_files(self, pasted: str, revision: str = "") -> RepositoryListing:
         """The files of a repository on the Hub. LabError says why not."""
         place = names.parse(pasted, os.environ.get("HF_ENDPOINT", ""))
         if revision.strip():
             place = replace(place, revision=names.checked_revision(revision.strip()))
-        found = listed(place, machine.environment(network=True) | self._secrets())
+        found = list_repository(place, machine.environment(network=True) | self._secrets())
         return found.model_copy(update={"wanted": place.file})
 
     def download(self, variant: str) -> Run:
@@ -70,7 +70,7 @@ class Library:
             raise LabError(f"{variant!r} is not in the catalogue of downloads. Name its repository instead.")
         return self._fetch(wanted)
 
-    def fetch(self, listing: Listing, file: File, over: str = "") -> Run:
+    def fetch(self, listing: RepositoryListing, file: RepositoryFile, over: str = "") -> Run:
         """Fetch any file of a listing; an adapter is converted on arrival and runs `over` a variant that is here."""
         if file.why:
             raise LabError(f"{file.path} cannot be used here: {file.why}. Choose another file.")
@@ -103,9 +103,9 @@ class Library:
             raise LabError(f"{wanted.id} is already here. Remove it first to fetch it again.")
         if wanted.size:
             weights_folder.room(self.weights, wanted.size)
-        spec = DownloadSpec(
+        spec = DownloadRequest(
             weights=str(self.weights.resolve()),
-            **wanted.model_dump(include=set(DownloadSpec.model_fields) - {"weights", "patience"}),
+            **wanted.model_dump(include=set(DownloadRequest.model_fields) - {"weights", "patience"}),
         )
         key = f"{wanted.repo}@{wanted.commit or wanted.revision}/{wanted.file}"
         return launch(self.runs, "download", wanted.id, spec, key, self._secrets())
@@ -118,7 +118,7 @@ class Library:
                 "An adapter needs its base. Choose the variant it runs over, then bring its two files again."
             )
         name = names.identifier(named.name if named else f"{over}_adapter")
-        spec = BringSpec(
+        spec = ImportRequest(
             id=self._free(name, "", ""),
             weights=str(self.weights.resolve()),
             paths=tuple(str(path.resolve()) for path in paths),
@@ -155,7 +155,7 @@ class Library:
         entry = self.entry(variant)
         if not entry.variant.sha256:
             raise LabError(f"{variant} came without a checksum, so there is nothing to compare it with.")
-        spec = VerifySpec(id=variant, weights=str(self.weights.resolve()))
+        spec = VerifyRequest(id=variant, weights=str(self.weights.resolve()))
         return launch(self.runs, "verify", variant, spec, key=variant)
 
     def frees(self, variant: str) -> int:
@@ -195,9 +195,9 @@ class Library:
         entry = self.entry(variant)
         if not entry.runs or entry.model is None:
             raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that runs.")
-        seat = Seat(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
+        seat = ModelSpec(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
         self._engines.clear(seat)
-        spec = SpeedSpec(
+        spec = SpeedTestRequest(
             id=variant,
             weights=str(self.weights.resolve()),
             model=str(entry.model.absolute()),
@@ -207,13 +207,13 @@ class Library:
         )
         return launch(self.runs, "speed", variant, spec, key=variant)
 
-    def speeds(self) -> list[Speed]:
+    def speeds(self) -> list[SpeedResult]:
         """What speed tests found, newest first."""
         return speeds(self.runs)
 
     # watching
 
-    def transfers(self) -> list[Transfer]:
+    def transfers(self) -> list[TransferStatus]:
         """Work on model files: live, then newest ended."""
         return transfers(self.runs)
 
@@ -227,7 +227,7 @@ class Library:
 
     def tend(self) -> None:
         """End what lost its runner, and sweep what killed transfers left."""
-        tend(self.runs)
+        reap_orphans(self.runs)
         weights_folder.sweep(self.weights)
 
     def memory_free(self) -> int:
@@ -251,7 +251,7 @@ class Library:
         if header is None or entry.model is None:
             return self.guess(entry.variant.size, context)
         size = entry.model.stat().st_size + (entry.adapter.stat().st_size if entry.adapter else 0)
-        return memory.need(header, size, context, self.settings.lab_slots).total
+        return memory.memory_need(header, size, context, self.settings.lab_slots).total
 
 
 @contextmanager
@@ -265,11 +265,11 @@ def _written(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _coming(entry: Entry, one: Transfer | None) -> Entry:
+def _coming(entry: Entry, one: TransferStatus | None) -> Entry:
     return replace(entry, state="arriving", why=_standing(one)) if one and not entry.runs else entry
 
 
-def _standing(one: Transfer) -> str:
+def _standing(one: TransferStatus) -> str:
     """queued, downloading 43 %, checking."""
     if one.state == "queued":
         return f"queued: {one.note}" if one.note else "queued"

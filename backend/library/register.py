@@ -51,7 +51,7 @@ def header_of(path: Path, then: str = "It was removed again.") -> Header:
         raise LabError(f"{shown(path.name)} is not a model this app can use: {error}. {then}") from error
 
 
-def finish(path: Path, staged: Path, spec: Arriving, sha256: str = "", **source: str) -> Variant:
+def register(path: Path, staged: Path, spec: Arriving, sha256: str = "", **source: str) -> Variant:
     """Place a GGUF, or what an adapter's two files become, and return its record.
 
     `path` is verified and inside the run's folder, `staged` a folder beside it that is not there yet. `sha256` is of

@@ -28,7 +28,7 @@ class Arriving(BaseModel):
     """For an adapter: the id of the variant it runs over."""
 
 
-class DownloadSpec(Arriving):
+class DownloadRequest(Arriving):
     """A file of the Hub: a GGUF, or adapter_model.safetensors with its adapter_config.json beside it."""
 
     repo: Annotated[str, AfterValidator(names.checked_repo)]
@@ -42,7 +42,7 @@ class DownloadSpec(Arriving):
     """Seconds without a quarter of a megabyte after which a transfer counts as stalled."""
 
 
-class BringSpec(Arriving):
+class ImportRequest(Arriving):
     """Files of this machine: one GGUF, or the two of a PEFT adapter."""
 
     paths: tuple[str, ...] = Field(min_length=1, max_length=2)
@@ -51,7 +51,7 @@ class BringSpec(Arriving):
     """Whether a GGUF is taken from where it is instead of copied."""
 
 
-class VerifySpec(BaseModel):
+class VerifyRequest(BaseModel):
     """A variant whose file is to be read again and compared with what its record says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,9 +20,9 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
-from backend.jobs.journal import Journal, work
-from backend.library.status import Speed, SpeedSpec
-from backend.llamacpp.context import Lane, Task
+from backend.jobs.journal import Journal, run_worker
+from backend.library.status import SpeedResult, SpeedTestRequest
+from backend.llamacpp.context import Context, Task
 from backend.llamacpp.model import Model
 from models import crash_marks
 
@@ -34,7 +34,7 @@ class Taken(NamedTuple):
     generation: float
 
 
-def supervise(asked: SpeedSpec, journal: Journal) -> None:
+def supervise(asked: SpeedTestRequest, journal: Journal) -> None:
     """Measure in a child. A file that ends it by a fault of its own is marked, as it is when somebody talks to it."""
     command = [sys.executable, "-m", "backend.library.speed_test", str(journal.folder), "here"]
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -50,26 +50,26 @@ def supervise(asked: SpeedSpec, journal: Journal) -> None:
 
 def here(folder: Path) -> None:
     """The child: prints the result, or why there is none, as its last line."""
-    asked = SpeedSpec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+    asked = SpeedTestRequest.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
     try:
         print(json.dumps({"speed": measure(asked, Journal(folder)).model_dump(exclude={"at"})}))
     except LabError as error:
         print(json.dumps({"error": str(error)}))
 
 
-def measure(asked: SpeedSpec, journal: Journal) -> Speed:
+def measure(asked: SpeedTestRequest, journal: Journal) -> SpeedResult:
     journal.step(now=True, state="loading")
     model = Model(asked.model)
     prompt = min(asked.prompt, model.context_trained // 2)
     generate = min(asked.generate, model.context_trained - prompt)
-    lane = Lane(model, model.adapter(asked.adapter) if asked.adapter else None, prompt + generate, 1, asked.threads)
+    lane = Context(model, model.adapter(asked.adapter) if asked.adapter else None, prompt + generate, 1, asked.threads)
     lane.try_out()
     one_round(model, lane, min(prompt, 64), 8, seed=0)  # so that the weights are in memory
     taken = []
     for number in range(asked.repeats):
         journal.step(now=True, state="measuring", done=number, total=asked.repeats)
         taken.append(one_round(model, lane, prompt, generate, seed=number + 1))
-    return Speed(
+    return SpeedResult(
         id=asked.id,
         quantisation=asked.quantisation,
         size=sum(os.path.getsize(path) for path in (asked.model, asked.adapter) if path),
@@ -84,7 +84,7 @@ def measure(asked: SpeedSpec, journal: Journal) -> Speed:
     )
 
 
-def one_round(model: Model, lane: Lane, prompt: int, generate: int, seed: int) -> Taken:
+def one_round(model: Model, lane: Context, prompt: int, generate: int, seed: int) -> Taken:
     """Read `prompt` tokens, write `generate`. Each round's prompt is another, or it would still be cached."""
     chance = random.Random(seed)
     tokens = [chance.randrange(model.n_vocab) for _ in range(prompt)]
@@ -107,4 +107,4 @@ if __name__ == "__main__":
     if sys.argv[2:] == ["here"]:
         here(Path(sys.argv[1]))
     else:
-        sys.exit(work(SpeedSpec, supervise))
+        sys.exit(run_worker(SpeedTestRequest, supervise))

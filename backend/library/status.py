@@ -20,7 +20,7 @@ SHOWN = 100  # of the newest tests
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferStatus:
     """One run. Bytes, seconds since 1970, bytes per second, seconds left; 0 where nothing is known."""
 
     id: str
@@ -45,7 +45,7 @@ class Transfer:
         return self.state in LIVE
 
 
-def transfer(run: Run) -> Transfer:
+def read_transfer(run: Run) -> TransferStatus:
     """What a run's folder says now."""
     state, asked = run.state, run.spec
     variant = str(asked.asked.get("id", asked.name))
@@ -55,7 +55,7 @@ def transfer(run: Run) -> Transfer:
     facts = step.facts if step else {}
     result = run.last("result") if state == "done" else None
     waiting = [other.spec.name for other in waits_for(run)] if state == "queued" else []
-    return Transfer(
+    return TransferStatus(
         id=run.id,
         kind=asked.kind,
         variant=variant,
@@ -72,7 +72,7 @@ def transfer(run: Run) -> Transfer:
     )
 
 
-def transfers(runs: Path) -> list[Transfer]:
+def transfers(runs: Path) -> list[TransferStatus]:
     """The live ones, in the order they were asked for, then the newest that ended, then those that cannot be read."""
     found = folders_in(runs, *KINDS, newest=RECENT)
     odd = {run for run in found if run.fault}
@@ -80,15 +80,15 @@ def transfers(runs: Path) -> list[Transfer]:
     live = [run for run in sound if not (run.folder / "exit.json").exists() and run.live]
     lately = time.time() - ENDED_SHOWN_FOR
     ended = [run for run in reversed(sound) if run not in live and run.spec.created > lately][:ENDED_SHOWN]
-    return read_each([*live, *ended, *(run for run in reversed(found) if run in odd)], transfer, unreadable)
+    return read_each([*live, *ended, *(run for run in reversed(found) if run in odd)], read_transfer, unreadable)
 
 
-def unreadable(run: Run, why: str) -> Transfer:
+def unreadable(run: Run, why: str) -> TransferStatus:
     """A run that cannot be read, under the name of its folder."""
-    return Transfer(run.id, run.kind, run.id, "unreadable", why=why, asked=run.begun)
+    return TransferStatus(run.id, run.kind, run.id, "unreadable", why=why, asked=run.begun)
 
 
-class SpeedSpec(BaseModel):
+class SpeedTestRequest(BaseModel):
     """A speed test of one variant by itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,7 +107,7 @@ class SpeedSpec(BaseModel):
     repeats: int = Field(3, ge=1, le=20)
 
 
-class Speed(BaseModel):
+class SpeedResult(BaseModel):
     """The result. Tokens per second are medians; `memory` is the peak in bytes, `size` the files' bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,11 +127,11 @@ class Speed(BaseModel):
     """Seconds since 1970."""
 
 
-def speeds(runs: Path) -> list[Speed]:
+def speeds(runs: Path) -> list[SpeedResult]:
     """Every result, newest first."""
     found = []
     for run in reversed(runs_in(runs, "speed", newest=SHOWN)):
         if result := run.last("result"):
             with suppress(ValueError):  # of another version of the app
-                found.append(Speed.model_validate(result.facts | {"at": result.at}))
+                found.append(SpeedResult.model_validate(result.facts | {"at": result.at}))
     return found

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from backend.core.errors import LabError
-from backend.jobs.journal import Journal, work
+from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import digest_of
-from backend.library.requests import VerifySpec
+from backend.library.requests import VerifyRequest
 from models import crash_marks
 from models.variant import Variant
 
@@ -23,7 +23,7 @@ def record_of(folder: Path) -> Variant:
     return variant
 
 
-def verify(spec: VerifySpec, journal: Journal) -> None:
+def verify(spec: VerifyRequest, journal: Journal) -> None:
     """The result says `ok`; when it is not, a LabError says what to do."""
     folder = Path(spec.weights) / spec.id
     variant = record_of(folder)
@@ -47,4 +47,4 @@ def verify(spec: VerifySpec, journal: Journal) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(VerifySpec, verify))
+    sys.exit(run_worker(VerifyRequest, verify))

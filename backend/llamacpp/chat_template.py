@@ -35,7 +35,7 @@ TOO_LONG = "tokens, but this model's context holds"
 """Stands in the sentence that refuses a message for its length."""
 
 
-class TooMuch(BaseException):
+class LimitExceeded(BaseException):
     """A limit of this file was passed. Not an Exception: Jinja swallows those while it folds constants."""
 
 
@@ -49,7 +49,7 @@ class ChatTemplate:
         try:
             with limits():
                 self._template = _sandbox().from_string(source)
-        except (TooMuch, Exception) as error:  # Jinja lets through what Python's compiler raises, and more
+        except (LimitExceeded, Exception) as error:  # Jinja lets through what Python's compiler raises, and more
             raise LabError(f"The chat template of this model cannot be read ({_first_line(error)}). {ADVICE}") from None
 
     def parts(self, messages: Sequence[Message], answering: bool = True) -> list[tuple[str, bool]]:
@@ -88,7 +88,7 @@ class ChatTemplate:
                 return _bounded(
                     self._template.generate(messages=list(messages), add_generation_prompt=answering, **self._names)
                 )
-        except (TooMuch, MemoryError, RecursionError) as error:
+        except (LimitExceeded, MemoryError, RecursionError) as error:
             why = _first_line(error)
             self._broken = f"The chat template of this model was stopped ({why}) and is not run again. {ADVICE}"
             raise LabError(self._broken) from None
@@ -154,7 +154,7 @@ def _bounded(pieces: Iterator[str]) -> str:
     for piece in pieces:
         length += len(piece)
         if length > CHARACTERS:
-            raise TooMuch(f"it wrote more than {CHARACTERS:,} characters")
+            raise LimitExceeded(f"it wrote more than {CHARACTERS:,} characters")
         text.append(piece)
     return "".join(text)
 
@@ -192,7 +192,7 @@ def limits() -> Iterator[None]:
     """
 
     def late(number: int, frame: FrameType | None) -> Any:
-        raise TooMuch(f"it ran for more than {SECONDS:g} seconds")
+        raise LimitExceeded(f"it ran for more than {SECONDS:g} seconds")
 
     before = resource.getrlimit(resource.RLIMIT_AS)
     handler = signal.signal(signal.SIGALRM, late)
@@ -204,7 +204,7 @@ def limits() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         yield
     except MemoryError:
-        raise TooMuch(f"it asked for more than {MEMORY >> 20} MB") from None
+        raise LimitExceeded(f"it asked for more than {MEMORY >> 20} MB") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -218,7 +218,7 @@ def _address_space() -> int:
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
-def fit(messages: Sequence[Message], encode: Encode, context: int, max_tokens: int) -> tuple[list[int], int]:
+def fit_history(messages: Sequence[Message], encode: Encode, context: int, max_tokens: int) -> tuple[list[int], int]:
     """The prompt's token ids and how many messages were left out; LabError if the newest alone is too long.
 
     The system message and the newest question stay. A quarter of the context at most is kept for the answer.

@@ -42,7 +42,7 @@ class Slot:
     """When it was last given a task, counted in tasks."""
 
 
-class Lane:
+class Context:
     def __init__(self, model: Model, adapter: Any, context: int, slots: int, threads: int) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx = context * slots

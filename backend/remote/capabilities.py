@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.messages import Message
-from backend.remote.response import Form
+from backend.remote.response import ReplyFormat
 
 SEED = 1
 Limit = Literal["max_completion_tokens", "max_tokens"]
@@ -14,7 +14,7 @@ Shape = Literal["json_schema", "json_object", "none"]
 _STEADY = {"temperature": 0, "seed": SEED, "reasoning_effort": "none", "logprobs": True, "top_logprobs": 10}
 
 
-class Negotiated(BaseModel):
+class Capabilities(BaseModel):
     """What was agreed with a model at an address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ class Negotiated(BaseModel):
         """What every question is asked with: for the judge's identity."""
         return {**self.steady, "response_format": self.shape, "limit": self.limit}
 
-    def asked(self, messages: Sequence[Message], form: Form, tokens: int) -> dict[str, Any]:
+    def asked(self, messages: Sequence[Message], form: ReplyFormat, tokens: int) -> dict[str, Any]:
         """A question as the client sends it."""
         shaped: dict[str, Any] = {}
         if self.shape == "json_schema":

@@ -13,10 +13,10 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, 
 
 from backend.remote import errors, response
 from backend.remote.address import NO_KEY, clean_key, is_near, is_openai
-from backend.remote.errors import Trouble
-from backend.remote.ledger import Ledger, Replies
+from backend.remote.errors import ApiError
+from backend.remote.ledger import Ledger, SavedReplies
 from backend.remote.prices import Price
-from backend.remote.response import Body
+from backend.remote.response import ResponseBody
 
 TIMEOUT = 60.0  # seconds for one call, first byte to last
 LARGEST = 1_000_000  # bytes of an answer that are read
@@ -31,11 +31,11 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiReply:
     """A body and what it cost. `reckoned`: the address told no usage, so the cost is the most that the call can have
     cost, and the tokens are estimated from the lengths."""
 
-    body: Body
+    body: ResponseBody
     tokens_in: int
     tokens_out: int
     cost: float
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Line:
+class ApiClient:
     """An address, the model there, its price, and the ledger that every call through it is written into."""
 
     model: str
@@ -52,10 +52,10 @@ class Line:
     ledger: Ledger
     client: OpenAI = field(repr=False)
     key: str = field(repr=False)
-    replies: Replies | None = None
+    replies: SavedReplies | None = None
     """Where answers are kept, and looked for first."""
 
-    def call(self, asked: dict[str, Any], what: str, timeout: float = TIMEOUT) -> Answer | Trouble:
+    def call(self, asked: dict[str, Any], what: str, timeout: float = TIMEOUT) -> ApiReply | ApiError:
         """One try, at the price of at most one; at none if `what` was answered before. `asked`: the parameters,
         messages included. LabError: a limit."""
         size = len(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace"))
@@ -65,7 +65,7 @@ class Line:
             return self._answer(known, asked, most)
         entry = self.ledger.reserve(what, most)
         told = self._post(asked, timeout, what, entry)
-        if isinstance(told, Trouble):
+        if isinstance(told, ApiError):
             if told.unbilled:
                 self.ledger.release(entry)
             return told
@@ -90,31 +90,31 @@ class Line:
     def close(self) -> None:
         self.client.close()
 
-    def _recalled(self, what: str) -> Body | None:
+    def _recalled(self, what: str) -> ResponseBody | None:
         raw = self.replies.recall(what) if self.replies else None
-        return response.read(raw) if raw is not None else None
+        return response.read_body(raw) if raw is not None else None
 
-    def _post(self, asked: dict[str, Any], timeout: float, what: str, entry: str) -> Body | Trouble:
+    def _post(self, asked: dict[str, Any], timeout: float, what: str, entry: str) -> ResponseBody | ApiError:
         raw = self._raw(asked, timeout)
-        if isinstance(raw, Trouble):
+        if isinstance(raw, ApiError):
             return raw
         key = self.key.encode()
         plain = raw if self.key == NO_KEY else raw.replace(key, b"[secret]")  # some servers repeat it
-        found = response.read(plain)
+        found = response.read_body(plain)
         if found is None:
             start = shown_start(plain)
-            return Trouble("unreadable", 200, f"What answers at the judge's address is no chat API: {start}", start)
+            return ApiError("unreadable", 200, f"What answers at the judge's address is no chat API: {start}", start)
         code = (found.error or {}).get("code")
         if found.error is not None and isinstance(code, int) and 400 <= code < 600:
             return errors.of_status(code, plain, {}, self.key)
         if found.error is not None:
             said = errors.without_key(str(found.error.get("message", "")), self.key)[: errors.LONGEST]
-            return Trouble("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
+            return ApiError("unreadable", 200, f"The judge's address sent an error in place of an answer: {said}", said)
         if self.replies:
             self.replies.keep(what, plain, entry)
         return found
 
-    def _raw(self, asked: dict[str, Any], timeout: float) -> bytes | Trouble:
+    def _raw(self, asked: dict[str, Any], timeout: float) -> bytes | ApiError:
         """No error of the client leaves this function: they carry the request, and with it the key."""
         try:
             answer = self.client.chat.completions.with_raw_response.create(**asked, timeout=timeout)
@@ -124,30 +124,30 @@ class Line:
             return errors.of_status(error.status_code, found.content, found.headers, self.key)
         except APITimeoutError as error:
             if isinstance(error.__cause__, _NEVER_LEFT):
-                return Trouble("unreachable", said="nobody answered in time", unbilled=True)
-            return Trouble("timed_out", why=f"The judge did not answer within {timeout:.0f} seconds.")
+                return ApiError("unreachable", said="nobody answered in time", unbilled=True)
+            return ApiError("timed_out", why=f"The judge did not answer within {timeout:.0f} seconds.")
         except APIConnectionError as error:
             cause = error.__cause__
             if isinstance(cause, _NEVER_LEFT):
                 said = errors.without_key(str(cause), self.key)[: errors.LONGEST]
-                return Trouble("unreachable", said=said or type(cause).__name__, unbilled=True)
-            return Trouble("broken", why="The connection to the judge broke off before its answer was complete.")
+                return ApiError("unreachable", said=said or type(cause).__name__, unbilled=True)
+            return ApiError("broken", why="The connection to the judge broke off before its answer was complete.")
         except Unreadable as error:
-            return Trouble("unreadable", 200, f"The judge's answer was not read: {error}.", str(error))
+            return ApiError("unreadable", 200, f"The judge's answer was not read: {error}.", str(error))
         except (UnicodeError, httpx2.InvalidURL) as error:
-            return Trouble("refused", why=f"The question cannot be sent ({type(error).__name__}).", unbilled=True)
+            return ApiError("refused", why=f"The question cannot be sent ({type(error).__name__}).", unbilled=True)
         except (OpenAIError, httpx2.HTTPError, ValueError, RuntimeError) as error:  # RuntimeError: it was closed
-            return Trouble("unreadable", why=f"The judge's answer cannot be read ({type(error).__name__}).")
+            return ApiError("unreadable", why=f"The judge's answer cannot be read ({type(error).__name__}).")
 
-    def _answer(self, told: Body, asked: dict[str, Any], most: float) -> Answer:
+    def _answer(self, told: ResponseBody, asked: dict[str, Any], most: float) -> ApiReply:
         if told.usage:
-            return Answer(told, *told.usage, self.price.of(*told.usage), False)
+            return ApiReply(told, *told.usage, self.price.of(*told.usage), False)
         tokens_in = math.ceil(sum(len(message["content"]) for message in asked["messages"]) / 3)
         tokens_out = math.ceil(len(told.text or told.refusal) / 3)
-        return Answer(told, tokens_in, tokens_out, most, True)
+        return ApiReply(told, tokens_in, tokens_out, most, True)
 
 
-def connect(model: str, address: str, key: str, price: Price, ledger: Ledger) -> Line:
+def connect(model: str, address: str, key: str, price: Price, ledger: Ledger) -> ApiClient:
     """`address` as `judge_address` gives it; `key` as it was pasted. The client asks once and follows nobody."""
     key = clean_key(key, address)
     logging.getLogger("httpcore2").setLevel(logging.WARNING)  # it would log what comes back, headers and all
@@ -165,7 +165,7 @@ def connect(model: str, address: str, key: str, price: Price, ledger: Ledger) ->
         http_client=http,
         default_headers={"Accept-Encoding": "identity"},
     )
-    return Line(model, address, price, ledger, client, key)
+    return ApiClient(model, address, price, ledger, client, key)
 
 
 def shown_start(raw: bytes) -> str:

@@ -31,7 +31,7 @@ _KEYLIKE = re.compile(r"\b(sk|hf|gsk|pk)[-_][^\s\"'<>]+")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class ApiError:
     """Why a call brought no answer."""
 
     kind: Kind
@@ -48,7 +48,7 @@ class Trouble:
     """Certainly nothing was billed."""
 
 
-def of_status(status: int, raw: bytes, headers: Mapping[str, str], key: str) -> Trouble:
+def of_status(status: int, raw: bytes, headers: Mapping[str, str], key: str) -> ApiError:
     """Of an answer that is an error."""
     error = _error(raw)
     text = without_key(raw[:4000].decode("utf-8", "replace"), key)
@@ -58,7 +58,7 @@ def of_status(status: int, raw: bytes, headers: Mapping[str, str], key: str) -> 
     param = error.get("param")
     param = param if isinstance(param, str) else ""
     kind = _kind(status, {str(error.get("code")), str(error.get("type"))}, param, text)
-    return Trouble(
+    return ApiError(
         kind=kind,
         status=status,
         why=f"The judge's address answered with status {status}{': ' + said if said else ''}",
@@ -85,7 +85,7 @@ def _kind(status: int, codes: set[str], param: str, text: str) -> Kind:
     return "busy" if status in (408, 409) or status >= 500 else "refused"
 
 
-def stop_for(trouble: Trouble, model: str, address: str) -> str:
+def stop_for(trouble: ApiError, model: str, address: str) -> str:
     """The sentence where going on makes no sense; empty where it does."""
     own = trouble.said.replace(host(address) or " ", "[address]")
     where = seller(address) or "The judge's address"

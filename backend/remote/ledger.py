@@ -201,7 +201,7 @@ def _entries(data: bytes) -> dict[str, Entry]:
     return found
 
 
-class Replies:
+class SavedReplies:
     """Bodies by what was asked. Of one run; safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:

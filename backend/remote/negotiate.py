@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from backend.core.errors import LabError, shown
 from backend.core.messages import Message
 from backend.remote.address import is_openai
-from backend.remote.capabilities import Limit, Negotiated
-from backend.remote.client import TIMEOUT, Answer, Line
-from backend.remote.errors import TEMPORARY, Trouble
+from backend.remote.capabilities import Capabilities, Limit
+from backend.remote.client import TIMEOUT, ApiClient, ApiReply
+from backend.remote.errors import TEMPORARY, ApiError
 from backend.remote.prices import place
-from backend.remote.response import Form
-from backend.remote.retry import ATTEMPTS, LONGEST, PAUSE, Patience
+from backend.remote.response import ReplyFormat
+from backend.remote.retry import ATTEMPTS, LONGEST, PAUSE, RetryPolicy
 
 MOST = 12
 
@@ -31,18 +31,18 @@ _OTHER: dict[Limit, Limit] = {"max_tokens": "max_completion_tokens", "max_comple
 
 
 def negotiate(
-    line: Line,
+    line: ApiClient,
     messages: Sequence[Message],
-    form: Form,
+    form: ReplyFormat,
     fits: Callable[[str], bool],
     tokens: int = 600,
     pause: float = PAUSE,
     timeout: float = TIMEOUT,
     longest: float = LONGEST,
-) -> Negotiated:
+) -> Capabilities:
     """Ask one small question until it is answered, at most 12 times. LabError when it cannot be."""
-    patience = Patience(line, pause, timeout, longest)
-    start = Negotiated(model=line.model, limit="max_completion_tokens" if is_openai(line.address) else "max_tokens")
+    patience = RetryPolicy(line, pause, timeout, longest)
+    start = Capabilities(model=line.model, limit="max_completion_tokens" if is_openai(line.address) else "max_tokens")
     named: list[tuple[str, str]] = []
     unnamed: list[tuple[str, str]] = []
     made = 0
@@ -56,7 +56,7 @@ def negotiate(
             outcome = patience.ask(asked, "negotiation", min(ATTEMPTS - 1, MOST - made), TEMPORARY)
             made += outcome.attempts
             told = outcome.told
-        if isinstance(told, Answer):
+        if isinstance(told, ApiReply):
             break
         if told is None or not (told.kind == "refused" or told.status in (500, 501)):
             raise LabError(_failed(line, told))
@@ -72,12 +72,12 @@ def negotiate(
         more = _without(start, named + kept)
         outcome = patience.ask(more.asked(messages, form, tokens), "negotiation", 1, ())
         made += outcome.attempts
-        if isinstance(outcome.told, Answer):
+        if isinstance(outcome.told, ApiReply):
             now, told = more, outcome.told
     return _agreed(now, told, made, fits)
 
 
-def _without(start: Negotiated, dropped: Sequence[tuple[str, str]]) -> Negotiated:
+def _without(start: Capabilities, dropped: Sequence[tuple[str, str]]) -> Capabilities:
     """The parameters after each refusal in turn. A shape is refused twice before there is none."""
     steady, shape, limit, refused = dict(start.steady), start.shape, start.limit, dict[str, str]()
     for name, said in dropped:
@@ -95,16 +95,16 @@ def _without(start: Negotiated, dropped: Sequence[tuple[str, str]]) -> Negotiate
     return start.model_copy(update={"steady": steady, "shape": shape, "limit": limit, "refused": refused})
 
 
-def _is_down(told: Answer | Trouble | None, now: Negotiated, start: Negotiated) -> bool:
+def _is_down(told: ApiReply | ApiError | None, now: Capabilities, start: Capabilities) -> bool:
     """Whether it broke inside and blames nothing: then it may be well in a moment. Some answer so to a parameter they
     do not know, and name it."""
-    if not isinstance(told, Trouble) or told.kind != "busy":
+    if not isinstance(told, ApiError) or told.kind != "busy":
         return False
     guilty = _guilty(told, now, start)
     return guilty is None or not guilty[1]
 
 
-def _guilty(told: Trouble, now: Negotiated, start: Negotiated) -> tuple[str, bool] | None:
+def _guilty(told: ApiError, now: Capabilities, start: Capabilities) -> tuple[str, bool] | None:
     """What to drop next, and whether the address named it; None when nothing is left to drop."""
     left = [
         name
@@ -120,7 +120,7 @@ def _guilty(told: Trouble, now: Negotiated, start: Negotiated) -> tuple[str, boo
     return (left[0], False) if left else None
 
 
-def _agreed(now: Negotiated, answer: Answer, made: int, fits: Callable[[str], bool]) -> Negotiated:
+def _agreed(now: Capabilities, answer: ApiReply, made: int, fits: Callable[[str], bool]) -> Capabilities:
     body, steady, refused = answer.body, dict(now.steady), dict(now.refused)
     if "logprobs" in steady and body.logprobs != "usable":
         del steady["logprobs"], steady["top_logprobs"]
@@ -139,8 +139,8 @@ def _agreed(now: Negotiated, answer: Answer, made: int, fits: Callable[[str], bo
     )
 
 
-def _failed(line: Line, told: Trouble | Answer | None) -> str:
-    why = told.why if isinstance(told, Trouble) else ""
+def _failed(line: ApiClient, told: ApiError | ApiReply | None) -> str:
+    why = told.why if isinstance(told, ApiError) else ""
     return (
         f"{shown(line.model)} at {place(line.address)} did not answer a trial question, so nothing was judged. "
         f"{why.rstrip('.') or 'It told no reason'}. Check JUDGE_BASE_URL and that server, or choose another judge."

@@ -30,7 +30,7 @@ class Price(BaseModel):
 FREE = Price(input=0, output=0)
 
 
-class Sold(BaseModel):
+class PriceEntry(BaseModel):
     """An entry of prices.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +90,7 @@ def retirement(model: str, today: date) -> str:
     return f"{model} leaves OpenAI's API on {when}, in {days} day{'s' * (days != 1)}.{instead}{apart}"
 
 
-def _named(model: str) -> list[Sold]:
+def _named(model: str) -> list[PriceEntry]:
     """Entries for it, its own name before that of which it is a snapshot."""
     exact = [one for one in _sold() if one.name == model]
     dated = [one for one in _sold() if re.fullmatch(re.escape(one.name) + r"-\d{4}-\d{2}-\d{2}", model)]
@@ -98,6 +98,6 @@ def _named(model: str) -> list[Sold]:
 
 
 @lru_cache(maxsize=1)
-def _sold() -> tuple[Sold, ...]:
+def _sold() -> tuple[PriceEntry, ...]:
     text = Path(__file__).with_name("prices.toml").read_text(encoding="utf-8")
-    return tuple(Sold.model_validate(record) for record in tomllib.loads(text)["model"])
+    return tuple(PriceEntry.model_validate(record) for record in tomllib.loads(text)["model"])

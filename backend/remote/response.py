@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Form:
+class ReplyFormat:
     """The format of a reply: one JSON object. `schema` for addresses that follow one, `grammar` (GBNF) for llama.cpp.
 
     Neither is trusted: every reply is parsed strictly.
@@ -28,7 +28,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Body:
+class ResponseBody:
     """An answer with status 200. `text` is None when it holds none."""
 
     text: str | None
@@ -43,7 +43,7 @@ class Body:
     """Some addresses send errors with status 200."""
 
 
-def read(raw: bytes) -> Body | None:
+def read_body(raw: bytes) -> ResponseBody | None:
     """None when this is no answer of a chat API at all: a web page, or no JSON object."""
     try:
         told = json.loads(raw)
@@ -57,7 +57,7 @@ def read(raw: bytes) -> Body | None:
     choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
     message = _dict(choice.get("message"))
     tokens, shape = _tokens(choice.get("logprobs"))
-    return Body(
+    return ResponseBody(
         text=_text(message.get("content")),
         finish=_string(choice.get("finish_reason")),
         refusal=_string(message.get("refusal")),

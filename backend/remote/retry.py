@@ -9,8 +9,8 @@ from typing import Any
 
 from backend.core.errors import LabError
 from backend.remote import errors
-from backend.remote.client import TIMEOUT, Answer, Line
-from backend.remote.errors import TEMPORARY, Trouble
+from backend.remote.client import TIMEOUT, ApiClient, ApiReply
+from backend.remote.errors import TEMPORARY, ApiError
 
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds: pauses lie between 0 and this, then twice this, and so on
@@ -20,18 +20,20 @@ LONGEST = 300.0  # seconds for one question, waiting included
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RetryResult:
     """`told` of the last attempt; None: it was cancelled before one was made."""
 
-    told: Answer | Trouble | None
+    told: ApiReply | ApiError | None
     attempts: int
     seconds: float
 
 
-class Patience:
+class RetryPolicy:
     """Makes calls through a line, and makes them again where that can help."""
 
-    def __init__(self, line: Line, pause: float = PAUSE, timeout: float = TIMEOUT, longest: float = LONGEST) -> None:
+    def __init__(
+        self, line: ApiClient, pause: float = PAUSE, timeout: float = TIMEOUT, longest: float = LONGEST
+    ) -> None:
         self._line, self._pause, self._timeout, self._longest = line, pause, timeout, longest
         self._until = 0.0
         self._lock = threading.Lock()
@@ -58,27 +60,27 @@ class Patience:
         what: str,
         attempts: int = ATTEMPTS,
         again: Collection[errors.Kind] = TEMPORARY,
-    ) -> Outcome:
+    ) -> RetryResult:
         """LabError where going on makes no sense. Trouble of another kind than `again` is handed back at once."""
         begun = time.monotonic()
         end, told, made = begun + self._longest, None, 0
         while made < attempts and self._turn(end):
             told = self._line.call(asked, what, min(self._timeout, end - time.monotonic()))
             made += 1
-            if isinstance(told, Answer) or told.kind not in again:
+            if isinstance(told, ApiReply) or told.kind not in again:
                 break
             self._rest(told, made, end, last=made == attempts)
-        if self._over.is_set() and not isinstance(told, Answer):
+        if self._over.is_set() and not isinstance(told, ApiReply):
             told = None
         elif told is None:
-            told = Trouble(
+            told = ApiError(
                 "timed_out", why=f"The judge's address kept everybody waiting for {self._longest:.0f} seconds."
             )
-        if isinstance(told, Trouble):
+        if isinstance(told, ApiError):
             why = errors.stop_for(told, self._line.model, self._line.address)
             if why:
                 raise LabError(why)
-        return Outcome(told, made, time.monotonic() - begun)
+        return RetryResult(told, made, time.monotonic() - begun)
 
     def _turn(self, end: float) -> bool:
         """Wait until everybody may ask again; False when that takes too long, or when it is over."""
@@ -92,7 +94,7 @@ class Patience:
             self._over.wait(wait + random.uniform(0, self._pause / 4))
         return False
 
-    def _rest(self, told: Trouble, made: int, end: float, last: bool) -> None:
+    def _rest(self, told: ApiError, made: int, end: float, last: bool) -> None:
         after = told.after
         if after is not None and after > LONGEST_WAIT:
             raise errors.too_long_to_wait(after, self._line.address)

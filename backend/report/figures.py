@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from backend.evaluation.verdict import Verdict
-from backend.training.dataset_report import Inspected
-from backend.training.status import Standing, smoothed
+from backend.training.dataset_report import DatasetReport
+from backend.training.status import TrainingStatus, smoothed
 
 COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#72b7b2")
 MOST = 1500  # points of a line on the page
 
 
-def losses(found: Sequence[tuple[str, Standing]]) -> Any:
+def losses(found: Sequence[tuple[str, TrainingStatus]]) -> Any:
     """Loss, raw and smoothed, with the evaluations; below it the learning rate and the gradient norm."""
     figure = make_subplots(
         rows=2, cols=2, specs=[[{"colspan": 2}, None], [{}, {}]], row_heights=[0.68, 0.32], vertical_spacing=0.16,
@@ -46,7 +46,7 @@ def losses(found: Sequence[tuple[str, Standing]]) -> Any:
     return _plain(figure, 480)
 
 
-def lengths(found: Inspected) -> Any:
+def lengths(found: DatasetReport) -> Any:
     """How long the rows are, and where they are cut."""
     middles = [(a + b) / 2 for a, b in zip(found.edges, found.edges[1:], strict=False)]
     widths = [max(1, b - a) for a, b in zip(found.edges, found.edges[1:], strict=False)]

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from backend.core.errors import LabError, short
 from backend.core.messages import Message, plain
-from backend.evaluation.contrasts import ALPHA, FEW_FAILURES, Table, failure, values
+from backend.evaluation.contrasts import ALPHA, FEW_FAILURES, ScoreTable, failure, values
 from backend.evaluation.result import Result
 from backend.evaluation.verdict import Verdict
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
-from backend.judge.votes import Candidate, Judgement
+from backend.judge.votes import Candidate, Vote
 from backend.remote.prices import seller
 from backend.stats.paired import DRAWS, EXACT, SAME, SEED, Estimate
 
@@ -35,7 +35,7 @@ TEXTS = ("preference pairs for TRL (JSON lines)",)
 """Of those, what holds questions and answers."""
 
 
-class Scored(NamedTuple):
+class ScoredAnswer(NamedTuple):
     """An answer with its primary number."""
 
     prompt: Sequence[Message]
@@ -73,7 +73,7 @@ def contrasts_csv(verdict: Verdict) -> str:
     return _csv(lines)
 
 
-def cells_csv(table: Table) -> str:
+def cells_csv(table: ScoreTable) -> str:
     """A line per answer that was judged, or tried to; failures have no numbers."""
     names = [one.name for one in table.rubric.criteria]
     lines: list[list[Any]] = [["row", "cluster", "variant", "status", "cut", "length", "primary", *names]]
@@ -85,7 +85,7 @@ def cells_csv(table: Table) -> str:
     return _csv(lines)
 
 
-def to_json(verdict: Verdict, table: Table, identity: Identity) -> str:
+def to_json(verdict: Verdict, table: ScoreTable, identity: Identity) -> str:
     """All of it: who judged, by what, what came of it, and every cell. What is no number is null."""
     cells = [
         {
@@ -158,7 +158,7 @@ def _check(identity: Identity, found: str) -> str:
     return "The judge was not checked on fixed probes before." if asked else ""
 
 
-def vote_pairs(votes: Iterable[Judgement]) -> str:
+def vote_pairs(votes: Iterable[Vote]) -> str:
     """Preference pairs as JSON lines, in TRL's conversational form: the winner of a vote against each of the others.
 
     Both answer the same messages: a vote late in conversations that had gone apart makes no pair. An answer that was
@@ -174,7 +174,7 @@ def vote_pairs(votes: Iterable[Judgement]) -> str:
     return _lines(found)
 
 
-def score_pairs(rows: Iterable[Sequence[Scored]], rubric: Rubric, margin: float | None = None) -> str:
+def score_pairs(rows: Iterable[Sequence[ScoredAnswer]], rubric: Rubric, margin: float | None = None) -> str:
     """The same from scores: of each row's answers the best against the worst, if they are `margin` apart.
 
     `margin` is on the scale of the primary number and MARGIN of it if not given. A row's order changes nothing.
@@ -189,15 +189,15 @@ def score_pairs(rows: Iterable[Sequence[Scored]], rubric: Rubric, margin: float 
     return _lines(found)
 
 
-def _answered(candidate: Candidate) -> Scored | None:
+def _answered(candidate: Candidate) -> ScoredAnswer | None:
     """A candidate's last answer; None where it failed."""
     if candidate.generation is None or not candidate.messages or candidate.messages[-1]["role"] != "assistant":
         return None
     cut = candidate.generation.end != "stop"
-    return Scored(candidate.messages[:-1], candidate.messages[-1]["content"], 0.0, cut)
+    return ScoredAnswer(candidate.messages[:-1], candidate.messages[-1]["content"], 0.0, cut)
 
 
-def _prefers(chosen: Scored, rejected: Scored) -> bool:
+def _prefers(chosen: ScoredAnswer, rejected: ScoredAnswer) -> bool:
     """Whether one can be learned from: a whole answer, and another one to the same prompt."""
     whole = chosen.answer.strip() and not chosen.cut
     return bool(
@@ -205,7 +205,7 @@ def _prefers(chosen: Scored, rejected: Scored) -> bool:
     )
 
 
-def _pair(chosen: Scored, rejected: Scored) -> dict[str, list[Message]]:
+def _pair(chosen: ScoredAnswer, rejected: ScoredAnswer) -> dict[str, list[Message]]:
     prompt = [Message(role=one["role"], content=plain(one["content"])) for one in chosen.prompt]
     good, bad = ([Message(role="assistant", content=plain(one.answer))] for one in (chosen, rejected))
     return {"prompt": prompt, "chosen": good, "rejected": bad}
@@ -216,7 +216,7 @@ def _lines(records: Iterable[Mapping[str, Any]]) -> str:
     return "".join(dict.fromkeys(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def _reached(table: Table) -> list[tuple[str, str]]:
+def _reached(table: ScoreTable) -> list[tuple[str, str]]:
     return [(row, variant) for row in table.rows for variant in table.variants if (row, variant) in table.cells]
 
 
@@ -294,10 +294,10 @@ def facts(found: Result) -> dict[str, str]:
     return told
 
 
-def _scored(found: Result, row: str) -> list[Scored]:
+def _scored(found: Result, row: str) -> list[ScoredAnswer]:
     question = next(one for one in found.questions if one.id == row)
     return [
-        Scored(question.messages, answer.text, found.rubric.primary_of(got), answer.cut)
+        ScoredAnswer(question.messages, answer.text, found.rubric.primary_of(got), answer.cut)
         for name in found.spec.variants
         if (answer := found.answers.get((row, name))) and (got := values(found.table, row, name)) is not None
     ]

@@ -19,19 +19,19 @@ from backend.core.errors import LabError, short
 from backend.core.files import read_whole
 from backend.core.machine import amount
 from backend.jobs.events import Count, Number
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from models.variant import ID
 
 FOLDER = "adapter"
 MADE, REFERENCE, IMPORTANCE, CARD = "made.json", "reference.npz", "importance.npz", "README.md"
 
 
-class Made(BaseModel):
+class TrainingRecord(BaseModel):
     """Of a finished training run. Losses are None where none was measured; seconds are of training alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: TrainSpec
+    spec: TrainSettings
     base: str
     """The 16-bit base, as its makers name it: what the adapter is merged into."""
     folder: str = ""
@@ -64,7 +64,7 @@ class Made(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class ExportSpec(BaseModel):
+class ExportRequest(BaseModel):
     """A finished training run to be made a variant. `run` and `weights` are absolute folders."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,25 +79,25 @@ class ExportSpec(BaseModel):
     """Whether to quantise with the importance matrix, which the training run must have measured."""
 
 
-def made_in(run: Path) -> Made:
+def read_record(run: Path) -> TrainingRecord:
     """What a training run made. LabError if it has not made anything yet."""
     path = run / FOLDER / MADE
     try:
-        return Made.model_validate_json(read_whole(path))
+        return TrainingRecord.model_validate_json(read_whole(path))
     except OSError:
         raise LabError(f"{run.name} has not made an adapter. Let it finish, or resume it, then export.") from None
     except ValueError as error:
         raise LabError(f"The record of {run.name} cannot be read ({path.name}). Train again.") from error
 
 
-def card(made: Made) -> str:
+def card(made: TrainingRecord) -> str:
     """Markdown."""
     rows = "\n".join(f"| {title} | {value} |" for title, value in facts(made))
     table = f"# {made.spec.name}\n\n| | |\n|---|---|\n{rows}\n"
     return f"{table}\n## Prompt template\n\n```jinja\n{made.template.strip()}\n```\n"
 
 
-def facts(made: Made) -> list[tuple[str, str]]:
+def facts(made: TrainingRecord) -> list[tuple[str, str]]:
     """What stands on the card, in order."""
     spec = made.spec
     scale = "alpha / sqrt(rank)" if spec.rslora else "alpha / rank"

@@ -22,7 +22,7 @@ class Sample(BaseModel):
     """What is beyond the limit, and neither read nor learnt."""
 
 
-class Inspected(BaseModel):
+class DatasetReport(BaseModel):
     """report.json of an inspect run. Lengths are in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,9 +53,9 @@ class Inspected(BaseModel):
     """Whether an instruct model would be trained on a template that is not its own."""
 
 
-def inspected(run: Path) -> Inspected | None:
+def read_report(run: Path) -> DatasetReport | None:
     """None while there is none yet."""
     try:
-        return Inspected.model_validate_json(read_whole(run / FILE))
+        return DatasetReport.model_validate_json(read_whole(run / FILE))
     except (OSError, ValueError):
         return None

@@ -17,7 +17,7 @@ from backend.data.rows import Dropped, Row
 from backend.gguf.tensors import load_json
 from backend.gguf.vocabulary import vocabulary_of
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from models.templates import templates
 
 UNTRAINED = -100  # the label of a token that the loss passes over
@@ -153,7 +153,7 @@ class Tokenised:
 
 
 def tokenised(
-    rows: Sequence[Row], encoder: Encoder, spec: TrainSpec, say: Callable[[int], object] = lambda done: None
+    rows: Sequence[Row], encoder: Encoder, spec: TrainSettings, say: Callable[[int], object] = lambda done: None
 ) -> Tokenised:
     """Every row that has something to learn within the limit; the others with the reason. Main thread only."""
     done, kept, dropped = [], [], []
@@ -172,7 +172,7 @@ def tokenised(
     return Tokenised(done, kept, dropped)
 
 
-def checked(found: Tokenised, spec: TrainSpec, what: str) -> Tokenised:
+def checked(found: Tokenised, spec: TrainSettings, what: str) -> Tokenised:
     """LabError if no row is left: all of it would be masked."""
     if not found.rows:
         why = found.dropped[0] if found.dropped else None

@@ -20,7 +20,7 @@ from backend.core.machine import amount
 from backend.data.dataset import REPO
 from backend.gguf.tensors import load_json
 from backend.training.base_model import EMBEDDED, sixteen_bit
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from models.catalogue import TINY
 
 # blocks, width, inner, heads, heads of keys, head, vocabulary: from the config.json of each, which is public
@@ -64,7 +64,7 @@ class Gpu:
     free: int
 
 
-def estimate(spec: TrainSpec, memory_free: int) -> Estimate | None:
+def estimate(spec: TrainSettings, memory_free: int) -> Estimate | None:
     """None for a base whose shape is not known here yet. `memory_free`: bytes this machine can give."""
     shape = shape_of(spec.base)
     if shape is None:
@@ -98,7 +98,7 @@ def estimate(spec: TrainSpec, memory_free: int) -> Estimate | None:
     )
 
 
-def refuse(spec: TrainSpec, found: Estimate | None, trial: bool = False) -> None:
+def refuse(spec: TrainSettings, found: Estimate | None, trial: bool = False) -> None:
     """LabError with the numbers when it cannot fit. A trial needs room for all but its rows: it measures them."""
     if found is None or found.fits or (trial and found.memory - found.activations <= found.free):
         return

@@ -5,18 +5,18 @@ import sys
 import numpy as np
 
 from backend.data.load import load
-from backend.data.rows import Row, duplicates, overlap
-from backend.jobs.journal import Journal, work
+from backend.data.rows import Row, count_duplicates, overlap
+from backend.jobs.journal import Journal, run_worker
 from backend.training.base_model import base_at
-from backend.training.dataset_report import FILE, Inspected, Sample
+from backend.training.dataset_report import FILE, DatasetReport, Sample
 from backend.training.encode import Encoded, Encoder, Tokenised, tokenised
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 
 SHOWN, MOST = 4, 6000  # rows that are shown, and characters of each
 BINS = 30
 
 
-def inspect(spec: TrainSpec, journal: Journal) -> None:
+def inspect(spec: TrainSettings, journal: Journal) -> None:
     """LabError as the training itself would have it."""
     journal.step(now=True, state="reading the data")
     data = load(spec.data, print)
@@ -29,7 +29,7 @@ def inspect(spec: TrainSpec, journal: Journal) -> None:
     lengths = [row.length for row in train.rows]
     counts, edges = np.histogram(lengths or [0], bins=BINS, range=(0, max(lengths, default=1)))
     both = overlap(train.kept, held.kept)
-    report = Inspected(
+    report = DatasetReport(
         rows=len(train.rows),
         held=len(held.rows),
         dropped=len(dropped),
@@ -45,7 +45,7 @@ def inspect(spec: TrainSpec, journal: Journal) -> None:
         counts=[int(count) for count in counts] if lengths else [0] * BINS,
         tokens=sum(len(row.ids) for row in train.rows),
         learnt=sum(row.trained for row in train.rows),
-        duplicates=duplicates(train.kept),
+        duplicates=count_duplicates(train.kept),
         in_both=[(one.line, other.line) for one, other in both[:5]],
         leaks=len(both),
         samples=samples(train, encoder, spec),
@@ -55,11 +55,11 @@ def inspect(spec: TrainSpec, journal: Journal) -> None:
     journal.result(rows=report.rows, held=report.held, dropped=report.dropped)
 
 
-def samples(found: Tokenised, encoder: Encoder, spec: TrainSpec) -> list[Sample]:
+def samples(found: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:
     return [_sample(row, encoded, encoder, spec) for row, encoded in zip(found.kept[:SHOWN], found.rows, strict=False)]
 
 
-def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSpec) -> Sample:
+def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSettings) -> Sample:
     pieces, cut, left = [], "", spec.max_length
     for parts, learnt in encoder.segments(row.messages, spec.learn):
         inside, beyond, count = encoder.split(parts, left)
@@ -71,4 +71,4 @@ def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSpec) -> Sa
 
 
 if __name__ == "__main__":
-    sys.exit(work(TrainSpec, inspect))
+    sys.exit(run_worker(TrainSettings, inspect))

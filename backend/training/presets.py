@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 
 
 class Preset(BaseModel):
@@ -16,7 +16,7 @@ class Preset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: str
-    spec: TrainSpec
+    spec: TrainSettings
 
 
 @lru_cache(maxsize=1)
@@ -34,10 +34,10 @@ def _whole(name: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _preset(about: str, **settings: Any) -> Preset:
-    return Preset(about=about, spec=TrainSpec.model_validate(settings))
+    return Preset(about=about, spec=TrainSettings.model_validate(settings))
 
 
-def changes(spec: TrainSpec, preset: TrainSpec) -> list[tuple[str, Any, Any]]:
+def changes(spec: TrainSettings, preset: TrainSettings) -> list[tuple[str, Any, Any]]:
     """(title, value here, the preset's value) of every setting that differs, the data's too."""
     found = []
     for mine, other in ((spec, preset), (spec.data, preset.data)):

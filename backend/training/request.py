@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from backend.core.files import read_whole
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from models.templates import templates
 from models.variant import ID
 
@@ -24,7 +24,7 @@ def _known(name: str) -> str:
     return name
 
 
-class TrainSpec(BaseModel):
+class TrainSettings(BaseModel):
     """A value that is kept in the run and in everything the run makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class TrainSpec(BaseModel):
     revision: str = Field(
         "", pattern=r"^[A-Za-z0-9_./-]{0,200}$", title="Revision of the base", description="Of the Hub; empty is main."
     )
-    data: DataSpec
+    data: DatasetSpec
     template: Annotated[str, AfterValidator(_known)] = Field(
         "own",
         title="Template",
@@ -122,12 +122,12 @@ class TrainSpec(BaseModel):
         return self.batch * self.accumulation
 
 
-class Asked(BaseModel):
+class TrainRequest(BaseModel):
     """`trial`: a few steps to measure memory and time, of which nothing is kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: TrainSpec
+    spec: TrainSettings
     trial: bool = False
     project: str = "peft-lab"
     """Of Weights & Biases."""
@@ -137,6 +137,6 @@ class Asked(BaseModel):
         return TRIAL if self.trial else self.spec.steps
 
 
-def asked_of(run: Path) -> Asked:
+def train_request(run: Path) -> TrainRequest:
     """What a training run was asked. ValueError or OSError if its spec.json does not say."""
-    return Asked.model_validate(json.loads(read_whole(run / "spec.json"))["asked"])
+    return TrainRequest.model_validate(json.loads(read_whole(run / "spec.json"))["asked"])

@@ -16,16 +16,16 @@ from transformers import PreTrainedTokenizerFast
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.files import read_whole, settle
-from backend.data.rows import Data
+from backend.data.rows import LoadedData
 from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
 from backend.jobs.journal import Journal
 from backend.training import artifacts
-from backend.training.artifacts import Made
+from backend.training.artifacts import TrainingRecord
 from backend.training.base_model import Base, sixteen_bit
 from backend.training.encode import Encoder
 from backend.training.progress import Progress
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 
 DATA = "data.json"
 VALUES = 8_000_000  # logits kept for comparison: positions x vocabulary
@@ -34,7 +34,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
 PREFIX = "base_model.model."
 
 
-class Began(BaseModel):
+class DataPin(BaseModel):
     """data.json: which rows and which base a run began with; empty before it has begun."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -44,14 +44,14 @@ class Began(BaseModel):
     base_commit: str = ""
 
 
-def began_with(run: Path) -> Began:
+def read_pin(run: Path) -> DataPin:
     try:
-        return Began.model_validate_json(read_whole(run / DATA))
+        return DataPin.model_validate_json(read_whole(run / DATA))
     except (OSError, ValueError):
-        return Began()
+        return DataPin()
 
 
-def same_rows(run: Path, began: Began, data: Data, base: Base) -> None:
+def same_rows(run: Path, began: DataPin, data: LoadedData, base: Base) -> None:
     """Note which rows and which base these are, or LabError if the run began with other rows."""
     if began.sha256 and began.sha256 != data.sha256:
         raise LabError(
@@ -60,7 +60,7 @@ def same_rows(run: Path, began: Began, data: Data, base: Base) -> None:
         )
     if not began.sha256:
         part = (run / DATA).with_suffix(".part")
-        now = Began(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
+        now = DataPin(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
         part.write_text(now.model_dump_json())
         settle(part)
         part.replace(run / DATA)
@@ -81,8 +81,8 @@ def tokenizer(folder: Path, encoder: Encoder) -> Any:
     return found
 
 
-def keep(
-    spec: TrainSpec,
+def save_artifacts(
+    spec: TrainSettings,
     ready: Any,
     loaded: Any,
     trainer: Any,
@@ -142,13 +142,13 @@ def reference(model: Any, ids: list[int]) -> dict[str, Any]:
 
 
 def _made(
-    spec: TrainSpec, ready: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
-) -> Made:
+    spec: TrainSettings, ready: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
+) -> TrainingRecord:
     best = trainer.state.best_model_checkpoint if spec.keep_best else None
     step = int(best.rpartition("-")[2]) if best else int(trainer.state.global_step)
     whole = sixteen_bit(ready.base.name)
     losses, seen = [loss for _, loss in _history(trainer, "loss")], [loss for _, loss in _history(trainer, "eval_loss")]
-    return Made(
+    return TrainingRecord(
         spec=spec,
         base=whole,
         folder=str(ready.base.folder) if not ready.base.commit and whole == ready.base.name else "",

@@ -13,8 +13,8 @@ from backend.jobs.events import FILE, Event, events
 from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, Run, State
 from backend.training import checkpoints
-from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made, made_in
-from backend.training.request import Asked, TrainSpec
+from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord, read_record
+from backend.training.request import TrainRequest, TrainSettings
 
 MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
 STEPS = 10**9  # no training has more
@@ -37,7 +37,7 @@ class Curve:
     """Of training, over all times the run was begun."""
 
 
-def curve(run: Path) -> Curve:
+def read_curve(run: Path) -> Curve:
     """Read anew only when the file has changed. A torn or foreign line is passed over."""
     try:
         stat = (run / FILE).stat()
@@ -108,7 +108,7 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainingStatus:
     """One run. `resumable` is the step it would go on from; None where it cannot or need not."""
 
     id: str
@@ -117,9 +117,9 @@ class Standing:
     state: State
     why: str
     asked: float
-    spec: TrainSpec | None = None
-    export: ExportSpec | None = None
-    made: Made | None = None
+    spec: TrainSettings | None = None
+    export: ExportRequest | None = None
+    made: TrainingRecord | None = None
     curve: Curve = field(default_factory=Curve)
     result: dict[str, Any] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
@@ -141,19 +141,19 @@ class Standing:
         return str(self.curve.facts.get("state", ""))
 
 
-def unreadable(run: Run, why: str) -> Standing:
+def unreadable(run: Run, why: str) -> TrainingStatus:
     """A run that cannot be read, under the name of its folder."""
-    return Standing(run.id, run.kind, run.id, "unreadable", why, asked=run.begun, folder=run.folder)
+    return TrainingStatus(run.id, run.kind, run.id, "unreadable", why, asked=run.begun, folder=run.folder)
 
 
-def standing(run: Run) -> Standing:
+def read_status(run: Run) -> TrainingStatus:
     """Read from its folder now."""
     state, asked = run.state, run.spec
     result = run.last("result") if state == "done" else None
     trained = _trained(run) if asked.kind in ("train", "try") else None
     ended = asked.kind == "train" and state in ("failed", "stopped", "lost")
     newest = checkpoints.newest(run.folder) if ended else None
-    return Standing(
+    return TrainingStatus(
         id=run.id,
         kind=asked.kind,
         name=asked.name,
@@ -163,7 +163,7 @@ def standing(run: Run) -> Standing:
         spec=trained.spec if trained else None,
         export=_export(run) if asked.kind == "export" else None,
         made=_made(run) if state == "done" and asked.kind == "train" else None,
-        curve=curve(run.folder),
+        curve=read_curve(run.folder),
         result=result.facts if result else {},
         waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
         resumable=(newest[0] if newest else 0) if ended else None,
@@ -171,14 +171,14 @@ def standing(run: Run) -> Standing:
     )
 
 
-def _trained(run: Run) -> Asked | None:
+def _trained(run: Run) -> TrainRequest | None:
     try:
-        return Asked.model_validate(run.spec.asked)
+        return TrainRequest.model_validate(run.spec.asked)
     except ValueError:  # of an older or a newer app
         return None
 
 
-def _made(run: Run) -> Made | None:
+def _made(run: Run) -> TrainingRecord | None:
     try:
         return _made_then(run.folder, (run.folder / FOLDER / MADE).stat().st_mtime_ns)
     except (LabError, OSError):  # somebody took it away
@@ -186,12 +186,12 @@ def _made(run: Run) -> Made | None:
 
 
 @lru_cache(maxsize=512)
-def _made_then(run: Path, changed: int) -> Made:
-    return made_in(run)
+def _made_then(run: Path, changed: int) -> TrainingRecord:
+    return read_record(run)
 
 
-def _export(run: Run) -> ExportSpec | None:
+def _export(run: Run) -> ExportRequest | None:
     try:
-        return ExportSpec.model_validate(run.spec.asked)
+        return ExportRequest.model_validate(run.spec.asked)
     except ValueError:
         return None

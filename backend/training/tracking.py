@@ -10,13 +10,13 @@ from wandb.errors import Error
 
 from backend.core.errors import LabError
 from backend.jobs.journal import Journal
-from backend.training.request import Asked
+from backend.training.request import TrainRequest
 
 PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the end
 
 
 @contextmanager
-def tracked(asked: Asked, journal: Journal) -> Iterator[list[str]]:
+def tracked(asked: TrainRequest, journal: Journal) -> Iterator[list[str]]:
     """What the trainer reports to. LabError if W&B refuses."""
     if asked.spec.track != "wandb" or asked.trial:
         yield []

@@ -16,14 +16,14 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from backend.core import machine
-from backend.jobs.journal import Journal, work
-from backend.training.request import Asked, TrainSpec, asked_of
-from backend.training.trainer import Learner, fit
+from backend.jobs.journal import Journal, run_worker
+from backend.training.request import TrainRequest, TrainSettings, train_request
+from backend.training.trainer import TrainableModel, run_training
 
 LARGE = 300_000_000  # bytes of weights from which a CPU that computes in bfloat16 does so
 
 
-def learner(folder: Path, spec: TrainSpec) -> Learner:
+def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
     """The base with a fresh adapter."""
     dtype = dtype_for(folder)
     quantised = spec.method == "qlora" and not _holds_4_bits(folder)
@@ -40,10 +40,10 @@ def learner(folder: Path, spec: TrainSpec) -> Learner:
     model.config.use_cache = False
     if spec.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=torch.cuda.is_available())
-    return Learner(get_peft_model(model, lora(spec)), "transformers", dtype)
+    return TrainableModel(get_peft_model(model, lora(spec)), "transformers", dtype)
 
 
-def lora(spec: TrainSpec) -> LoraConfig:
+def lora(spec: TrainSettings) -> LoraConfig:
     return LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -73,7 +73,7 @@ def _holds_4_bits(folder: Path) -> bool:
     return '"quantization_config"' in (folder / "config.json").read_text(encoding="utf-8")
 
 
-def wants_unsloth(spec: TrainSpec) -> bool:
+def wants_unsloth(spec: TrainSettings) -> bool:
     if spec.engine == "auto":
         return torch.cuda.is_available() and importlib.util.find_spec("unsloth") is not None
     return spec.engine == "unsloth"
@@ -81,19 +81,19 @@ def wants_unsloth(spec: TrainSpec) -> bool:
 
 def _asks_for_unsloth(run: Path) -> bool:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # `work` says that it cannot be read
-        return wants_unsloth(asked_of(run).spec)
+        return wants_unsloth(train_request(run).spec)
     return False
 
 
-def train(asked: Asked, journal: Journal) -> None:
-    fit(asked, journal, learner)
+def train(asked: TrainRequest, journal: Journal) -> None:
+    run_training(asked, journal, learner)
 
 
 def main(arguments: list[str]) -> Any:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would multiply the batch behind the spec's back
     if _asks_for_unsloth(Path(arguments[0])):
         os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
-    sys.exit(work(Asked, train))
+    sys.exit(run_worker(TrainRequest, train))
 
 
 if __name__ == "__main__":

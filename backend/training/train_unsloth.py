@@ -8,12 +8,12 @@ from pathlib import Path
 
 import unsloth
 
-from backend.jobs.journal import Journal, work
-from backend.training.request import Asked, TrainSpec
-from backend.training.trainer import Learner, fit
+from backend.jobs.journal import Journal, run_worker
+from backend.training.request import TrainRequest, TrainSettings
+from backend.training.trainer import TrainableModel, run_training
 
 
-def learner(folder: Path, spec: TrainSpec) -> Learner:
+def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
     """The base with a fresh adapter."""
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         model_name=str(folder),
@@ -32,12 +32,12 @@ def learner(folder: Path, spec: TrainSpec) -> Learner:
         random_state=spec.seed,
         use_rslora=spec.rslora,
     )
-    return Learner(adapted, "unsloth", model.dtype)
+    return TrainableModel(adapted, "unsloth", model.dtype)
 
 
-def train(asked: Asked, journal: Journal) -> None:
-    fit(asked, journal, learner)
+def train(asked: TrainRequest, journal: Journal) -> None:
+    run_training(asked, journal, learner)
 
 
 if __name__ == "__main__":
-    sys.exit(work(Asked, train))
+    sys.exit(run_worker(TrainRequest, train))

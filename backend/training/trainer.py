@@ -21,14 +21,14 @@ from trl import SFTConfig, SFTTrainer
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.data.load import load
-from backend.data.rows import Data
+from backend.data.rows import LoadedData
 from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
 from backend.training.encode import Encoded, Encoder, Tokenised, checked, tokenised
 from backend.training.progress import Progress, before
-from backend.training.request import Asked, TrainSpec
-from backend.training.status import curve
+from backend.training.request import TrainRequest, TrainSettings
+from backend.training.status import read_curve
 
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
 NO_SPACE = ("no space left", "quota exceeded", "file too large")
@@ -36,7 +36,7 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainableModel:
     """A base with a fresh adapter, ready to be trained."""
 
     model: Any
@@ -45,23 +45,25 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingData:
     """What is trained on."""
 
     base: Base
-    data: Data
+    data: LoadedData
     encoder: Encoder
     train: Tokenised
     held: Tokenised
 
 
-def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Learner]) -> None:
+def run_training(
+    asked: TrainRequest, journal: Journal, learner: Callable[[Path, TrainSettings], TrainableModel]
+) -> None:
     """LabError for whatever a person can mend; Stopped once what was learnt is saved."""
     spec, run = asked.spec, journal.folder
     torch.set_num_threads(machine.threads())
     ready = prepare(spec, journal)
     begins, newest, said = (0, None, []) if asked.trial else checkpoints.newest_of_its_own(run)
-    earlier = curve(run).seconds
+    earlier = read_curve(run).seconds
     journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
@@ -83,13 +85,13 @@ def fit(asked: Asked, journal: Journal, learner: Callable[[Path, TrainSpec], Lea
             pace = round(seconds / asked.steps, 4)
             journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
             return
-        save_artifacts.keep(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
+        save_artifacts.save_artifacts(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
 
 
-def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
+def prepare(spec: TrainSettings, journal: Journal) -> TrainingData:
     """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
     journal.step(now=True, state="reading the data")
-    pinned = save_artifacts.began_with(journal.folder)
+    pinned = save_artifacts.read_pin(journal.folder)
     rows = spec.data.model_copy(update={"revision": pinned.data_commit or spec.data.revision})
     data = load(rows, print)
     known = estimate.shape_of(spec.base) is not None
@@ -103,7 +105,7 @@ def prepare(spec: TrainSpec, journal: Journal) -> Prepared:
     held = tokenised(data.held, encoder, spec)
     if spec.evaluate_every:
         checked(held, spec, "rows held out")
-    return Prepared(base, data, encoder, train, held)
+    return TrainingData(base, data, encoder, train, held)
 
 
 def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
@@ -116,7 +118,13 @@ def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
 
 
 def trainer_for(
-    asked: Asked, ready: Prepared, loaded: Learner, run: Path, reporting: list[str], progress: Progress, begins: int
+    asked: TrainRequest,
+    ready: TrainingData,
+    loaded: TrainableModel,
+    run: Path,
+    reporting: list[str],
+    progress: Progress,
+    begins: int,
 ) -> Any:
     spec = asked.spec
     evaluates = bool(spec.evaluate_every) and not asked.trial

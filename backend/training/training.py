@@ -11,13 +11,13 @@ from backend.core.errors import LabError, shown
 from backend.core.settings import Settings
 from backend.data.dataset import ENDINGS
 from backend.jobs import launcher
-from backend.jobs.run import RECENT, Run, find, folders_in, read_each, runs_in, tend, unknown_in
+from backend.jobs.run import RECENT, Run, find, folders_in, read_each, reap_orphans, runs_in, unknown_in
 from backend.training import estimate
-from backend.training.artifacts import FOLDER, IMPORTANCE, ExportSpec, made_in
-from backend.training.dataset_report import Inspected, inspected
+from backend.training.artifacts import FOLDER, IMPORTANCE, ExportRequest, read_record
+from backend.training.dataset_report import DatasetReport, read_report
 from backend.training.estimate import Estimate
-from backend.training.request import Asked, TrainSpec
-from backend.training.status import Standing, standing, unreadable
+from backend.training.request import TrainRequest, TrainSettings
+from backend.training.status import TrainingStatus, read_status, unreadable
 from models.catalogue import look
 
 KINDS = ("train", "try", "export")
@@ -34,35 +34,35 @@ class Training:
 
     # asking
 
-    def inspect(self, spec: TrainSpec) -> Run:
+    def inspect(self, spec: TrainSettings) -> Run:
         """Look at the data as a training would."""
         refuse_without("datasets", "tokenizers")
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
-    def inspected(self, run: str) -> Inspected:
+    def inspected(self, run: str) -> DatasetReport:
         """What an inspect run saw. LabError if it failed, or is not done."""
         found = self._run(run, "inspect")
         if found.state in ("failed", "lost", "stopped"):
             raise LabError(found.why)
-        seen = inspected(found.folder)
+        seen = read_report(found.folder)
         if seen is None:
             raise LabError("What was seen was not written down. Free space on the disk, then look at the data again.")
         return seen
 
-    def estimate(self, spec: TrainSpec) -> Estimate | None:
+    def estimate(self, spec: TrainSettings) -> Estimate | None:
         """What it will need; None if the base's shape is not known here."""
         return estimate.estimate(spec, self._memory_free())
 
-    def attempt(self, spec: TrainSpec) -> Run:
+    def attempt(self, spec: TrainSettings) -> Run:
         """A few steps, to measure memory and time. LabError if it cannot fit."""
         return self._begin("try", spec)
 
-    def start(self, spec: TrainSpec) -> Run:
+    def start(self, spec: TrainSettings) -> Run:
         """Train. The live run that does just this already, if there is one. LabError if it cannot fit."""
         return self._begin("train", spec)
 
-    def _begin(self, kind: str, spec: TrainSpec) -> Run:
+    def _begin(self, kind: str, spec: TrainSettings) -> Run:
         refuse_without(*NEEDED, *(["bitsandbytes"] if spec.method == "qlora" or "8bit" in spec.optimizer else []))
         refuse_without(*(["wandb"] if spec.track == "wandb" else []))
         if spec.engine == "unsloth" and find_spec("unsloth") is None:
@@ -71,12 +71,12 @@ class Training:
                 "CUDA GPU, or choose the engine transformers."
             )
         estimate.refuse(spec, self.estimate(spec), kind == "try")
-        asked = Asked(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
+        asked = TrainRequest(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
         return launcher.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
 
     def resume(self, run: str) -> Run:
         """Go on with a training that was stopped, failed or was cut off. LabError if it cannot."""
-        return launcher.again(self._run(run, "train"), self._secrets())
+        return launcher.launch_again(self._run(run, "train"), self._secrets())
 
     def stop(self, run: str) -> None:
         """Wish it to stop, which saves; wished twice, it is killed. LabError if there is no such run."""
@@ -91,13 +91,13 @@ class Training:
     def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
         """Make a variant of what a training made. LabError if it has made nothing."""
         found = self._run(run, "train")
-        made = made_in(found.folder)
+        made = read_record(found.folder)
         if importance and form == "merged" and not (found.folder / FOLDER / IMPORTANCE).is_file():
             raise LabError(
                 f"{found.spec.name} has measured no importance matrix. Export without it, or train again with it."
             )
         name = self._free(made.spec.name[:LONGEST] + ("_adapter" if form == "adapter" else ""))
-        spec = ExportSpec.model_validate(
+        spec = ExportRequest.model_validate(
             {
                 "run": str(found.folder.resolve()),
                 "id": name,
@@ -140,20 +140,20 @@ class Training:
 
     # looking
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[TrainingStatus]:
         """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
         unknown."""
         found = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
         return read_each(reversed(found), _listed, unreadable)
 
-    def standing(self, run: str) -> Standing:
+    def standing(self, run: str) -> TrainingStatus:
         """LabError if there is no such run."""
-        (found,) = read_each([self._run(run, *KINDS)], standing, unreadable)
+        (found,) = read_each([self._run(run, *KINDS)], read_status, unreadable)
         return found
 
     def tend(self) -> None:
         """End workers whose runner was killed."""
-        tend(self.runs)
+        reap_orphans(self.runs)
 
     def _run(self, name: str, *kinds: str) -> Run:
         """Runs are chosen from a list, never by a path."""
@@ -182,10 +182,10 @@ def refuse_without(*packages: str) -> None:
         )
 
 
-def _listed(run: Run) -> Standing:
+def _listed(run: Run) -> TrainingStatus:
     if run.kind not in KINDS:
         return unreadable(run, run.unreadable(f"this app knows no runs of the kind {shown(run.kind)}"))
-    return standing(run)
+    return read_status(run)
 
 
 def _digest(text: str) -> str:

@@ -10,7 +10,7 @@ from app.chat import view as chat_view
 from app.compare.comparison import Comparison
 from backend.inference.conversation import Turn
 from backend.inference.sampling import Generation, Sampling
-from backend.judge.votes import Candidate, Judgement, Record
+from backend.judge.votes import Candidate, Vote, WinRecord
 from models.catalogue import Entry
 from models.variant import Variant
 
@@ -155,7 +155,7 @@ def test_what_cannot_run_is_named_with_its_state() -> None:
 
 
 def test_a_row_of_wins_stands_under_its_headings() -> None:
-    row = chat_view.wins([Record(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
+    row = chat_view.wins([WinRecord(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
     assert dict(zip(chat_view.WINS, row, strict=True)) == {
         "variant": "a",
         "won": 1,
@@ -196,7 +196,7 @@ def test_a_column_that_nobody_stands_in_is_empty() -> None:
 )
 def test_a_vote_says_what_it_was_and_names_them_if_they_were_hidden(verdict: dict[str, object], words: str) -> None:
     two = [Candidate(variant=name, messages=[]) for name in ("tiny_base", "tiny_lora")]
-    vote = Judgement.model_validate({"blind": True, "candidates": two, "sampling": Sampling(), **verdict})
+    vote = Vote.model_validate({"blind": True, "candidates": two, "sampling": Sampling(), **verdict})
     hidden, told = unescape(chat_view.vote_status(vote, False)), unescape(chat_view.vote_status(vote, True))
     assert words in hidden and "tiny_lora" not in hidden
     assert "A is **tiny_base**, B is **tiny_lora**" in told

@@ -9,18 +9,18 @@ from conftest import GENERATION
 from app.compare import comparison
 from app.compare.comparison import Comparison
 from app.judge import form_choices
-from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, Chosen
+from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, FormChoices
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.inference.conversation import Turn
 from backend.lab import Lab
 
 BOTH = ("tiny_base", "tiny_lora")
 
 
-def chosen(**more: Any) -> Chosen:
-    return Chosen(**({"variants": BOTH} | more))
+def chosen(**more: Any) -> FormChoices:
+    return FormChoices(**({"variants": BOTH} | more))
 
 
 def with_settings(settings: Settings, **more: Any) -> Lab:
@@ -53,7 +53,7 @@ def test_what_is_missing_is_said_in_a_sentence(lab: Lab, wrong: dict[str, Any], 
 
 def test_the_lab_s_twenty_rows_are_those_it_held_out(lab: Lab) -> None:
     spec = form_choices.asked(lab, chosen(source=LAB, rows=20))
-    assert spec.data == DataSpec() and spec.part == "held"
+    assert spec.data == DatasetSpec() and spec.part == "held"
     assert (spec.data.source, spec.data.held_first, spec.data.held_rows) == ("mlabonne/FineTome-100k", 1000, 20)
 
 
@@ -95,7 +95,7 @@ def said(content: str, variant: str) -> Turn:
 
 
 def on_screen(first: str, second: str, names: tuple[str, str] = BOTH) -> Comparison:
-    opened = comparison.asked(comparison.opened(names, blind=False, votes=()), "q", "", Chosen().sampling)
+    opened = comparison.asked(comparison.opened(names, blind=False, votes=()), "q", "", FormChoices().sampling)
     turns = tuple(
         (*turns, said(text, name)) for turns, text, name in zip(opened.turns, (first, second), names, strict=True)
     )

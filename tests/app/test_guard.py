@@ -35,20 +35,20 @@ SPACE = {"space_id": "me/lab", "space_creator_user_id": "u1", "oauth_client_secr
 @pytest.mark.parametrize(
     ("settings", "user", "expected"),
     [
-        (place(), "", guard.Who.OWNER),
-        (place(lab_host="::1"), "", guard.Who.OWNER),
-        (place(lab_host="0.0.0.0"), "", guard.Who.VISITOR),
-        (place(lab_host="0.0.0.0", lab_trusted=True), "", guard.Who.OWNER),
-        (place(**SPACE), "", guard.Who.VISITOR),
-        (place(**SPACE), "u2", guard.Who.VISITOR),
-        (place(**SPACE), "u1", guard.Who.OWNER),
-        (place(**SPACE | {"oauth_client_secret": ""}), "u1", guard.Who.VISITOR),
-        (place(**SPACE | {"space_creator_user_id": ""}), "", guard.Who.VISITOR),
-        (place(**SPACE, lab_trusted=True), "", guard.Who.VISITOR),
+        (place(), "", guard.Role.OWNER),
+        (place(lab_host="::1"), "", guard.Role.OWNER),
+        (place(lab_host="0.0.0.0"), "", guard.Role.VISITOR),
+        (place(lab_host="0.0.0.0", lab_trusted=True), "", guard.Role.OWNER),
+        (place(**SPACE), "", guard.Role.VISITOR),
+        (place(**SPACE), "u2", guard.Role.VISITOR),
+        (place(**SPACE), "u1", guard.Role.OWNER),
+        (place(**SPACE | {"oauth_client_secret": ""}), "u1", guard.Role.VISITOR),
+        (place(**SPACE | {"space_creator_user_id": ""}), "", guard.Role.VISITOR),
+        (place(**SPACE, lab_trusted=True), "", guard.Role.VISITOR),
     ],
 )
-def test_a_person_is_who_the_place_can_vouch_for(settings: Settings, user: str, expected: guard.Who) -> None:
-    assert guard.who(settings, somebody(user)) is expected
+def test_a_person_is_who_the_place_can_vouch_for(settings: Settings, user: str, expected: guard.Role) -> None:
+    assert guard.role(settings, somebody(user)) is expected
 
 
 def test_a_visitor_is_told_what_to_do() -> None:

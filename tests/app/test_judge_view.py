@@ -10,31 +10,31 @@ from support.tables import LAB, noisy, table
 from app.judge import answer_view, result_view
 from app.judge import view as judge_view
 from backend.core.messages import Message
-from backend.evaluation.contrasts import Table
-from backend.evaluation.cost_forecast import Forecast
-from backend.evaluation.evaluations import Standing
-from backend.evaluation.human_ratings import People, people
-from backend.evaluation.records import Answer, JudgedBy, Picked, Question, Rating
-from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.contrasts import ScoreTable
+from backend.evaluation.cost_forecast import CostForecast
+from backend.evaluation.evaluations import EvaluationStatus
+from backend.evaluation.human_ratings import HumanAgreement, human_agreement
+from backend.evaluation.records import Answer, JudgeRecord, Question, Rating, VoteRecord
+from backend.evaluation.request import EvaluateRequest, JudgeRequest
 from backend.evaluation.result import Result
 from backend.evaluation.verdict import verdict
 from backend.judge import check
-from backend.judge.pairwise import Asked, Pick
+from backend.judge.pairwise import OrderedVote, PairwiseVote
 from backend.judge.score import Identity, Score
-from backend.remote.capabilities import Negotiated
+from backend.remote.capabilities import Capabilities
 from backend.remote.ledger import Spent
 from backend.report import figures
 
 EVIL = '<img src=x onerror="alert(1)"> ![x](http://elsewhere/x.png)'
 
 
-def result(of: Table, **more: object) -> Result:
+def result(of: ScoreTable, **more: object) -> Result:
     """An evaluation with that table, judged at an address; every answer and its evidence is hostile."""
-    spec = EvaluateSpec(
+    spec = EvaluateRequest(
         name="test", given="/x.answers.jsonl", variants=of.variants, runs="/x", weights="/x",
-        judge=JudgeSpec(kind="endpoint", rubric="lab", model="gpt-4o-mini", address="https://api.openai.com/v1"),
+        judge=JudgeRequest(kind="endpoint", rubric="lab", model="gpt-4o-mini", address="https://api.openai.com/v1"),
     )  # fmt: skip
-    agreed = Negotiated(model="gpt-4o-mini", limit="max_tokens", refused={"seed": EVIL}, honoured=True)
+    agreed = Capabilities(model="gpt-4o-mini", limit="max_tokens", refused={"seed": EVIL}, honoured=True)
     identity = Identity(
         kind="endpoint", model="gpt-4o-mini", returned="gpt-4o-mini-2024-07-18",
         address="https://api.openai.com/v1", rubric=LAB.hash,
@@ -50,9 +50,9 @@ def result(of: Table, **more: object) -> Result:
         for key, cell in of.cells.items()
     }  # fmt: skip
     found = Result(
-        spec=spec, rubric=LAB, by=JudgedBy(identity=identity, agreed=agreed), check=None,
+        spec=spec, rubric=LAB, by=JudgeRecord(identity=identity, agreed=agreed), check=None,
         questions=tuple(Question(id=row, cluster=row, messages=asked, reference=EVIL) for row in of.rows),
-        answers=answers, scores=scores, picks=(), ratings={}, table=of, verdict=verdict(of), people=people(of, {}),
+        answers=answers, scores=scores, picks=(), ratings={}, table=of, verdict=verdict(of), people=human_agreement(of, {}),
     )  # fmt: skip
     return dataclasses.replace(found, **more)
 
@@ -135,26 +135,31 @@ def test_means_over_probabilities_stand_beside_the_integers() -> None:
 
 def test_costs_are_told_before_the_start() -> None:
     told = judge_view.forecast(
-        Forecast(100, (90_000, 200_000), (0.03, 0.04), (20, 80), 24), Spent(settled=0.5, calls=10), 1.0, 5.0
+        CostForecast(100, (90_000, 200_000), (0.03, 0.04), (20, 80), 24), Spent(settled=0.5, calls=10), 1.0, 5.0
     )
     assert "**100 calls** (24 of them the judge check)" in told and "$0.0300 to $0.0400" in told
     assert "$0.5000 are used" in told
-    unknown = judge_view.forecast(Forecast(10, (1, 2), None, None), Spent(), 1, 5)
+    unknown = judge_view.forecast(CostForecast(10, (1, 2), None, None), Spent(), 1, 5)
     assert "no price is known" in unknown
-    assert "no calls, no cost" in judge_view.forecast(Forecast(0, (0, 0), (0, 0), (0, 0)), Spent(), 1, 5)
+    assert "no calls, no cost" in judge_view.forecast(CostForecast(0, (0, 0), (0, 0), (0, 0)), Spent(), 1, 5)
 
 
 def test_a_run_on_its_way_tells_how_far_it_is_and_what_nobody_knows() -> None:
     facts = {"state": "judging", "done": 7, "total": 9, "failed": 2, "dollars": 0.02, "unknown": 1}
-    one = Standing("id", "name", "running", "", 0.0, None, facts)
+    one = EvaluationStatus("id", "name", "running", "", 0.0, None, facts)
     told = judge_view.progress(one)
     assert "judging 7 of 9, 2 failed, $0.0200 so far" in told and "The outcome of 1 calls is not known" in told
 
 
 def test_winners_are_told_and_a_choice_by_place_is_a_tie() -> None:
-    won = Pick(forth=Asked(status="ok", winner="A", evidence="x"), back=Asked(status="ok", winner="B"))
-    torn = Pick(forth=Asked(status="ok", winner="A"), back=Asked(status="ok", winner="A"))
-    picks = [Picked(row="1", first="a", second="b", pick=won), Picked(row="1", first="a", second="c", pick=torn)]
+    won = PairwiseVote(
+        forth=OrderedVote(status="ok", winner="A", evidence="x"), back=OrderedVote(status="ok", winner="B")
+    )
+    torn = PairwiseVote(forth=OrderedVote(status="ok", winner="A"), back=OrderedVote(status="ok", winner="A"))
+    picks = [
+        VoteRecord(row="1", first="a", second="b", pick=won),
+        VoteRecord(row="1", first="a", second="c", pick=torn),
+    ]
     told = result_view.picked_sentence(picks)
     assert "a is better than b" in told and "a and c: a tie (it chose by place" in told
     assert result_view.picked_sentence([]) == "No winner was picked yet."
@@ -171,6 +176,6 @@ def test_ratings_of_people_are_told_with_what_is_still_missing() -> None:
         (row, "base"): Rating(row=row, variant="base", values={one.name: 3.0 for one in LAB.criteria})
         for row in list(of.rows)[:4]
     }
-    told = result_view.people(people(of, ratings))
+    told = result_view.people(human_agreement(of, ratings))
     assert "**4 answers rated blind.**" in told and "base 26" in told
-    assert result_view.people(People(rated=0)) == "Nobody has rated these answers yet."
+    assert result_view.people(HumanAgreement(rated=0)) == "Nobody has rated these answers yet."

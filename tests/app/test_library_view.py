@@ -6,10 +6,10 @@ from html import unescape
 import pytest
 
 from app.library import view as library_view
-from backend.hub.listing import File, Listing
-from backend.inference.engine import Loaded
-from backend.library.describe import Description
-from backend.library.status import Speed, Transfer
+from backend.hub.listing import RepositoryFile, RepositoryListing
+from backend.inference.engine import LoadedModel
+from backend.library.describe import VariantDetails
+from backend.library.status import SpeedResult, TransferStatus
 from models.catalogue import Entry
 from models.variant import Variant
 
@@ -20,8 +20,8 @@ BROKEN = Entry(Variant(id="broken", about="was here"), "damaged", "x.gguf is not
 COMING = Entry(Variant(id="coming"), "arriving", "downloading 43 %")
 
 
-def moving(**facts: object) -> Transfer:
-    return Transfer(**{"id": "r", "kind": "download", "variant": "x", "state": "running"} | facts)  # type: ignore[arg-type]
+def moving(**facts: object) -> TransferStatus:
+    return TransferStatus(**{"id": "r", "kind": "download", "variant": "x", "state": "running"} | facts)  # type: ignore[arg-type]
 
 
 def test_those_that_run_come_first_and_the_others_say_what_to_do() -> None:
@@ -74,15 +74,15 @@ def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
 
 def test_a_loaded_model_says_since_when_and_whether_it_is_used() -> None:
     now = time.time()
-    idle = Loaded("a", 1, GB, now - 120, now - 60, 0, True)
-    busy = Loaded("b", 2, GB, now - 120, now - 60, 3, False)
+    idle = LoadedModel("a", 1, GB, now - 120, now - 60, 0, True)
+    busy = LoadedModel("b", 2, GB, now - 120, now - 60, 3, False)
     assert library_view.loaded([idle, busy]) == [
         ["a", "ready", "1.0 GB", "2 min", "60 s", ""],
         ["b", "loading", "1.0 GB", "2 min", "in use", "3"],
     ]
 
 
-LISTING = Listing(
+LISTING = RepositoryListing(
     repo="owner/name",
     revision="main",
     commit="a" * 40,
@@ -91,10 +91,10 @@ LISTING = Listing(
     gated=True,
     left_out=3,
     files=(
-        File(path="big.gguf", size=8 * GB, quantisation="F16"),
-        File(path="small.gguf", size=GB, quantisation="Q4_K_M"),
-        File(path="huge.gguf", size=900 * GB),
-        File(path="part-00001-of-00002.gguf", size=1, why="it is one part of several"),
+        RepositoryFile(path="big.gguf", size=8 * GB, quantisation="F16"),
+        RepositoryFile(path="small.gguf", size=GB, quantisation="Q4_K_M"),
+        RepositoryFile(path="huge.gguf", size=900 * GB),
+        RepositoryFile(path="part-00001-of-00002.gguf", size=1, why="it is one part of several"),
     ),
 )
 
@@ -117,7 +117,7 @@ def test_a_listing_says_what_it_is_and_nothing_in_it_acts() -> None:
 
 
 def test_a_description_leaves_out_what_is_not_known() -> None:
-    found = Description(
+    found = VariantDetails(
         id="x", state="damaged", why="it is <img>", page="https://hub/o/n", facts={"Licence": "mit", "Base": ""}
     )
     assert library_view.description(found) == (
@@ -126,12 +126,12 @@ def test_a_description_leaves_out_what_is_not_known() -> None:
 
 
 def test_a_page_that_is_no_address_is_not_linked() -> None:
-    found = Description(id="x", state="ready", why="", page="https://hub/o/n) [x](javascript:alert(1)")
+    found = VariantDetails(id="x", state="ready", why="", page="https://hub/o/n) [x](javascript:alert(1)")
     assert "](" not in library_view.description(found)
 
 
 def test_a_speed_stands_under_its_headings() -> None:
-    speed = Speed(id="x", quantisation="Q8_0", size=GB, prompt_speed=101.26, generation_speed=9.5, memory=GB,
+    speed = SpeedResult(id="x", quantisation="Q8_0", size=GB, prompt_speed=101.26, generation_speed=9.5, memory=GB,
                   prompt=512, generate=64, repeats=3, threads=2, machine="a processor", at=0)  # fmt: skip
     (row,) = library_view.speeds([speed])
     assert row[:7] == ["x", "Q8_0", "1.0 GB", "101.3", "9.5", "1.0 GB", "2"] and len(row) == len(library_view.SPEEDS)

@@ -53,9 +53,9 @@ def plant_failed(runs: Path, kind: str, number: int) -> None:
     folder = written(runs, kind, f"20260101-00000{number}-000")
     why = f"/home/canary-home/{kind}: No space left. It waits for canary-first words. It last said: canary-log"
     (folder / "log.txt").write_text("canary-log /home/canary-home\n")
-    events.note(folder, "again")
-    events.note(folder, "step", state="canary-doing", said=["canary-said"])
-    events.note(folder, "failed", why=why)
+    events.append_event(folder, "again")
+    events.append_event(folder, "step", state="canary-doing", said=["canary-said"])
+    events.append_event(folder, "failed", why=why)
     (folder / "exit.json").write_text(Exit(state="failed", why=why, at=time.time()).model_dump_json())
 
 

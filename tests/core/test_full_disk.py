@@ -14,15 +14,15 @@ from backend.jobs.runner import Runner
 WORKER = """
 import resource, sys
 from backend.core.errors import LabError
-from backend.jobs.fake_request import Rehearsal
-from backend.jobs.journal import work
+from backend.jobs.fake_request import FakeRequest
+from backend.jobs.journal import run_worker
 
 def do(asked, journal):
     size = (journal.folder / "events.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     {raises}
 
-sys.exit(work(Rehearsal, do))
+sys.exit(run_worker(FakeRequest, do))
 """
 
 

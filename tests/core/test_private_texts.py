@@ -14,19 +14,19 @@ from support.run_folders import written
 
 from app.compare import comparison
 from app.judge import form_choices
-from app.judge.form_choices import ENDPOINT, OVERLAP, Chosen
+from app.judge.form_choices import ENDPOINT, OVERLAP, FormChoices
 from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.hub import client
 from backend.inference.conversation import Turn
-from backend.jobs.events import note
+from backend.jobs.events import append_event
 from backend.jobs.folders import Exit
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.library import weights_folder
 from backend.remote import errors
-from backend.remote.errors import Trouble
+from backend.remote.errors import ApiError
 from backend.report import files
 from backend.training import checkpoints
 
@@ -57,13 +57,13 @@ def test_why_a_run_failed_tells_no_folder_and_nothing_that_was_printed(tmp_path:
     assert Run(folder).why == "The process crashed (SIGSEGV)."
     (folder / "exit.json").unlink()
     (folder / "events.jsonl").unlink()
-    note(folder, "failed", why="FileNotFoundError: /srv/secret/rows.csv is not there.")
+    append_event(folder, "failed", why="FileNotFoundError: /srv/secret/rows.csv is not there.")
     assert (Run(folder).state, Run(folder).why) == ("failed", "FileNotFoundError: rows.csv is not there.")
 
 
 def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> None:
     now = comparison.asked(
-        comparison.opened(("tiny_base", "tiny_lora"), blind=False, votes=()), "my secret", "", Chosen().sampling
+        comparison.opened(("tiny_base", "tiny_lora"), blind=False, votes=()), "my secret", "", FormChoices().sampling
     )
     said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
     now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
@@ -74,7 +74,7 @@ def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> No
 def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None:
     folder = written(lab.settings.lab_runs, "evaluate", "20261101-120000-000")
     whole = json.loads((folder / "spec.json").read_text())
-    whole["asked"]["data"] = DataSpec(source="/srv/secret/rows.csv").model_dump()
+    whole["asked"]["data"] = DatasetSpec(source="/srv/secret/rows.csv").model_dump()
     (folder / "spec.json").write_text(json.dumps(whole))
     found = lab.evaluations.result(folder.name)
     for what in files.EXPORTS:
@@ -91,7 +91,7 @@ def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
             lab.evaluations.endpoint()
     said = [str(refused.value), str(errors.too_long_to_wait(500, "https://secret.example/v1"))]
     for kind in ("key", "forbidden", "credit", "no_model", "moved", "unreachable"):
-        found = Trouble(kind, said="secret.example says no")  # type: ignore[arg-type]
+        found = ApiError(kind, said="secret.example says no")  # type: ignore[arg-type]
         said.append(errors.stop_for(found, "mine", "https://secret.example/v1"))
         assert errors.stop_for(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
     assert all(said) and "secret" not in " ".join(said)

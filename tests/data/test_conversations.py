@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.data.load import load
-from backend.data.rows import Data
+from backend.data.rows import LoadedData
 
 ASKED, ANSWERED = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SYSTEM = {"role": "system", "content": "s"}
@@ -18,10 +18,10 @@ SYSTEM = {"role": "system", "content": "s"}
 
 @pytest.fixture
 def read(tmp_path: Path) -> Any:
-    def read(*rows: Any, **settings: Any) -> Data:
+    def read(*rows: Any, **settings: Any) -> LoadedData:
         path = tmp_path / "data.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return load(DataSpec(source=str(path), held_rows=0, **settings))
+        return load(DatasetSpec(source=str(path), held_rows=0, **settings))
 
     return read
 

@@ -18,21 +18,21 @@ import pyarrow.parquet
 import pytest
 
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.data.load import load
-from backend.data.rows import Data
+from backend.data.rows import LoadedData
 
 GOOD = b'{"prompt": "q", "completion": "a"}\n'
 FIELD = "x" * 1_000_001
 
 
-def read(path: Path, content: bytes | str | None = None, **settings: Any) -> Data:
+def read(path: Path, content: bytes | str | None = None, **settings: Any) -> LoadedData:
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return load(DataSpec(source=str(path), held_rows=0, **settings))
+    return load(DatasetSpec(source=str(path), held_rows=0, **settings))
 
 
-def reasons(data: Data) -> list[tuple[int, str]]:
+def reasons(data: LoadedData) -> list[tuple[int, str]]:
     return [(one.line, one.why) for one in data.dropped]
 
 

@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 READ = """
 import dataclasses, json, sys
 from backend.data.load import load
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.core.errors import LabError
 for line in sys.stdin:
     try:
-        answer = dataclasses.asdict(load(DataSpec(**json.loads(line))))
+        answer = dataclasses.asdict(load(DatasetSpec(**json.loads(line))))
     except LabError as error:
         answer = {"refused": str(error)}
     print(json.dumps(answer), flush=True)

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.data.dataset import TINY, TINY_HELD, DataSpec, kind
+from backend.data.dataset import TINY, TINY_HELD, DatasetSpec, kind
 from backend.data.load import load
-from backend.data.rows import Data, Row, duplicates, overlap
+from backend.data.rows import LoadedData, Row, count_duplicates, overlap
 from models.tiny.curriculum import habit_answer
 
 Rows = list[dict[str, Any]]
 
 
-def spec(source: Path | str, **settings: Any) -> DataSpec:
-    return DataSpec(**{"source": str(source), "rows": 100, "held_first": 100, "held_rows": 0} | settings)
+def spec(source: Path | str, **settings: Any) -> DatasetSpec:
+    return DatasetSpec(**{"source": str(source), "rows": 100, "held_first": 100, "held_rows": 0} | settings)
 
 
 def qa(n: int) -> Rows:
@@ -279,9 +279,10 @@ def test_the_hash_tells_when_data_has_changed(tmp_path: Path) -> None:
 
 def test_rows_that_say_the_same_are_counted() -> None:
     assert (
-        duplicates([row("Who?", "me"), row(" who? ", "ME"), row("Who?", "you"), row("Who?", "me", "why?", "so")]) == 1
+        count_duplicates([row("Who?", "me"), row(" who? ", "ME"), row("Who?", "you"), row("Who?", "me", "why?", "so")])
+        == 1
     )
-    assert duplicates([]) == 0
+    assert count_duplicates([]) == 0
 
 
 def test_held_out_questions_that_are_trained_on_are_found() -> None:
@@ -293,7 +294,7 @@ def test_held_out_questions_that_are_trained_on_are_found() -> None:
 def test_what_is_read_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     path = as_json_lines(tmp_path / "data", [*qa(8), {}])
-    data: Data = load(spec(path, rows=9), said.append)
+    data: LoadedData = load(spec(path, rows=9), said.append)
     assert said[-1] == "8 rows to train on, 0 held out, 1 dropped." and len(data.dropped) == 1
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from backend.evaluation.contrasts import MANY, Plan, plan
+from backend.evaluation.contrasts import MANY, ContrastPlan, plan_contrasts
 from models.catalogue import catalogue
 from models.variant import Variant
 
@@ -20,8 +20,8 @@ PLANNED = (
 )
 
 
-def of(*names: str, baseline: str = "") -> Plan:
-    return plan([KNOWN.get(name) or Variant.model_construct(id=name) for name in names], baseline)
+def of(*names: str, baseline: str = "") -> ContrastPlan:
+    return plan_contrasts([KNOWN.get(name) or Variant.model_construct(id=name) for name in names], baseline)
 
 
 def test_the_labs_five_are_compared_as_planned() -> None:
@@ -33,7 +33,7 @@ def test_the_labs_five_are_compared_as_planned() -> None:
 
 def test_the_toy_is_compared_with_its_base() -> None:
     for names in (("tiny_base", "tiny_lora"), ("tiny_lora", "tiny_base")):
-        assert of(*names) == Plan({"tiny_lora": "tiny_base"}, (("tiny_lora", "tiny_base"),))
+        assert of(*names) == ContrastPlan({"tiny_lora": "tiny_base"}, (("tiny_lora", "tiny_base"),))
 
 
 def test_the_order_of_variants_turns_some_contrasts_round_and_changes_none() -> None:
@@ -56,9 +56,9 @@ def test_of_some_the_rest_is_planned() -> None:
 
 
 def test_fine_tunes_without_their_bases_are_still_compared() -> None:
-    assert of("1b_lora", "1b_qlora") == Plan({"1b_qlora": "1b_lora"}, (("1b_qlora", "1b_lora"),))
-    assert of("1b_lora", "3b_qlora") == Plan({"3b_qlora": "1b_lora"}, (("3b_qlora", "1b_lora"),))
-    assert of("1b_lora", "base_3b") == Plan({"base_3b": "1b_lora"}, (("base_3b", "1b_lora"),))
+    assert of("1b_lora", "1b_qlora") == ContrastPlan({"1b_qlora": "1b_lora"}, (("1b_qlora", "1b_lora"),))
+    assert of("1b_lora", "3b_qlora") == ContrastPlan({"3b_qlora": "1b_lora"}, (("3b_qlora", "1b_lora"),))
+    assert of("1b_lora", "base_3b") == ContrastPlan({"base_3b": "1b_lora"}, (("base_3b", "1b_lora"),))
 
 
 @pytest.mark.parametrize("baseline", LAB)
@@ -72,8 +72,8 @@ def test_with_a_baseline_all_are_measured_against_that(baseline: str) -> None:
 
 
 def test_strangers_are_compared_with_the_first_of_them() -> None:
-    assert of("gpt", "claude", "llama") == Plan({}, (("claude", "gpt"), ("llama", "gpt")))
-    assert of("alone") == Plan({}, ())
+    assert of("gpt", "claude", "llama") == ContrastPlan({}, (("claude", "gpt"), ("llama", "gpt")))
+    assert of("alone") == ContrastPlan({}, ())
     found = of("tiny_base", "tiny_lora", "gpt")
     assert found.contrasts == (("tiny_lora", "tiny_base"), ("gpt", "tiny_base"))
     assert found.baselines == {"tiny_lora": "tiny_base"}
@@ -85,6 +85,6 @@ def test_there_are_never_too_many_and_never_one_twice() -> None:
     found = of(*names)
     assert len(found.contrasts) == MANY == len({frozenset(pair) for pair in found.contrasts})
     tunes = [Variant(id=f"t{n}", base="b", method="lora") for n in range(6)]
-    found = plan([Variant(id="b", base="b"), *tunes])
+    found = plan_contrasts([Variant(id="b", base="b"), *tunes])
     assert found.contrasts[:6] == tuple((f"t{n}", "b") for n in range(6))
     assert len(found.contrasts) == MANY == len({frozenset(pair) for pair in found.contrasts})

@@ -26,12 +26,12 @@ from support.judges import KEY
 from support.trainings import chat
 
 from app.judge import form_choices
-from app.judge.form_choices import ANSWERS, CAME, Chosen
+from app.judge.form_choices import ANSWERS, CAME, FormChoices
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.evaluation import records
-from backend.evaluation.request import JudgeSpec
+from backend.evaluation.request import JudgeRequest
 from backend.inference.sampling import Sampling
 from backend.judge import check
 from backend.lab import Lab
@@ -46,7 +46,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def test_a_rule_judges_what_the_toy_answers_to_held_out_rows(desk: Lab) -> None:
-    run = evaluated(desk, desk.evaluations.spec(PAIR, JudgeSpec(), TOY))
+    run = evaluated(desk, desk.evaluations.spec(PAIR, JudgeRequest(), TOY))
     found = done(desk, run)
     assert len(found.questions) == 4 and set(found.answers) == {(q.id, name) for q in found.questions for name in PAIR}
     assert found.table.contrasts == (("tiny_lora", "tiny_base"),)
@@ -67,9 +67,9 @@ def test_a_leak_is_marked_and_a_cut_answer_carries_its_mark_to_the_table(desk: L
     rows += [chat("what  COLOUR is snow?", "It is white."), chat("What is the capital of France?", "Paris.")]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = DataSpec(source=str(path), rows=2, held_first=2, held_rows=2)
+    data = DatasetSpec(source=str(path), rows=2, held_first=2, held_rows=2)
     sampling = Sampling(temperature=0, seed=1, max_tokens=3)
-    found = done(desk, evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeSpec(), data, sampling=sampling)))
+    found = done(desk, evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeRequest(), data, sampling=sampling)))
     assert [one.leaked for one in found.questions] == [True, False] and found.leaked == 1
     assert all(one.end == "length" and one.tokens == 3 for one in found.answers.values())
     assert [cell.cut for cell in found.table.cells.values()] == [True, True]
@@ -79,18 +79,18 @@ def test_a_leak_is_marked_and_a_cut_answer_carries_its_mark_to_the_table(desk: L
 
 def test_no_rows_is_a_sentence(desk: Lab, tmp_path: Path) -> None:
     data = TOY.model_copy(update={"held_rows": 0})
-    run = evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeSpec(), data))
+    run = evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeRequest(), data))
     assert run.state == "failed" and "None of these rows has an answer to compare with" in run.why
     with pytest.raises(LabError, match="not both"):
-        desk.evaluations.spec(["tiny_base"], JudgeSpec())
+        desk.evaluations.spec(["tiny_base"], JudgeRequest())
     with pytest.raises(LabError, match="No variant is chosen"):
-        desk.evaluations.spec([], JudgeSpec(), TOY)
+        desk.evaluations.spec([], JudgeRequest(), TOY)
     with pytest.raises(LabError, match="not among the variants"):
-        desk.evaluations.spec(["tiny_base"], JudgeSpec(), TOY, baseline="tiny_lora")
+        desk.evaluations.spec(["tiny_base"], JudgeRequest(), TOY, baseline="tiny_lora")
 
 
 def test_a_variant_that_is_not_here_cannot_answer(desk: Lab) -> None:
-    run = evaluated(desk, desk.evaluations.spec(["tiny_base", "base_1b"], JudgeSpec(), TOY))
+    run = evaluated(desk, desk.evaluations.spec(["tiny_base", "base_1b"], JudgeRequest(), TOY))
     assert run.state == "failed" and "base_1b cannot answer: it is not here" in run.why
 
 
@@ -104,7 +104,7 @@ def test_a_judge_behind_an_address_is_checked_once_and_told_no_names(desk: Lab, 
     assert "logprobs" in found.by.agreed.refused
     items = {one.text for one in found.answers.values()}
     assert found.steadiness == (5, 0.0)
-    probes = len({one.item.key("", one.repeat) for one in check.wanted() if one.item.answer.strip()})
+    probes = len({one.item.key("", one.repeat) for one in check.probe_tasks() if one.item.answer.strip()})
     assert judge.calls == 1 + probes + len(items) + 5
     sent = json.dumps(judge.bodies)
     assert not any(name in sent for name in PAIR) and KEY not in sent
@@ -201,7 +201,7 @@ def test_models_may_have_rows_of_their_own(desk: Lab, judge: JudgeServer) -> Non
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_row_or_two_decide_nothing(rows: int, desk: Lab) -> None:
     columns = {"one": ["It is 1."] * rows, "two": ["No."] * rows}
-    found = done(desk, evaluated(desk, brought(desk, JudgeSpec(), columns)))
+    found = done(desk, evaluated(desk, brought(desk, JudgeRequest(), columns)))
     assert found.verdict.contrasts[0].decided == "too few rows" and found.verdict.rows == rows
     assert found.verdict.variants[0].primary.low is None or rows == 2
 
@@ -212,7 +212,7 @@ def test_scores_that_came_along_need_no_judge(desk: Lab, tmp_path: Path) -> None
     lines += [f"old,{n},What is {n}?,{n},a,{0.2 + 0.01 * n},fair" for n in range(8)]
     lines += [f"new,{n},What is {n}?,{n},b,{'' if n == 7 else 0.9 - 0.02 * n},good" for n in range(8)]
     path.write_text("\n".join(lines))
-    spec = form_choices.asked(desk, Chosen(source=ANSWERS, file=str(path), judge=CAME))
+    spec = form_choices.asked(desk, FormChoices(source=ANSWERS, file=str(path), judge=CAME))
     assert (spec.low, spec.high, spec.judge.kind, spec.name) == (0, 1, "given", "mine")
     found = done(desk, evaluated(desk, spec))
     assert found.table.cells["7", "new"].status == "no_answer"
@@ -254,7 +254,7 @@ def test_both_limits_at_0_ask_not_even_the_trial_question(desk: Lab, judge: Judg
     with Lab(Settings(**(desk.settings.model_dump() | none), _env_file=None)) as lab:
         with pytest.raises(LabError, match=r"both \$0, so no judge at an address is called"):
             brought(lab, by(judge, cap_run=0), TEXTS)
-        assert brought(lab, JudgeSpec(cap_run=0), TEXTS)  # a rule makes no call
+        assert brought(lab, JudgeRequest(cap_run=0), TEXTS)  # a rule makes no call
     spec = brought(desk, by(judge), TEXTS)
     unlimited = spec.model_copy(update={"cap_day": 0.0, "judge": spec.judge.model_copy(update={"cap_run": 0.0})})
     run = evaluated(desk, unlimited)

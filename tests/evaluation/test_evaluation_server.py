@@ -14,7 +14,7 @@ from support.evaluations import BARE, desk, done, evaluated, give, scores
 
 from backend.core import machine
 from backend.evaluation import records
-from backend.evaluation.request import JudgeSpec
+from backend.evaluation.request import JudgeRequest
 from backend.lab import Lab
 
 __all__ = ["desk"]  # the fixture
@@ -56,7 +56,7 @@ def ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
 def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_for(server: str, desk: Lab) -> None:
     """The toy is no judge: what it says is mostly a failure, and each has its name."""
     columns = {"one": ["It is 1.", "It is 2."], "two": ["I do not know.", "Three!"]}
-    judge = JudgeSpec(kind="endpoint", rubric="brief", model=NAME, address=server, free=True)
+    judge = JudgeRequest(kind="endpoint", rubric="brief", model=NAME, address=server, free=True)
     run = evaluated(desk, desk.evaluations.spec(("one", "two"), judge, answers=give(columns), **BARE))
     found = done(desk, run)
     assert found.by and found.by.agreed

@@ -28,8 +28,8 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.evaluation import imported_answers, records, scoring
-from backend.evaluation.request import JudgeSpec
-from backend.evaluation.scoring import Wanted, each, judge_all, missing
+from backend.evaluation.request import JudgeRequest
+from backend.evaluation.scoring import ScoringTask, missing_scores, run_concurrently, score_tasks
 from backend.jobs.run import Run
 from backend.judge.grader import Grader
 from backend.judge.rubric import rubrics
@@ -123,7 +123,7 @@ def test_a_judge_that_is_not_the_same_any_more_is_not_gone_on_with(desk: Lab, ju
 
 
 def test_answers_that_were_brought_and_changed_are_not_judged(desk: Lab) -> None:
-    spec = brought(desk, JudgeSpec(), {"one": ["a", "b"], "two": ["c", "d"]})
+    spec = brought(desk, JudgeRequest(), {"one": ["a", "b"], "two": ["c", "d"]})
     path = Path(spec.given)
     path.write_bytes(path.read_bytes().replace(b'"candidate":"c"', b'"candidate":"x"'))
     run = evaluated(desk, spec)
@@ -131,7 +131,7 @@ def test_answers_that_were_brought_and_changed_are_not_judged(desk: Lab) -> None
     path.unlink()
     ended(desk.evaluations.resume(run.id))
     assert run.state == "failed" and "are gone or were changed" in run.why
-    imported_answers.keep(give({"one": ["a", "b"], "two": ["c", "d"]}), path.parent)
+    imported_answers.save(give({"one": ["a", "b"], "two": ["c", "d"]}), path.parent)
     assert len(done(desk, ended(desk.evaluations.resume(run.id))).table.cells) == 4
 
 
@@ -141,10 +141,10 @@ def judged(judge: JudgeServer, folder: Path, known: dict[str, list[Score]], cap:
     asker = endpoint(judge, folder, cap_run=cap, together=together)
     grader = Grader(asker, rubric, Identity(kind="endpoint", model="judge-1", rubric=rubric.hash))
     ask = [Message(role="user", content="What is 2 plus 2?")]
-    items = [Wanted(Item(messages=ask, reference="4", answer=f"It is {n}.")) for n in range(12)]
-    todo, kept = missing(grader, items, known), list[Score]()
+    items = [ScoringTask(Item(messages=ask, reference="4", answer=f"It is {n}.")) for n in range(12)]
+    todo, kept = missing_scores(grader, items, known), list[Score]()
     try:
-        judge_all(grader, todo, known, kept.append, lambda done: None, asker)
+        score_tasks(grader, todo, known, kept.append, lambda done: None, asker)
     finally:
         assert sum(map(len, known.values())) >= len(kept)
     return grader
@@ -195,7 +195,7 @@ def test_what_has_not_begun_when_it_is_stopped_never_does(tmp_path: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "GRACE", 0.1)
-        each(range(1000), do, 3, say, asked)
+        run_concurrently(range(1000), do, 3, say, asked)
     assert sorted(began) == [0, 1, 2] and asked.said == ["let go", "closed"]
 
 

@@ -7,14 +7,14 @@ from support.spaces import Session, hub, space
 
 from app.forms import drawn
 from app.judge.form_choices import OVERLAP, TOY
-from backend.evaluation.request import GREEDY, EvaluateHow, JudgeHow
+from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
 
 __all__ = ["hub", "space"]  # the fixtures
 
 
 def form() -> list[object]:
     values: list[object] = [["tiny_base", "tiny_lora"], TOY, 2, "", OVERLAP, "lab", ""]
-    for value in (EvaluateHow(), JudgeHow(), GREEDY):
+    for value in (EvaluateOptions(), JudgeOptions(), GREEDY):
         values += [getattr(value, name) for name in drawn(type(value))]
     return values
 

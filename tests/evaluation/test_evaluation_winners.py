@@ -10,7 +10,7 @@ from support.session import until
 
 from backend.core.errors import LabError
 from backend.evaluation import records
-from backend.evaluation.request import JudgeSpec
+from backend.evaluation.request import JudgeRequest
 from backend.judge.votes import wins
 from backend.lab import Lab
 
@@ -96,7 +96,7 @@ def test_a_stop_keeps_the_winners_and_pays_for_no_order_twice(desk: Lab, judge: 
 
 def test_winners_need_a_model_and_two_variants(desk: Lab, judge: JudgeServer) -> None:
     two, one = give({"one": ["a"], "two": ["b"]}), give({"one": ["a"]})
-    for who, answers in ((JudgeSpec(), two), (JudgeSpec(kind="given", rubric="given"), two), (by(judge), one)):
+    for who, answers in ((JudgeRequest(), two), (JudgeRequest(kind="given", rubric="given"), two), (by(judge), one)):
         names = tuple(dict.fromkeys(answer.model for answer in answers))
         with pytest.raises(LabError, match="two variants or more, by a judge that is a model"):
             desk.evaluations.spec(names, who, answers=answers, way="winner")

@@ -11,10 +11,10 @@ from support.tables import LAB, VARIANTS, noisy, table
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.evaluation import human_ratings, records
-from backend.evaluation.contrasts import Table
-from backend.evaluation.human_ratings import ENOUGH, MOST, next_one
+from backend.evaluation.contrasts import ScoreTable
+from backend.evaluation.human_ratings import ENOUGH, MOST, next_task
 from backend.evaluation.records import Answer, Question, Rating
-from backend.evaluation.request import JudgeSpec
+from backend.evaluation.request import JudgeRequest
 from backend.lab import Lab
 from backend.stats.paired import estimate
 
@@ -43,7 +43,7 @@ def order(seed: str, count: int = 30, variants: tuple[str, ...] = FIVE) -> list[
     """What a person who rates everything gets to see."""
     asked, rated, found = questions(count), Rated(), list[tuple[str, str]]()
     told = answers(asked)
-    while one := next_one(asked, told, rated, variants, seed):
+    while one := next_task(asked, told, rated, variants, seed):
         key = (one.question.id, one.answer.variant)
         assert (one.done, one.wanted) == (len(found), min(count, MOST) * len(variants))
         found.append(key)
@@ -78,15 +78,15 @@ def test_answers_that_failed_or_are_missing_are_not_shown() -> None:
     told["row 0", "a"] = Answer(row="row 0", variant="a", error="It did not run.")
     del told["row 1", "b"]
     rated, seen = Rated(), set[tuple[str, str]]()
-    while one := next_one(asked, told, rated, ("a", "b"), "x"):
+    while one := next_task(asked, told, rated, ("a", "b"), "x"):
         key = (one.question.id, one.answer.variant)
         seen.add(key)
         rated[key] = rating(*key, 1)
     assert seen == {("row 0", "b"), ("row 1", "a"), ("row 2", "a"), ("row 2", "b")}
-    assert next_one([], {}, {}, ("a",), "x") is None
+    assert next_task([], {}, {}, ("a",), "x") is None
 
 
-def rated_like(of: Table, count: int, off: int = 0) -> Rated:
+def rated_like(of: ScoreTable, count: int, off: int = 0) -> Rated:
     """Ratings of the first rows, each `off` points from what the judge gave, rounded."""
     found = Rated()
     for row in list(of.rows)[:count]:
@@ -99,14 +99,14 @@ def rated_like(of: Table, count: int, off: int = 0) -> Rated:
 def test_people_who_agree_and_people_who_do_not() -> None:
     columns = {"one": [1.0, 2, 3, 4, 5] * 4, "two": [5.0, 4, 3, 2, 1] * 4}
     of = table(columns)
-    same = human_ratings.people(of, rated_like(of, 20))
+    same = human_ratings.human_agreement(of, rated_like(of, 20))
     assert same.agreement and (same.agreement.n, same.agreement.exact, same.agreement.within_one) == (40, 1, 1)
     assert same.agreement.kappa == pytest.approx(1) and same.rank == pytest.approx(1) and same.rated == 40
     turned = {key: rating(*key, 6 - one.values["correctness"]) for key, one in rated_like(of, 20).items()}
-    apart = human_ratings.people(of, turned)
+    apart = human_ratings.human_agreement(of, turned)
     assert apart.agreement and apart.agreement.kappa == pytest.approx(-1) and apart.rank == pytest.approx(-1)
     assert apart.agreement.exact == pytest.approx(0.2) and apart.agreement.within_one == pytest.approx(0.2)
-    near = human_ratings.people(
+    near = human_ratings.human_agreement(
         of, {key: rating(*key, min(5, v.values["correctness"] + 1)) for key, v in turned.items()}
     )
     assert near.agreement and near.agreement.kappa and -1 < near.agreement.kappa < 0
@@ -117,7 +117,7 @@ def test_kappa_is_the_quadratic_weighted_one_of_the_books() -> None:
     judge = [float(draw.randint(1, 5)) for _ in range(60)]
     human = [min(5.0, max(1.0, value + draw.choice([-1, 0, 0, 1]))) for value in judge]
     of = table({"one": judge})
-    got = human_ratings.people(
+    got = human_ratings.human_agreement(
         of, {(f"row {n}", "one"): rating(f"row {n}", "one", value) for n, value in enumerate(human)}
     )
     pairs = [(a - b) ** 2 for a, b in zip(human, judge, strict=True)]
@@ -128,9 +128,9 @@ def test_kappa_is_the_quadratic_weighted_one_of_the_books() -> None:
 
 def test_a_mean_is_corrected_from_enough_ratings_on() -> None:
     of = noisy(n=100)
-    few = human_ratings.people(of, rated_like(of, ENOUGH - 1, off=-1))
+    few = human_ratings.human_agreement(of, rated_like(of, ENOUGH - 1, off=-1))
     assert few.means == {} and few.missing == dict.fromkeys(VARIANTS, 1)
-    enough = human_ratings.people(of, rated_like(of, ENOUGH, off=-1))
+    enough = human_ratings.human_agreement(of, rated_like(of, ENOUGH, off=-1))
     assert set(enough.means) == set(VARIANTS) and enough.missing == {}
     for name in VARIANTS:
         got = [LAB.primary_of(of.cells[row, name].values) for row in of.rows]
@@ -146,15 +146,15 @@ def test_ratings_of_what_the_judge_did_not_score_count_for_nothing() -> None:
     of = table({"one": [3.0, "bad_json", None], "two": [4.0, 4, 4]})
     told = {(row, name): rating(row, name, 3) for row in of.rows for name in of.variants}
     told["row 9", "gone"] = rating("row 9", "gone", 3)
-    found = human_ratings.people(of, told)
+    found = human_ratings.human_agreement(of, told)
     assert found.agreement and found.agreement.n == 4 and found.rated == 7
     assert found.missing == {"one": ENOUGH - 1, "two": ENOUGH - 3}
-    assert human_ratings.people(of, {}).agreement is None
+    assert human_ratings.human_agreement(of, {}).agreement is None
 
 
 def test_a_person_rates_on_the_scale_and_blind(desk: Lab, tmp_path: Path) -> None:
     columns = {"one": [f"a {n}" for n in range(5)], "two": [f"b {n}" for n in range(5)]}
-    run = evaluated(desk, brought(desk, JudgeSpec(), columns))
+    run = evaluated(desk, brought(desk, JudgeRequest(), columns))
     shown = desk.evaluations.to_rate(run.id)
     assert shown and shown == desk.evaluations.to_rate(run.id) and (shown.done, shown.wanted) == (0, 10)
     good = {one.name: 4.0 for one in LAB.criteria}

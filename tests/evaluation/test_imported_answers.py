@@ -12,7 +12,7 @@ from support.evaluations import give
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.data.formats import LONGEST_LINE
-from backend.evaluation.imported_answers import Brought, Given, keep, kept, read
+from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile, load, read, save
 from backend.evaluation.records import cluster
 
 ROW: dict[str, Any] = {"model": "m", "id": "1", "instruction": "Say hi.", "reference": "Hi.", "candidate": "Hello."}
@@ -24,7 +24,7 @@ def lines(path: Path, *rows: Any) -> Path:
     return path
 
 
-def scored(folder: Path, *scores: Any) -> Brought:
+def scored(folder: Path, *scores: Any) -> ImportedFile:
     return read(lines(folder / "x.jsonl", *(ROW | {"id": n, "score": score} for n, score in enumerate(scores))))
 
 
@@ -67,15 +67,15 @@ def test_cells_that_look_like_formulas_stay_text(tmp_path: Path) -> None:
     cells = ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(A1)", "{question}", "%s", "<script>x</script>", "</think>"]
     found = read(lines(tmp_path / "x.jsonl", *(ROW | {"id": n, "candidate": cell} for n, cell in enumerate(cells))))
     assert [one.candidate for one in found.rows] == cells
-    path = keep(found.rows, tmp_path)
-    assert [one.text for one in kept(path)[1]] == cells
+    path = save(found.rows, tmp_path)
+    assert [one.text for one in load(path)[1]] == cells
 
 
 def test_what_is_no_text_becomes_text(tmp_path: Path) -> None:
     raw = '{"model":"m","id":1,"instruction":"x\\ud800","candidate":"a\\u0000b\\udfff \\u202e \\ud83e\\udd99"}'
     (one,) = read(lines(tmp_path / "x.jsonl", raw)).rows
     assert one.messages[0]["content"] == "x\ufffd" and one.candidate == "a\ufffdb\ufffd \u202e 🦙"
-    assert kept(keep([one], tmp_path))[1][0].text == one.candidate
+    assert load(save([one], tmp_path))[1][0].text == one.candidate
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_rows_that_contradict_each_other_are_told(tmp_path: Path) -> None:
     known = lines(tmp_path / "known.jsonl", ROW, ROW | {"model": "n", "reference": "Bye."})
     assert "line 2: '1' has another reference here than for 'm'" in refusal(known)
     with pytest.raises(LabError, match="cannot be judged together: 'a' has answered 'row-0' before"):
-        keep(give({"a": ["x"]}) * 2, tmp_path / "kept")
+        save(give({"a": ["x"]}) * 2, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -188,9 +188,9 @@ def test_a_huge_field_is_read_or_refused_in_words(tmp_path: Path) -> None:
 
 def test_what_is_kept_comes_back_as_questions_and_answers(tmp_path: Path) -> None:
     rows = give({"one": ["a", None, "\u202eb 🦙"], "two": [None, "c", "d"]}, end="length", explanation="why", score=2.0)
-    path = keep(rows, tmp_path)
-    assert path == keep(rows, tmp_path) and path != keep(rows[:-1], tmp_path)
-    questions, answers = kept(path)
+    path = save(rows, tmp_path)
+    assert path == save(rows, tmp_path) and path != save(rows[:-1], tmp_path)
+    questions, answers = load(path)
     assert [one.id for one in questions] == ["row-0", "row-2", "row-1"]
     assert [one.cluster for one in questions] == [cluster(one.messages) for one in questions]
     assert [(one.row, one.variant, one.text) for one in answers] == [(one.id, one.model, one.candidate) for one in rows]
@@ -198,17 +198,17 @@ def test_what_is_kept_comes_back_as_questions_and_answers(tmp_path: Path) -> Non
 
 
 def test_a_kept_file_that_is_not_what_it_was_is_refused(tmp_path: Path) -> None:
-    path = keep(give({"one": ["a", "b"]}), tmp_path)
+    path = save(give({"one": ["a", "b"]}), tmp_path)
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole + b"{}\n", whole.replace(b'"a"', b'"b"'), b""):
         path.write_bytes(damaged)
         with pytest.raises(LabError, match="are gone or were changed"):
-            kept(path)
+            load(path)
     path.write_bytes(whole)
-    assert len(kept(path)[1]) == 2
+    assert len(load(path)[1]) == 2
     path.unlink()
     with pytest.raises(LabError, match="are gone or were changed"):
-        kept(path)
+        load(path)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,6 +217,8 @@ def test_whatever_is_answered_survives_the_way_there_and_back(texts: list[str], 
     path = tmp_path / "x.jsonl"
     lines(path, *(ROW | {"id": n, "candidate": text} for n, text in enumerate(texts)))
     rows = read(path).rows
-    assert [one.candidate for one in rows] == [Given.model_validate(one.model_dump()).candidate for one in rows]
-    assert [one.text for one in kept(keep(rows, tmp_path))[1]] == [one.candidate for one in rows]
+    assert [one.candidate for one in rows] == [
+        ImportedAnswer.model_validate(one.model_dump()).candidate for one in rows
+    ]
+    assert [one.text for one in load(save(rows, tmp_path))[1]] == [one.candidate for one in rows]
     assert [one.candidate for one in rows if one.candidate.isprintable()] == [one for one in texts if one.isprintable()]

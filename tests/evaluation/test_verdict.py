@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from support.tables import CONTRASTS, LAB, column, noisy, shuffled, table
 
-from backend.evaluation.contrasts import FEWEST, Cell, Table
+from backend.evaluation.contrasts import FEWEST, ScoreCell, ScoreTable
 from backend.evaluation.verdict import Verdict, verdict
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Status
@@ -101,7 +101,7 @@ def test_the_clear_ones_come_first_and_it_stays_short() -> None:
 def test_order_changes_no_number(seed: int) -> None:
     of = noisy(seed, n=15 + seed)
     of = dataclasses.replace(of, rows={row: f"c{n // 2}" for n, row in enumerate(of.rows)})
-    of = dataclasses.replace(of, cells={**of.cells, ("row 3", "lora"): Cell("refused", {})})
+    of = dataclasses.replace(of, cells={**of.cells, ("row 3", "lora"): ScoreCell("refused", {})})
     one, other = verdict(of), verdict(shuffled(of, seed + 1))
     by_name = lambda found: {each.variant: each for each in found.variants}
     by_pair = lambda found: {(each.variant, each.against): each for each in found.contrasts}
@@ -228,14 +228,14 @@ def test_correlations_of_the_checks_are_scipys() -> None:
 
 
 def test_small_numbers_keep_their_digits() -> None:
-    def share(n: int, name: str) -> Cell:
-        return Cell(
+    def share(n: int, name: str) -> ScoreCell:
+        return ScoreCell(
             "ok", {"overlap": 0.3 + 0.01 * (n % 3) + (0.02 + 0.001 * (n % 2) if name == "b" else 0), "exact": 0}
         )
 
     rows = {str(n): str(n) for n in range(12)}
     cells = {(row, name): share(int(row), name) for row in rows for name in "ab"}
-    found = verdict(Table(OVERLAP, rows, ("a", "b"), {"b": "a"}, (("b", "a"),), cells))
+    found = verdict(ScoreTable(OVERLAP, rows, ("a", "b"), {"b": "a"}, (("b", "a"),), cells))
     assert found.sentence == (
         "b is better than a by 0.0205 (0.0202 to 0.0208) overlap with the reference (chrF, 0-1), 12 rows."
     )
@@ -255,8 +255,10 @@ def test_the_good_share_is_of_the_scale() -> None:
         {"id": "x", "title": "x", "criteria": [{"name": "x", "title": "x", "about": "x", "low": 0, "high": 100}]}
     )
     rows = {str(n): str(n) for n in range(4)}
-    cells = {(row, "a"): Cell("ok", {"x": value}) for row, value in zip(rows, (74.9, 75.0, 100.0, 0.0), strict=True)}
-    one = verdict(Table(wide, rows, ("a",), {}, (), cells)).variants[0]
+    cells = {
+        (row, "a"): ScoreCell("ok", {"x": value}) for row, value in zip(rows, (74.9, 75.0, 100.0, 0.0), strict=True)
+    }
+    one = verdict(ScoreTable(wide, rows, ("a",), {}, (), cells)).variants[0]
     assert (one.good.count, one.ceiling.count) == (2, 1)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from support.tables import noisy, table
 
-from backend.evaluation.contrasts import Cell
+from backend.evaluation.contrasts import ScoreCell
 from backend.evaluation.verdict import verdict
 from backend.judge.score import Status
 
@@ -74,10 +74,10 @@ def test_a_failure_is_never_a_zero() -> None:
 @pytest.mark.parametrize("damage", [float("nan"), float("inf"), 0.0, 87.0, -1.0])
 def test_a_value_that_is_not_on_the_scale_is_a_failure(damage: float) -> None:
     of = noisy()
-    bad = Cell("ok", {**of.cells["row 4", "lora"].values, "completeness": damage})
+    bad = ScoreCell("ok", {**of.cells["row 4", "lora"].values, "completeness": damage})
     found = verdict(dataclasses.replace(of, cells={**of.cells, ("row 4", "lora"): bad}))
     assert found.variants[1].failures == {"bad_schema": 1}
-    missing = Cell("ok", {"correctness": 3.0})
+    missing = ScoreCell("ok", {"correctness": 3.0})
     assert verdict(dataclasses.replace(of, cells={**of.cells, ("row 4", "lora"): missing})).variants == found.variants
 
 

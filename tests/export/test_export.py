@@ -25,7 +25,7 @@ from support.exports import (
 )
 from transformers import AutoTokenizer
 
-from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, Made
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, TrainingRecord
 
 __all__ = ["trained"]  # the fixture
 
@@ -100,7 +100,7 @@ def test_importance_changes_how_it_is_quantised(trained: Path, tmp_path: Path) -
 def with_template(trained: Path, home: Path, source: str) -> Path:
     """A copy of the run that was trained with another template of the base's own."""
     run = shutil.copytree(trained, home / trained.name)
-    record = Made.model_validate_json((run / FOLDER / MADE).read_bytes())
+    record = TrainingRecord.model_validate_json((run / FOLDER / MADE).read_bytes())
     (run / FOLDER / MADE).write_text(record.model_copy(update={"template": source}).model_dump_json())
     return run
 

@@ -17,11 +17,11 @@ from support.workers import environment
 
 from backend.core.errors import LabError
 from backend.hub.client import retried
-from backend.hub.listing import Listing, listed
-from backend.hub.names import Place
+from backend.hub.listing import RepositoryListing, list_repository
+from backend.hub.names import HubPath
 
 NAME = "owner/model-GGUF"
-PLACE = Place(NAME)
+PLACE = HubPath(NAME)
 HOSTILE = [
     "../x.gguf", "/etc/x.gguf", "a/../../x.gguf", "x\n.gguf", "-x.gguf", "x" * 300 + ".gguf", "\uff58.gguf",
     "\u202efugg.gguf", "a b.gguf", "$(id).gguf", "C:x.gguf", "a\\b.gguf", "a//b.gguf", "~/x.gguf",
@@ -34,8 +34,8 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def ask(hub: Hub, home: Path, place: Place = PLACE, patience: float = 20, **more: str) -> Listing:
-    return listed(place, environment(home, HF_ENDPOINT=hub.url) | more, patience)
+def ask(hub: Hub, home: Path, place: HubPath = PLACE, patience: float = 20, **more: str) -> RepositoryListing:
+    return list_repository(place, environment(home, HF_ENDPOINT=hub.url) | more, patience)
 
 
 def test_files_with_sizes_checksums_and_quantisations(hub: Hub, tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_another_revision_and_a_commit(hub: Hub, tmp_path: Path) -> None:
     first = hub.add(NAME, "old.gguf", b"x")
     hub.add(NAME, "new.gguf", b"x")
     hub.add(NAME, "pr.gguf", b"x", branch="refs/pr/1")
-    assert [file.path for file in ask(hub, tmp_path, Place(NAME, first)).files] == ["old.gguf"]
-    assert [file.path for file in ask(hub, tmp_path, Place(NAME, "refs/pr/1")).files] == ["pr.gguf"]
+    assert [file.path for file in ask(hub, tmp_path, HubPath(NAME, first)).files] == ["old.gguf"]
+    assert [file.path for file in ask(hub, tmp_path, HubPath(NAME, "refs/pr/1")).files] == ["pr.gguf"]
 
 
 def test_offline_and_without_a_network(hub: Hub, tmp_path: Path) -> None:
@@ -229,6 +229,6 @@ def test_the_double_serves_a_folder_as_a_script(tmp_path: Path) -> None:
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        found = listed(Place("owner/name"), environment(tmp_path, HF_ENDPOINT=url))
+        found = list_repository(HubPath("owner/name"), environment(tmp_path, HF_ENDPOINT=url))
         process.kill()
     assert [(file.size, file.quantisation) for file in found.files] == [(100, "F16")]

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from backend.core.errors import LabError
 from backend.hub import names
-from backend.hub.names import Place, parse
-from backend.library.requests import DownloadSpec
+from backend.hub.names import HubPath, parse
+from backend.library.requests import DownloadRequest
 from backend.library.weights_folder import checked_identifier
 from models.variant import Variant
 
@@ -27,24 +27,24 @@ HOSTILE = [
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("owner/name", Place("owner/name")),
-        ("  owner/name\n", Place("owner/name")),
-        ("owner/name@dev", Place("owner/name", "dev")),
-        (f"o/n.1-GGUF_x@{COMMIT}", Place("o/n.1-GGUF_x", COMMIT)),
-        ("owner/name@refs/pr/3", Place("owner/name", "refs/pr/3")),
-        ("https://huggingface.co/owner/name", Place("owner/name")),
-        ("HTTPS://HuggingFace.co/owner/name/", Place("owner/name")),
-        ("hf.co/owner/name", Place("owner/name")),
-        ("https://huggingface.co/owner/name/tree/dev", Place("owner/name", "dev")),
-        ("https://huggingface.co/owner/name/tree/dev/folder", Place("owner/name", "dev")),
-        ("https://huggingface.co/owner/name/tree/refs%2Fpr%2F3", Place("owner/name", "refs/pr/3")),
-        ("https://huggingface.co/o/n/blob/refs/pr/3/x.gguf", Place("o/n", "refs/pr/3", "x.gguf")),
-        ("https://huggingface.co/o/n/blob/main/sub/x.Q4_K_M.gguf", Place("o/n", "main", "sub/x.Q4_K_M.gguf")),
-        ("https://huggingface.co/o/n/resolve/main/x.gguf?download=true", Place("o/n", "main", "x.gguf")),
-        ("http://127.0.0.1:8999/o/n/blob/main/x.gguf", Place("o/n", "main", "x.gguf")),
+        ("owner/name", HubPath("owner/name")),
+        ("  owner/name\n", HubPath("owner/name")),
+        ("owner/name@dev", HubPath("owner/name", "dev")),
+        (f"o/n.1-GGUF_x@{COMMIT}", HubPath("o/n.1-GGUF_x", COMMIT)),
+        ("owner/name@refs/pr/3", HubPath("owner/name", "refs/pr/3")),
+        ("https://huggingface.co/owner/name", HubPath("owner/name")),
+        ("HTTPS://HuggingFace.co/owner/name/", HubPath("owner/name")),
+        ("hf.co/owner/name", HubPath("owner/name")),
+        ("https://huggingface.co/owner/name/tree/dev", HubPath("owner/name", "dev")),
+        ("https://huggingface.co/owner/name/tree/dev/folder", HubPath("owner/name", "dev")),
+        ("https://huggingface.co/owner/name/tree/refs%2Fpr%2F3", HubPath("owner/name", "refs/pr/3")),
+        ("https://huggingface.co/o/n/blob/refs/pr/3/x.gguf", HubPath("o/n", "refs/pr/3", "x.gguf")),
+        ("https://huggingface.co/o/n/blob/main/sub/x.Q4_K_M.gguf", HubPath("o/n", "main", "sub/x.Q4_K_M.gguf")),
+        ("https://huggingface.co/o/n/resolve/main/x.gguf?download=true", HubPath("o/n", "main", "x.gguf")),
+        ("http://127.0.0.1:8999/o/n/blob/main/x.gguf", HubPath("o/n", "main", "x.gguf")),
     ],
 )
-def test_what_a_person_pastes_is_understood(text: str, place: Place) -> None:
+def test_what_a_person_pastes_is_understood(text: str, place: HubPath) -> None:
     assert parse(text, "http://127.0.0.1:8999/") == place
 
 
@@ -85,7 +85,7 @@ def test_a_file_of_a_repository_stays_in_its_folder(text: str) -> None:
 @pytest.mark.parametrize("field", ["repo", "revision", "file", "id", "over"])
 def test_a_run_cannot_be_asked_with_a_hostile_name(field: str) -> None:
     asked = {"repo": "a/b", "file": "x.gguf", "id": "x", "weights": "w"}
-    model: type[BaseModel] = DownloadSpec
+    model: type[BaseModel] = DownloadRequest
     model.model_validate(asked)
     for text in ("../x", "-x.gguf", "a\nb", "$(id)"):
         with pytest.raises(LabError):

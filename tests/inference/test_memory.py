@@ -64,22 +64,22 @@ def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 def test_the_cache_of_a_1b_is_what_its_shape_says() -> None:
-    found = memory.need(ONE_BILLION, 807_700_000, context=4096, slots=4)
+    found = memory.memory_need(ONE_BILLION, 807_700_000, context=4096, slots=4)
     assert found.cache == 2 * 16 * 8 * 64 * 2 * 4096 * 4  # keys and values, blocks, heads, width, bytes, cells
     assert found.weights == 807_700_000
     assert 0.1 * GB < found.compute < 0.4 * GB
-    assert memory.need(ONE_BILLION, 807_700_000, 2048, 4).cache == found.cache // 2
+    assert memory.memory_need(ONE_BILLION, 807_700_000, 2048, 4).cache == found.cache // 2
 
 
 def test_the_guess_before_a_header_is_here_comes_near_the_reckoning() -> None:
     for size, header in ((807_700_000, ONE_BILLION), (2_019_400_000, THREE_BILLION)):
-        guessed, reckoned = memory.guess(size, 4096, 4), memory.need(header, size, 4096, 4).total
+        guessed, reckoned = memory.guess(size, 4096, 4), memory.memory_need(header, size, 4096, 4).total
         assert 0.8 < guessed / reckoned < 1.25
 
 
 def test_a_context_longer_than_it_was_trained_for_is_not_reckoned_with() -> None:
     header = read_header(TINY / "tiny_base.gguf")
-    assert memory.need(header, 0, 100_000, 4) == memory.need(header, 0, 1024, 4)
+    assert memory.memory_need(header, 0, 100_000, 4) == memory.memory_need(header, 0, 1024, 4)
 
 
 def test_the_reckoning_holds_for_the_toy(lab: Lab) -> None:

@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from backend.inference.worker.stop_texts import Answer
+from backend.inference.worker.stop_texts import AnswerText
 
 STOPS = ("### Instruction:", "### Response:")
 
 
 def pushed(pieces: list[bytes], stops: tuple[str, ...] = STOPS) -> tuple[str, bool]:
     """The whole answer and whether a stop text ended it; as the worker does, nothing is pushed after that."""
-    answer = Answer(stops)
+    answer = AnswerText(stops)
     text = ""
     for piece in pieces:
         text += answer.push(piece)
@@ -26,7 +26,7 @@ def cut(data: bytes, chance: random.Random) -> list[bytes]:
 
 
 def test_a_character_is_shown_when_its_last_byte_has_come() -> None:
-    answer = Answer(())
+    answer = AnswerText(())
     assert [answer.push(bytes([byte])) for byte in "é\U0001f600".encode()] == ["", "é", "", "", "", "\U0001f600"]
 
 
@@ -47,7 +47,7 @@ def test_a_stop_text_is_found_across_pushes() -> None:
 
 
 def test_what_may_begin_a_stop_text_is_not_shown_yet() -> None:
-    answer = Answer(STOPS)
+    answer = AnswerText(STOPS)
     assert (answer.push(b"Yes. ### Res"), answer.push(b"olve")) == ("Yes.", " ### Resolve")
 
 
@@ -56,11 +56,11 @@ def test_what_was_held_back_is_released_at_the_end() -> None:
 
 
 def test_nothing_is_held_back_where_there_are_no_stop_texts() -> None:
-    assert Answer(()).push(b"Yes. \n### ") == "Yes. \n### "
+    assert AnswerText(()).push(b"Yes. \n### ") == "Yes. \n### "
 
 
 def test_nothing_comes_after_a_stop_text_has_ended_it() -> None:
-    answer = Answer(("END",))
+    answer = AnswerText(("END",))
     answer.push(b"a END b\xc3")
     assert answer.rest() == ""
 

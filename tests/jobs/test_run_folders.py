@@ -22,8 +22,8 @@ from app.judge import view as judge_view
 from app.library import view as library_view
 from app.runs import view as runs_view
 from backend.core.errors import LabError
-from backend.jobs.events import note
-from backend.jobs.fake_request import Rehearsal
+from backend.jobs.events import append_event
+from backend.jobs.fake_request import FakeRequest
 from backend.jobs.launcher import launch
 from backend.jobs.run import Run
 from backend.lab import Lab
@@ -133,7 +133,7 @@ def test_no_odd_folder_stops_a_tab_or_hides_a_run(batch: int, lab: Lab, runs: Pa
     recent = {name for name in odd if name.split("-")[3] in ("download", "speed")}  # only the newest are listed
     assert odd - set(found) <= recent, sorted(odd - set(found))
     if batch % 5 == 0:
-        run = launch(runs, "rehearse", "after all that", Rehearsal(steps=1, pause=0), f"key {batch}")
+        run = launch(runs, "rehearse", "after all that", FakeRequest(steps=1, pause=0), f"key {batch}")
         assert run.live or run.state == "done"
         end = time.monotonic() + 30
         while run.live and time.monotonic() < end:
@@ -211,7 +211,7 @@ def test_an_odd_folder_is_listed_as_unreadable_with_a_sentence(what: str, kind: 
 def test_a_name_from_an_impossible_year_is_listed_and_does_not_number_new_runs(name: str, lab: Lab, runs: Path) -> None:
     written(runs, "train", name)
     assert seen(lab)[f"{name}-train-one"] == "unreadable"
-    run = launch(runs, "rehearse", "next", Rehearsal(steps=1, pause=0))
+    run = launch(runs, "rehearse", "next", FakeRequest(steps=1, pause=0))
     assert run.id[:2] == "20" and run in [Run(path) for path in runs.iterdir()]
     assert lab.training.standings()[0].id != f"{name}-train-one"
     while run.live:
@@ -228,7 +228,7 @@ def test_a_name_that_is_no_text_is_listed(lab: Lab, runs: Path) -> None:
 def test_events_of_5_gb_are_not_read_to_their_beginning(lab: Lab, runs: Path) -> None:
     folder = written(runs, "train", "20261103-120000-000")
     sparse(folder / "events.jsonl")
-    note(folder, "step", step=1, steps=2, points=[[1, 2.0, 0.1, 1.0]])
+    append_event(folder, "step", step=1, steps=2, points=[[1, 2.0, 0.1, 1.0]])
     with within(15):
         (one,) = (one for one in lab.training.standings() if one.id == folder.name)
     assert one.state == "done" and one.curve.losses == [2.0]

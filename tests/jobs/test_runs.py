@@ -17,10 +17,10 @@ from support.session import until
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.jobs.fake_request import Rehearsal
-from backend.jobs.folders import Workers
+from backend.jobs.fake_request import FakeRequest
+from backend.jobs.folders import ProcessIds
 from backend.jobs.launcher import JOBS, launch, waits_for
-from backend.jobs.run import Run, runs_in, tend
+from backend.jobs.run import Run, reap_orphans, runs_in
 
 __all__ = ["runs"]  # the fixtures
 
@@ -31,7 +31,7 @@ def test_a_run_is_a_folder_that_tells_what_was_asked_what_happened_and_how_it_en
     assert run.id.endswith("-rehearse-a_first_try_")
     assert (run.state, run.why) == ("done", "")
     assert [event.kind for event in run.events()] == ["started", "step", "step", "result", "ended"]
-    assert Rehearsal.model_validate(run.spec.asked).steps == 5
+    assert FakeRequest.model_validate(run.spec.asked).steps == 5
     assert run.exit and run.exit.at > run.spec.created
     assert Run(run.folder).state == "done"  # another screen sees the same
     until(lambda: alive(run) == [])
@@ -152,8 +152,8 @@ ANOTHER_SCREEN = """
 import sys
 from pathlib import Path
 from backend.jobs.launcher import launch
-from backend.jobs.fake_request import Rehearsal
-print(launch(Path(sys.argv[1]), "rehearse", "same", Rehearsal(), "this").id)
+from backend.jobs.fake_request import FakeRequest
+print(launch(Path(sys.argv[1]), "rehearse", "same", FakeRequest(), "this").id)
 """
 
 
@@ -179,13 +179,13 @@ def test_a_worker_that_does_not_notice_is_tended(runs: Path) -> None:
     run = rehearse(runs, manner="deaf", **LONG)
     until(lambda: begun(run))
     assert run.workers and run.workers.worker
-    assert tend(runs) == []  # its runner is there
+    assert reap_orphans(runs) == []  # its runner is there
     os.kill(run.workers.runner[0], signal.SIGKILL)
     until(lambda: not machine.is_still(*run.workers.runner))  # type: ignore[union-attr]
     assert run.alive
-    assert tend(runs) == [run]
+    assert reap_orphans(runs) == [run]
     until(lambda: run.state == "lost")
-    assert tend(runs) == []
+    assert reap_orphans(runs) == []
 
 
 def test_a_killed_worker_is_a_failed_run_and_no_guess_is_made_of_why(runs: Path) -> None:
@@ -219,9 +219,9 @@ def test_a_record_that_names_others_is_never_signalled(runs: Path, pid: int) -> 
     run = rehearse(runs, steps=1)
     until(lambda: over(run))
     (run.folder / "exit.json").unlink()
-    forged = Workers(runner=(2**22 - 1, "never"), worker=(pid, machine.identity(max(pid, 1))))
+    forged = ProcessIds(runner=(2**22 - 1, "never"), worker=(pid, machine.identity(max(pid, 1))))
     (run.folder / "runner.json").write_text(forged.model_dump_json())
-    assert tend(runs) == []
+    assert reap_orphans(runs) == []
 
 
 def test_a_pid_that_was_given_again_is_somebody_else(runs: Path) -> None:
@@ -259,7 +259,7 @@ def test_the_clock_may_be_put_back(runs: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_child_is_told_nothing_it_need_not_know(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "HF_TOKEN", "LLAMA_ARG_TOOLS", "PYTHONSTARTUP", "LD_PRELOAD_", "HF_ENDPOINT"):
         monkeypatch.setenv(name, "canary")
-    run = launch(runs, "rehearse", "tell", Rehearsal(manner="tells", steps=1), secrets={"HF_TOKEN": "canary"})
+    run = launch(runs, "rehearse", "tell", FakeRequest(manner="tells", steps=1), secrets={"HF_TOKEN": "canary"})
     until(lambda: over(run))
     names = {line.partition("=")[0] for line in run.log(200).splitlines()}
     assert "PATH" in names and "OMP_WAIT_POLICY" in names
@@ -278,8 +278,8 @@ mount -t tmpfs -o size=1m tmpfs "$1" && "$2" -c "
 import sys, time
 from pathlib import Path
 from backend.jobs.launcher import launch
-from backend.jobs.fake_request import Rehearsal
-run = launch(Path(sys.argv[1]), 'rehearse', 'full', Rehearsal(steps=400, pause=0.01, manner='breathless'))
+from backend.jobs.fake_request import FakeRequest
+run = launch(Path(sys.argv[1]), 'rehearse', 'full', FakeRequest(steps=400, pause=0.01, manner='breathless'))
 while not run.last('step'): time.sleep(0.01)
 try:
     Path(sys.argv[1], 'filler').write_bytes(bytes(2 << 20))

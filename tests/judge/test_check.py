@@ -16,7 +16,7 @@ from support.evaluations import answer_in, text_of
 from support.judges import endpoint
 
 from backend.judge import check
-from backend.judge.check import REPEAT, Probe, Report
+from backend.judge.check import REPEAT, JudgeCheck, Probe
 from backend.judge.grader import Grader, is_empty
 from backend.judge.prompt import neutral
 from backend.judge.rubric import Rubric, rubrics
@@ -34,12 +34,12 @@ def scored(item: Item, grade: int | None, rubric: Rubric = LAB) -> Score:
     return Score(key=item.key(JUDGE), judge=JUDGE, status=status, values=values, why="" if values else "It is prose.")
 
 
-def tried(grade: Callable[[Probe, int], int | None], rubric: Rubric = LAB) -> Report:
+def tried(grade: Callable[[Probe, int], int | None], rubric: Rubric = LAB) -> JudgeCheck:
     """A whole check of a judge that gives what the function says."""
     by_id = {one.id: one for one in check.probes()}
     scores = {
         one.id: scored(one.item, grade(by_id[by_id[one.id].again or one.id], one.repeat), rubric)
-        for one in check.wanted()
+        for one in check.probe_tasks()
     }
     return check.report(JUDGE, rubric, scores)
 
@@ -48,7 +48,7 @@ def right(probe: Probe, repeat: int) -> int:
     return LEFT.get(probe.kind, 5)
 
 
-def passed(report: Report) -> Counter[str]:
+def passed(report: JudgeCheck) -> Counter[str]:
     return Counter(one.kind for one in report.tried if one.passed)
 
 
@@ -70,7 +70,7 @@ def test_the_probes_are_sound() -> None:
 
 
 def test_every_probe_costs_a_question_and_none_is_asked_twice_but_those_that_are_repeated() -> None:
-    wanted = check.wanted()
+    wanted = check.probe_tasks()
     keys = [one.item.key(JUDGE, one.repeat) for one in wanted]
     assert len(wanted) == len(set(keys)) == 24 and not any(is_empty(one.item.answer) for one in wanted)
     assert sum(one.repeat == REPEAT for one in wanted) == 4
@@ -158,7 +158,7 @@ def test_the_brief_rubric_is_checked_by_its_one_number() -> None:
 
 def test_a_report_comes_back_as_it_was_written() -> None:
     report = tried(right)
-    assert Report.model_validate_json(report.model_dump_json()) == report
+    assert JudgeCheck.model_validate_json(report.model_dump_json()) == report
 
 
 def copied(folder: Path, old: str = "", new: str = "") -> ModuleType:
@@ -196,10 +196,10 @@ def judge() -> Iterator[JudgeServer]:
         yield server
 
 
-def asked(judge: JudgeServer, folder: Path) -> Report:
+def asked(judge: JudgeServer, folder: Path) -> JudgeCheck:
     identity = Identity(kind="endpoint", model="judge-1", address=judge.url, rubric=LAB.hash)
     grader = Grader(endpoint(judge, folder), LAB, identity)
-    return check.report(identity.id, LAB, {one.id: grader.score(one.item, one.repeat) for one in check.wanted()})
+    return check.report(identity.id, LAB, {one.id: grader.score(one.item, one.repeat) for one in check.probe_tasks()})
 
 
 def test_a_scripted_judge_that_is_right_passes_over_the_wire(judge: JudgeServer, tmp_path: Path) -> None:

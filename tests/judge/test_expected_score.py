@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers.judge import GRADE
 
-from backend.judge.grader import COVERED, expected
+from backend.judge.grader import COVERED, expected_scores
 from backend.judge.rubric import rubrics
 from backend.remote.response import Token
 
@@ -40,7 +40,7 @@ def torn(chances: dict[str, float], digit: str = "4", name: str = "correctness",
     before = cut(text[: text.index(f'"{name}": ') + len(f'"{name}": ')])
     pieces = [*before, digit, *cut(text[len("".join(before)) + len(digit) :])]
     assert "".join(pieces) == text
-    return expected(tokens(pieces, chances, len(before)), LAB)
+    return expected_scores(tokens(pieces, chances, len(before)), LAB)
 
 
 def test_a_grade_that_is_torn_is_the_mean_of_what_was_possible() -> None:
@@ -69,17 +69,17 @@ def test_a_grade_that_the_evidence_quotes_is_not_the_grade(quoted: str) -> None:
 
 def test_a_grade_in_a_draft_before_the_verdict_makes_that_criterion_uncertain() -> None:
     pieces = cut('<think>"correctness": 5?</think>' + json.dumps(GRADE))
-    assert set(expected([Token(one, {one: 0.0}) for one in pieces], LAB)) == {"completeness", "faithfulness"}
+    assert set(expected_scores([Token(one, {one: 0.0}) for one in pieces], LAB)) == {"completeness", "faithfulness"}
 
 
 def test_a_blank_in_front_of_a_grade_belongs_to_its_token_or_not() -> None:
     pieces = ['{"quality":', " 4", ', "flags": []}']
-    found = expected(tokens(pieces, {" 4": 0.5, "4": 0.2, " 3": 0.2, "3": 0.1}, 1), BRIEF)
+    found = expected_scores(tokens(pieces, {" 4": 0.5, "4": 0.2, " 3": 0.2, "3": 0.1}, 1), BRIEF)
     assert found == {"quality": pytest.approx((4 * 0.7 + 3 * 0.3) / 1.0)}
 
 
 def test_a_grade_without_a_blank_before_it_is_found() -> None:
-    assert expected(tokens(['{"quality":', "5", "}"], {"5": 0.9}, 1), BRIEF) == {"quality": 5.0}
+    assert expected_scores(tokens(['{"quality":', "5", "}"], {"5": 0.9}, 1), BRIEF) == {"quality": 5.0}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_grade_without_a_blank_before_it_is_found() -> None:
     ],
 )
 def test_a_grade_that_is_no_token_of_its_own_is_left_out(pieces: list[str]) -> None:
-    assert expected([Token(one, {one: 0.0, "5": -1.0}) for one in pieces], BRIEF) == {}
+    assert expected_scores([Token(one, {one: 0.0, "5": -1.0}) for one in pieces], BRIEF) == {}
 
 
 def test_a_grade_that_is_not_among_the_likely_ones_is_weighed_with_its_own_chance() -> None:
@@ -116,15 +116,15 @@ def test_too_little_of_the_probability_on_grades_is_no_mean(chance: float, there
 
 
 def test_where_nothing_was_told_nothing_is_expected() -> None:
-    assert expected((), LAB) == {}
-    assert expected([Token(one, {}) for one in cut(json.dumps(GRADE))], LAB) == {}
+    assert expected_scores((), LAB) == {}
+    assert expected_scores([Token(one, {}) for one in cut(json.dumps(GRADE))], LAB) == {}
 
 
 def test_chances_that_are_no_chances_do_no_harm() -> None:
     pieces = ['{"quality": ', "4", "}"]
     of = {"4": -math.inf, "5": -math.inf}
-    assert expected([Token(one, of) for one in pieces], BRIEF) == {}
-    assert expected([Token(one, {"4": 700.0, "5": 0.0}) for one in pieces], BRIEF) == {"quality": 4.5}
+    assert expected_scores([Token(one, of) for one in pieces], BRIEF) == {}
+    assert expected_scores([Token(one, {"4": 700.0, "5": 0.0}) for one in pieces], BRIEF) == {"quality": 4.5}
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
@@ -137,7 +137,7 @@ def test_a_mean_lies_on_the_scale(others: dict[str, float], grade: int, evidence
     text = json.dumps({"evidence": evidence, "quality": grade})
     place = text.rindex(str(grade))
     made = [Token(text[:place], {}), Token(str(grade), others), Token(text[place + 1 :], {})]
-    found = expected(made, BRIEF)
+    found = expected_scores(made, BRIEF)
     whole = sum(math.exp(chance) for text, chance in others.items() if text.strip() in list("12345"))
     assert ("quality" in found) == (whole >= COVERED)
     assert all(1 - 1e-9 <= mean <= 5 + 1e-9 for mean in found.values())

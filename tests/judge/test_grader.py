@@ -19,19 +19,19 @@ from support.judges import KEY, PRICE, line
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.judge.grader import KEPT, TOKENS, Grader
-from backend.judge.remote_judge import Endpoint
+from backend.judge.remote_judge import RemoteJudge
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
-from backend.remote.capabilities import Negotiated
-from backend.remote.client import Answer, Line
-from backend.remote.ledger import Replies, spent
-from backend.remote.response import Body
+from backend.remote.capabilities import Capabilities
+from backend.remote.client import ApiClient, ApiReply
+from backend.remote.ledger import SavedReplies, spent
+from backend.remote.response import ResponseBody
 
 LAB = rubrics()["lab"]
 NAMES = ("correctness", "completeness", "faithfulness")
 ASKED = [Message(role="user", content="Which planet is the largest?")]
 ONE = PRICE.of(100, 20)
-AGREED = Negotiated(model="judge-1", returned="judge-1", limit="max_tokens")
+AGREED = Capabilities(model="judge-1", returned="judge-1", limit="max_tokens")
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def judge() -> Iterator[JudgeServer]:
 
 
 def grader(judge: JudgeServer, folder: Path, **caps: float) -> Grader:
-    wire = replace(line(judge, folder, **caps), replies=Replies(folder / "replies.jsonl"))
+    wire = replace(line(judge, folder, **caps), replies=SavedReplies(folder / "replies.jsonl"))
     identity = Identity(kind="endpoint", model="judge-1", address=judge.url, rubric=LAB.hash)
-    return Grader(Endpoint(wire, AGREED, pause=0.01), LAB, identity)
+    return Grader(RemoteJudge(wire, AGREED, pause=0.01), LAB, identity)
 
 
 def item(answer: str = "Jupiter.") -> Item:
@@ -213,8 +213,8 @@ def test_a_limit_between_two_calls_leaves_the_first_reply_for_the_resume(judge: 
     assert found.cost == pytest.approx(2 * ONE)
 
 
-def asked_once(folder: Path, judge: JudgeServer) -> tuple[Line, dict[str, Any]]:
-    wire = replace(line(judge, folder), replies=Replies(folder / "replies.jsonl"))
+def asked_once(folder: Path, judge: JudgeServer) -> tuple[ApiClient, dict[str, Any]]:
+    wire = replace(line(judge, folder), replies=SavedReplies(folder / "replies.jsonl"))
     return wire, {"model": "judge-1", "messages": list(ASKED), "max_tokens": 50}
 
 
@@ -225,10 +225,10 @@ sys.path.insert(0, "tests")
 from support.judges import KEY, PRICE, QUESTION, ledger
 from dataclasses import replace
 from backend.remote.client import connect
-from backend.remote.ledger import Replies
+from backend.remote.ledger import SavedReplies
 folder = Path(sys.argv[2])
 book = ledger(folder)
-line = replace(connect("judge-1", sys.argv[1], KEY, PRICE, book), replies=Replies(folder / "replies.jsonl"))
+line = replace(connect("judge-1", sys.argv[1], KEY, PRICE, book), replies=SavedReplies(folder / "replies.jsonl"))
 book.settle = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 line.call({"model": "judge-1", "messages": QUESTION, "max_tokens": 50}, "item.0")
 """
@@ -244,7 +244,7 @@ def test_a_kill_between_answer_and_account_is_made_good(judge: JudgeServer, tmp_
     wire, asked = asked_once(tmp_path, judge)
     assert wire.settle_known() == 0 and calls(tmp_path) == ["reserved", "settled"]
     found = wire.call(asked, "item.0")
-    assert isinstance(found, Answer) and found.cost == pytest.approx(ONE) and judge.calls == 1
+    assert isinstance(found, ApiReply) and found.cost == pytest.approx(ONE) and judge.calls == 1
     assert spent(tmp_path / "ledger.jsonl").settled == pytest.approx(ONE)
     assert wire.settle_known() == 0 and calls(tmp_path) == ["reserved", "settled"]
 
@@ -255,7 +255,7 @@ def test_a_call_nobody_knows_the_end_of_stays_unknown_when_another_one_was_answe
     wire, asked = asked_once(tmp_path, judge)
     judge.next(Reply(graded().body, cut=30))
     wire.call(asked, "item.0")
-    assert isinstance(wire.call(asked, "item.0"), Answer)
+    assert isinstance(wire.call(asked, "item.0"), ApiReply)
     later, _ = asked_once(tmp_path, judge)
     assert later.settle_known() == 1
     assert calls(tmp_path) == ["reserved", "reserved", "settled"]
@@ -272,13 +272,13 @@ def test_an_answer_without_a_count_is_settled_at_the_most_it_can_have_cost(judge
     sum_ = spent(tmp_path / "ledger.jsonl")
     assert (sum_.settled, sum_.open, sum_.reckoned) == (0.5, 0, 1)
     found = wire.call(asked, "item.0")
-    assert isinstance(found, Answer) and isinstance(found.body, Body) and judge.calls == 0
+    assert isinstance(found, ApiReply) and isinstance(found.body, ResponseBody) and judge.calls == 0
 
 
 @pytest.mark.parametrize("raw", [b"{}", "\u2028é\r\n".encode(), b"\xff\xfe\x00", b"", b"=x"])
 def test_a_reply_comes_back_byte_by_byte(tmp_path: Path, raw: bytes) -> None:
-    Replies(tmp_path / "r.jsonl").keep("item", raw, "call")
-    again = Replies(tmp_path / "r.jsonl")
+    SavedReplies(tmp_path / "r.jsonl").keep("item", raw, "call")
+    again = SavedReplies(tmp_path / "r.jsonl")
     assert again.recall("item") == raw and again.recall("other") is None
     assert again.brought("call") and not again.brought("other")
 
@@ -287,10 +287,10 @@ def test_a_damaged_reply_is_no_answer_and_does_not_stop_a_run(tmp_path: Path) ->
     path = tmp_path / "r.jsonl"
     damaged = [{"what": "a", "body": "not base 64"}, {"what": 1, "body": "="}, {"body": "="}, {"what": "b", "body": 5}]
     path.write_text("".join(json.dumps(one) + "\n" for one in damaged) + '{"what": "c", "bo')
-    kept = Replies(path)
+    kept = SavedReplies(path)
     assert [kept.recall(name) for name in "abc"] == [None, None, None]
     kept.keep("c", b"{}", "call")
-    assert Replies(path).recall("c") == b"{}"
+    assert SavedReplies(path).recall("c") == b"{}"
 
 
 def test_a_full_disk_ends_the_run_in_a_sentence(judge: JudgeServer, tmp_path: Path) -> None:

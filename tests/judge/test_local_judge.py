@@ -9,14 +9,14 @@ from conftest import TINY
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.inference import placement
-from backend.inference.engines import Engines, Seat
+from backend.inference.engines import Engines, ModelSpec
 from backend.inference.sampling import Sampling
-from backend.judge.client import Told
+from backend.judge.client import JudgeReply
 from backend.judge.grader import Grader
 from backend.judge.local_judge import LocalJudge
-from backend.judge.pairwise import FORM, Chooser, fits
+from backend.judge.pairwise import FORM, PairwiseJudge, fits
 from backend.judge.prompt import form, question
-from backend.judge.reply import read
+from backend.judge.reply import parse_reply
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Identity, Item
 from models.catalogue import look
@@ -35,7 +35,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalJudge]:
     assert toy.model == TINY / "tiny_base.gguf"
     settings = Settings(_env_file=None, lab_weights=weights, lab_context=CONTEXT, lab_slots=2, lab_waiting=50)
     engines = Engines(settings, lambda file, how: None)
-    yield LocalJudge(engines, placement.seat(toy, CONTEXT), placement.manner(toy), engines.slots)
+    yield LocalJudge(engines, placement.model_spec(toy, CONTEXT), placement.prompt_format(toy), engines.slots)
     engines.close()
 
 
@@ -43,7 +43,7 @@ def grader(local: LocalJudge) -> Grader:
     return Grader(local, BRIEF, Identity(kind="variant", model="tiny_base", rubric=BRIEF.hash))
 
 
-def asked(local: LocalJudge, tokens: int, rubric: Rubric = BRIEF, item: Item = ANSWERED) -> Told:
+def asked(local: LocalJudge, tokens: int, rubric: Rubric = BRIEF, item: Item = ANSWERED) -> JudgeReply:
     return local.ask(question(rubric, item), form(rubric), tokens, "item")
 
 
@@ -58,7 +58,7 @@ def test_the_toy_gives_a_reply_that_can_be_read_and_costs_nothing(local: LocalJu
 
 def test_the_same_question_over_the_same_memory_gets_the_same_reply(local: LocalJudge) -> None:
     replies = [asked(local, 300).text for _ in range(3)]
-    assert replies[1] == replies[2] and read(replies[2], BRIEF).status in READ
+    assert replies[1] == replies[2] and parse_reply(replies[2], BRIEF).status in READ
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -66,12 +66,12 @@ def test_what_the_grammars_let_through_can_be_read_however_wild_it_is(local: Loc
     wild = Sampling(temperature=2, top_k=1000, top_p=1, min_p=0, seed=seed, max_tokens=900, grammar=form(BRIEF).grammar)
     both = (wild, wild.model_copy(update={"grammar": FORM.grammar}))
     graded, picked = (local.engines.reply(local.seat, ASKED, how, local.manner) for how in both)
-    assert read(graded.text(), BRIEF).status in READ, graded.text()
+    assert parse_reply(graded.text(), BRIEF).status in READ, graded.text()
     assert fits(picked.text()), picked.text()
 
 
 def test_the_toy_picks_in_both_orders(local: LocalJudge) -> None:
-    found = Chooser(local, BRIEF).pick(ASKED, "Paris.", "Paris.", "London.", "pair")
+    found = PairwiseJudge(local, BRIEF).pick(ASKED, "Paris.", "Paris.", "London.", "pair")
     assert (found.forth.status, found.back.status) == ("ok", "ok") and found.better is not None
 
 
@@ -94,6 +94,6 @@ def test_a_reply_that_is_cut_is_asked_for_with_twice_the_room(local: LocalJudge)
 
 
 def test_an_empty_answer_starts_no_engine(local: LocalJudge) -> None:
-    dead = LocalJudge(local.engines, Seat("nobody", "nobody", "no such runtime"), local.manner, 1)
+    dead = LocalJudge(local.engines, ModelSpec("nobody", "nobody", "no such runtime"), local.manner, 1)
     found = grader(dead).score(ANSWERED.model_copy(update={"answer": "\u200b"}))
     assert found.by_rule and found.values == {"quality": 1}

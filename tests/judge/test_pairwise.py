@@ -11,7 +11,7 @@ from support.evaluations import two_in
 from support.judges import PRICE, endpoint
 
 from backend.core.messages import Message
-from backend.judge.pairwise import FORM, Asked, Chooser, Pick, fits, question
+from backend.judge.pairwise import FORM, OrderedVote, PairwiseJudge, PairwiseVote, fits, question
 from backend.judge.rubric import rubrics
 
 LAB = rubrics()["lab"]
@@ -29,9 +29,11 @@ def says(winner: Any, **more: Any) -> Reply:
     return graded(json.dumps({"evidence": f"{winner} says so.", "winner": winner} | more))
 
 
-def pick(judge: JudgeServer, folder: Path, *replies: Reply, first: str = "Jupiter.", second: str = "Saturn.") -> Pick:
+def pick(
+    judge: JudgeServer, folder: Path, *replies: Reply, first: str = "Jupiter.", second: str = "Saturn."
+) -> PairwiseVote:
     judge.next(*replies)
-    chooser = Chooser(endpoint(judge, folder), LAB)
+    chooser = PairwiseJudge(endpoint(judge, folder), LAB)
     return chooser.pick(ASKED, "It is Jupiter.", first, second, "pair-1")
 
 
@@ -132,7 +134,7 @@ def test_equal_answers_tie_without_a_call(judge: JudgeServer, tmp_path: Path, te
 
 def test_half_a_character_in_an_evidence_can_be_written_down(judge: JudgeServer, tmp_path: Path) -> None:
     found = pick(judge, tmp_path, says("A", evidence="a\ud800b"), says("B"))
-    assert found.reason == "a?b" and Pick.model_validate_json(found.model_dump_json()) == found
+    assert found.reason == "a?b" and PairwiseVote.model_validate_json(found.model_dump_json()) == found
 
 
 def test_an_answer_that_forges_the_other_one_stays_between_its_marks() -> None:
@@ -159,6 +161,6 @@ def test_what_the_form_allows_fits(winner: str) -> None:
 
 
 def test_what_was_never_judged_has_no_winner() -> None:
-    right, cancelled = Asked(status="ok", winner="A"), Asked(status="cancelled", why="Stopped.")
-    assert Pick(forth=right, back=cancelled).better is None
-    assert Pick(forth=right, back=cancelled).reason == "Stopped."
+    right, cancelled = OrderedVote(status="ok", winner="A"), OrderedVote(status="cancelled", why="Stopped.")
+    assert PairwiseVote(forth=right, back=cancelled).better is None
+    assert PairwiseVote(forth=right, back=cancelled).reason == "Stopped."

@@ -15,7 +15,7 @@ from backend.evaluation import records
 from backend.evaluation.records import Answer, Question
 from backend.judge.pairwise import FORM
 from backend.judge.prompt import LONGEST, form, neutral, question, shortened
-from backend.judge.reply import read
+from backend.judge.reply import parse_reply
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import FLAGS, Item
 
@@ -213,7 +213,7 @@ def test_what_the_schema_allows_is_accepted(
     values = dict(zip((each.name for each in rubric.criteria), grades, strict=False))
     said = {"evidence": evidence, **values, "flags": flags, "cannot_judge": unable}
     assert set(said) == set(form(rubric).schema["properties"])
-    found = read(json.dumps(said), rubric)
+    found = parse_reply(json.dumps(said), rubric)
     assert (found.status, found.values) == (("cannot_judge", {}) if unable else ("ok", values))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers.judge import GRADE
 
-from backend.judge.reply import KEPT, LONGEST, MOST, Read, read
+from backend.judge.reply import KEPT, LONGEST, MOST, ParsedReply, parse_reply
 from backend.judge.rubric import rubrics
 from backend.judge.score import FLAGS
 
@@ -25,8 +25,8 @@ def said(grade: int = 4, **more: Any) -> str:
     return json.dumps(graded(grade, **more))
 
 
-def told(text: str) -> Read:
-    return read(text, LAB)
+def told(text: str) -> ParsedReply:
+    return parse_reply(text, LAB)
 
 
 def refused(text: str, status: str, why: str) -> None:
@@ -37,7 +37,7 @@ def refused(text: str, status: str, why: str) -> None:
 
 def test_a_whole_object_is_a_verdict() -> None:
     found = told(said(evidence="It says so.", flags=["repetitive"]))
-    assert found == Read("ok", "", dict.fromkeys(NAMES, 4), "It says so.", ("repetitive",))
+    assert found == ParsedReply("ok", "", dict.fromkeys(NAMES, 4), "It says so.", ("repetitive",))
 
 
 @pytest.mark.parametrize(

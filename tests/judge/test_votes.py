@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from backend.core.messages import Message
 from backend.inference.sampling import Generation, Sampling
-from backend.judge.votes import Candidate, Judgement, Record, keep, kept, wins
+from backend.judge.votes import Candidate, Vote, WinRecord, append_vote, read_votes, wins
 
 
 def candidate(name: str, generation: Generation | None = GENERATION) -> Candidate:
@@ -18,15 +18,15 @@ def candidate(name: str, generation: Generation | None = GENERATION) -> Candidat
     return Candidate(variant=name, messages=said, generation=generation)
 
 
-def judgement(names: str, **verdict: Any) -> Judgement:
-    return Judgement(blind=False, candidates=[candidate(name) for name in names], sampling=Sampling(), **verdict)
+def judgement(names: str, **verdict: Any) -> Vote:
+    return Vote(blind=False, candidates=[candidate(name) for name in names], sampling=Sampling(), **verdict)
 
 
-def won(names: str, winner: int) -> Judgement:
+def won(names: str, winner: int) -> Vote:
     return judgement(names, verdict="winner", winner=winner)
 
 
-def table(*judgements: Judgement) -> dict[str, tuple[int, int, int, int]]:
+def table(*judgements: Vote) -> dict[str, tuple[int, int, int, int]]:
     return {record.variant: (record.won, record.lost, record.tied, record.bad) for record in wins(judgements)}
 
 
@@ -69,7 +69,7 @@ def test_the_table_begins_with_most_wins() -> None:
 
 
 def test_every_vote_is_in_the_sum() -> None:
-    assert Record(variant="a", won=1, lost=2, tied=3, bad=4).votes == 10
+    assert WinRecord(variant="a", won=1, lost=2, tied=3, bad=4).votes == 10
 
 
 @pytest.mark.parametrize("winner", [-1, 2, 99, None])
@@ -93,12 +93,12 @@ def test_a_judgement_comes_back_as_it_was(tmp_path: Path) -> None:
     one, other = won("ab", 1), judgement("ba", verdict="tie", judge="rule", reason="same\ntext", time=1.5)
     failed = won("ab", 0).model_copy(update={"candidates": [candidate("a"), candidate("b", None)]})
     for each in (one, other, failed):
-        keep(tmp_path / "votes.jsonl", each)
-    assert kept(tmp_path / "votes.jsonl") == [one, other, failed]
+        append_vote(tmp_path / "votes.jsonl", each)
+    assert read_votes(tmp_path / "votes.jsonl") == [one, other, failed]
 
 
 def test_no_file_holds_no_judgements(tmp_path: Path) -> None:
-    assert kept(tmp_path / "votes.jsonl") == []
+    assert read_votes(tmp_path / "votes.jsonl") == []
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_no_file_holds_no_judgements(tmp_path: Path) -> None:
 )
 def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path, damage: dict[str, Any]) -> None:
     path, vote = tmp_path / "votes.jsonl", won("ab", 1)
-    keep(path, vote)
+    append_vote(path, vote)
     with path.open("a") as file:
         file.write(json.dumps(vote.model_dump(mode="json") | damage) + "\n")
-    keep(path, vote)
-    assert kept(path) == [vote, vote]
+    append_vote(path, vote)
+    assert read_votes(path) == [vote, vote]

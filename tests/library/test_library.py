@@ -7,12 +7,12 @@ import pytest
 from conftest import TINY
 
 from backend.core.errors import LabError
-from backend.hub.listing import File, Listing
+from backend.hub.listing import RepositoryFile, RepositoryListing
 from backend.jobs.run import runs_in
 from backend.lab import Lab
 
-GGUF = File(path="toy.gguf", size=1000)
-MODEL = Listing(repo="owner/name", revision="main", commit="a" * 40, kind="gguf", files=(GGUF,))
+GGUF = RepositoryFile(path="toy.gguf", size=1000)
+MODEL = RepositoryListing(repo="owner/name", revision="main", commit="a" * 40, kind="gguf", files=(GGUF,))
 
 
 def drop(lab: Lab, name: str) -> None:
@@ -27,15 +27,21 @@ def started(lab: Lab) -> list[str]:
     ("listing", "file", "words"),
     [
         (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "holds qwen2 models, and only Llamas"),
-        (MODEL, File(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used here: part 1 of 3"),
-        (MODEL.model_copy(update={"kind": "adapter"}), File(path="adapter_model.safetensors", size=1), "LoRA adapter"),
-        (MODEL, File(path="huge.gguf", size=10**18), "The disk has"),
-        (MODEL, File(path="../../x.gguf", size=1), "not a file this app downloads"),
+        (MODEL, RepositoryFile(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used here: part 1 of 3"),
+        (
+            MODEL.model_copy(update={"kind": "adapter"}),
+            RepositoryFile(path="adapter_model.safetensors", size=1),
+            "LoRA adapter",
+        ),
+        (MODEL, RepositoryFile(path="huge.gguf", size=10**18), "The disk has"),
+        (MODEL, RepositoryFile(path="../../x.gguf", size=1), "not a file this app downloads"),
         (MODEL.model_copy(update={"repo": "--x/y"}), GGUF, "not the name of a repository"),
         (MODEL.model_copy(update={"revision": "../../x"}), GGUF, "not a branch"),
     ],
 )
-def test_what_cannot_end_well_is_not_begun(lab: Lab, listing: Listing, file: File, words: str) -> None:
+def test_what_cannot_end_well_is_not_begun(
+    lab: Lab, listing: RepositoryListing, file: RepositoryFile, words: str
+) -> None:
     with pytest.raises(LabError, match=words):
         lab.library.fetch(listing, file)
     assert started(lab) == []

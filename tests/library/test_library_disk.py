@@ -17,11 +17,11 @@ from support.namespaces import in_a_namespace
 
 from backend.core.errors import LabError
 from backend.jobs import launcher
-from backend.jobs.events import note
-from backend.jobs.folders import Exit, Workers
+from backend.jobs.events import append_event
+from backend.jobs.folders import Exit, ProcessIds
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.library.requests import DownloadSpec
+from backend.library.requests import DownloadRequest
 from models import crash_marks
 
 __all__ = ["desk", "hub"]  # the fixtures
@@ -60,31 +60,31 @@ class Stages:
         (self.folder / "spec.part").write_text('{"kind": "down')
 
     def asked(self) -> None:
-        spec = DownloadSpec(id="new", weights=str(self.folder), repo="owner/new", file="new.gguf")
+        spec = DownloadRequest(id="new", weights=str(self.folder), repo="owner/new", file="new.gguf")
         whole = {"kind": self.kind, "name": "new", "created": time.time(), "asked": spec.model_dump()}
         (self.folder / "spec.part").write_text(json.dumps(whole))
         (self.folder / "spec.part").rename(self.folder / "spec.json")
 
     def run_by(self) -> None:
         (self.folder / "exit.part").write_bytes(b" " * 4096)
-        (self.folder / "runner.json").write_text(Workers(runner=(os.getpid(), "now")).model_dump_json())
+        (self.folder / "runner.json").write_text(ProcessIds(runner=(os.getpid(), "now")).model_dump_json())
 
     def worked_on(self) -> None:
-        workers = Workers(runner=(os.getpid(), "now"), worker=(2**22 - 1, "now"))
+        workers = ProcessIds(runner=(os.getpid(), "now"), worker=(2**22 - 1, "now"))
         (self.folder / "runner.json").write_text(workers.model_dump_json())
 
     def begun(self) -> None:
-        note(self.folder, "started")
+        append_event(self.folder, "started")
 
     def torn(self) -> None:
         with (self.folder / "events.jsonl").open("ab") as file:
             file.write(b'{"kind": "step", "at": 1, "fa')
 
     def stepped(self) -> None:
-        note(self.folder, "step", state="downloading", done=3, total=10)
+        append_event(self.folder, "step", state="downloading", done=3, total=10)
 
     def ending(self) -> None:
-        note(self.folder, "ended")
+        append_event(self.folder, "ended")
 
     def ended(self) -> None:
         (self.folder / "exit.json").write_text(Exit(state="done").model_dump_json())

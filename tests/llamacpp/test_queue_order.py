@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.streams import VISITOR_TURNS, Running
+from app.streams import VISITOR_TURNS, Streams
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings
@@ -116,7 +116,7 @@ def tab(session: str, address: str) -> gr.Request:
 
 
 def test_one_address_has_a_bounded_number_of_answers_on_their_way() -> None:
-    running = Running(SPACE)
+    running = Streams(SPACE)
     turns = [running.turn(tab(f"s{n}", "8.8.8.8")) for n in range(VISITOR_TURNS)]
     for turn in turns:
         turn.__enter__()

@@ -10,7 +10,7 @@ from support.judges import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.core.errors import LabError
 from backend.remote import capabilities as module
-from backend.remote.capabilities import Negotiated
+from backend.remote.capabilities import Capabilities
 from backend.remote.client import connect
 from backend.remote.ledger import spent
 from backend.remote.negotiate import MOST, negotiate
@@ -26,7 +26,7 @@ def judge() -> Any:
         yield server
 
 
-def agree(judge: JudgeServer, folder: Path, **options: Any) -> Negotiated:
+def agree(judge: JudgeServer, folder: Path, **options: Any) -> Capabilities:
     return negotiate(line(judge, folder), QUESTION, FORM, fits, **({"pause": 0.01} | options))
 
 
@@ -40,21 +40,21 @@ def fits(text: str) -> bool:
 def test_an_address_that_takes_everything_is_asked_once(judge: JudgeServer, tmp_path: Path) -> None:
     judge.next(graded(logprobs=chances(TEXT)))
     agreed = agree(judge, tmp_path)
-    assert agreed == Negotiated(
+    assert agreed == Capabilities(
         model="judge-1", returned="judge-1", limit="max_tokens", shape="json_schema", steady=EVERYTHING,
         logprobs=True, usage=True, honoured=True, attempts=1,
     )  # fmt: skip
     sent = judge.bodies[0]
     assert {name: sent[name] for name in EVERYTHING} == EVERYTHING and sent["max_tokens"] == 600
     assert sent["response_format"]["json_schema"]["strict"] is True
-    assert Negotiated.model_validate_json(agreed.model_dump_json()) == agreed
+    assert Capabilities.model_validate_json(agreed.model_dump_json()) == agreed
 
 
 def test_openai_itself_is_asked_with_its_own_word_for_the_limit(tmp_path: Path) -> None:
     far = connect("gpt-4o-mini", "https://api.openai.com/v1", KEY, PRICE, ledger(tmp_path, cap_run=0))
     with pytest.raises(LabError, match="this run is"):  # the limit of nothing: not one byte is sent
         negotiate(far, QUESTION, FORM, fits)
-    asked = Negotiated(model="m", limit="max_completion_tokens").asked(QUESTION, FORM, 50)
+    asked = Capabilities(model="m", limit="max_completion_tokens").asked(QUESTION, FORM, 50)
     assert asked["max_completion_tokens"] == 50 and "max_tokens" not in asked
 
 

@@ -16,10 +16,10 @@ from support.judges import FORM, KEY, PRICE, QUESTION, endpoint, ledger, line
 
 from backend.core import jsonl
 from backend.core.errors import LabError
-from backend.judge.client import Told
-from backend.judge.remote_judge import Endpoint
+from backend.judge.client import JudgeReply
+from backend.judge.remote_judge import RemoteJudge
 from backend.remote.address import AT_ONCE
-from backend.remote.capabilities import Negotiated
+from backend.remote.capabilities import Capabilities
 from backend.remote.client import LARGEST, connect
 from backend.remote.ledger import spent
 from backend.remote.prices import FREE
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = json.dumps(GRADE)
 
 
-def ask(judge: JudgeServer, folder: Path, *replies: Reply, **options: Any) -> Told:
+def ask(judge: JudgeServer, folder: Path, *replies: Reply, **options: Any) -> JudgeReply:
     judge.next(*replies)
     return endpoint(judge, folder, **options).ask(QUESTION, FORM, 300, "item-1")
 
@@ -161,11 +161,11 @@ def test_a_score_that_is_not_among_the_likely_ones_is_still_its_own(judge: Judge
 
 def test_a_judge_near_by_is_asked_one_at_a_time_and_others_four() -> None:
     folder = Path("unused")
-    agreed = Negotiated(model="m", limit="max_tokens")
+    agreed = Capabilities(model="m", limit="max_tokens")
     far = connect("m", "https://example.com/v1", KEY, PRICE, ledger(folder))
     near = connect("m", "http://localhost:1/v1", "", FREE, ledger(folder))
-    assert Endpoint(far, agreed).together == AT_ONCE and Endpoint(near, agreed).together == 1
-    assert Endpoint(near, agreed, together=3).together == 3
+    assert RemoteJudge(far, agreed).together == AT_ONCE and RemoteJudge(near, agreed).together == 1
+    assert RemoteJudge(near, agreed, together=3).together == 3
 
 
 def test_several_threads_ask_at_once(judge: JudgeServer, tmp_path: Path) -> None:
@@ -252,9 +252,9 @@ def test_the_key_is_in_no_output(
 
 
 def test_a_pasted_newline_never_reaches_the_client(tmp_path: Path, judge: JudgeServer) -> None:
-    told = Endpoint(
+    told = RemoteJudge(
         connect("judge-1", judge.url, KEY + "\r\n", PRICE, ledger(tmp_path)),
-        Negotiated(model="judge-1", limit="max_tokens"),
+        Capabilities(model="judge-1", limit="max_tokens"),
     ).ask(QUESTION, FORM, 300, "item")
     assert told.status == "ok" and judge.headers[0]["authorization"] == f"Bearer {KEY}"
 
@@ -267,14 +267,14 @@ sys.path.insert(0, "tests")
 from support.judges import FORM, KEY, PRICE, QUESTION, ledger
 from backend.jobs.journal import Stopped
 from backend.remote.client import connect
-from backend.judge.remote_judge import Endpoint
-from backend.remote.capabilities import Negotiated
+from backend.judge.remote_judge import RemoteJudge
+from backend.remote.capabilities import Capabilities
 def stop(*_):
     raise Stopped
 signal.signal(signal.SIGALRM, stop)
 folder = Path(sys.argv[2])
 line = connect("judge-1", sys.argv[1], KEY, PRICE, ledger(folder))
-asker = Endpoint(line, Negotiated(model="judge-1", limit="max_tokens"))
+asker = RemoteJudge(line, Capabilities(model="judge-1", limit="max_tokens"))
 signal.setitimer(signal.ITIMER_REAL, 1.0)
 try:
     asker.ask(QUESTION, FORM, 300, "item")

@@ -14,8 +14,8 @@ from servers.judge import GRADE, JudgeServer, Reply, graded, refused
 from support.judges import FORM, KEY, PRICE, QUESTION, endpoint, ledger
 
 from backend.core.errors import LabError
-from backend.judge.remote_judge import Endpoint
-from backend.remote.capabilities import Negotiated
+from backend.judge.remote_judge import RemoteJudge
+from backend.remote.capabilities import Capabilities
 from backend.remote.client import connect
 from backend.remote.ledger import Spent, spent
 
@@ -214,9 +214,9 @@ def test_nobody_there_ends_the_run_and_costs_nothing(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    asker = Endpoint(
+    asker = RemoteJudge(
         connect("judge-1", address, KEY, PRICE, ledger(tmp_path)),
-        Negotiated(model="judge-1", limit="max_tokens"),
+        Capabilities(model="judge-1", limit="max_tokens"),
         pause=0.01,
     )
     with pytest.raises(LabError, match="cannot be reached.*Check that it runs"):

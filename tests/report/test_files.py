@@ -10,14 +10,14 @@ import pytest
 from conftest import GENERATION
 
 from backend.core.messages import Message
-from backend.evaluation.contrasts import Cell, Table
+from backend.evaluation.contrasts import ScoreCell, ScoreTable
 from backend.evaluation.verdict import verdict
 from backend.inference.sampling import Sampling
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity
-from backend.judge.votes import Candidate, Judgement
+from backend.judge.votes import Candidate, Vote
 from backend.report.files import (
-    Scored,
+    ScoredAnswer,
     cells_csv,
     contrasts_csv,
     methods,
@@ -39,17 +39,19 @@ JUDGE = Identity(
 )
 
 
-def table(names: tuple[str, ...] = ("base", "tuned"), rows: list[str] | None = None) -> Table:
+def table(names: tuple[str, ...] = ("base", "tuned"), rows: list[str] | None = None) -> ScoreTable:
     ids = rows or [f"r{n}" for n in range(12)]
     cells = {
-        (row, name): Cell("ok", {one.name: float(1 + (n * 3 + place * 2) % 5) for one in LAB.criteria}, n == 0, 10 * n)
+        (row, name): ScoreCell(
+            "ok", {one.name: float(1 + (n * 3 + place * 2) % 5) for one in LAB.criteria}, n == 0, 10 * n
+        )
         for n, row in enumerate(ids)
         for place, name in enumerate(names)
     }
-    cells[ids[-1], names[0]] = Cell("refused", {})
-    cells[ids[-2], names[0]] = Cell("ok", {one.name: math.nan for one in LAB.criteria})
+    cells[ids[-1], names[0]] = ScoreCell("refused", {})
+    cells[ids[-2], names[0]] = ScoreCell("ok", {one.name: math.nan for one in LAB.criteria})
     pairs = tuple((name, names[0]) for name in names[1:])
-    return Table(LAB, {row: row for row in ids}, names, dict.fromkeys(names[1:], names[0]), pairs, cells)
+    return ScoreTable(LAB, {row: row for row in ids}, names, dict.fromkeys(names[1:], names[0]), pairs, cells)
 
 
 def parsed(text: str) -> list[dict[str, str]]:
@@ -108,7 +110,7 @@ def test_any_other_text_comes_back(name: str) -> None:
 
 
 def test_empty_tables_have_a_head_alone() -> None:
-    empty = Table(LAB, {}, (), {}, (), {})
+    empty = ScoreTable(LAB, {}, (), {}, (), {})
     for text in (variants_csv(verdict(empty)), contrasts_csv(verdict(empty)), cells_csv(empty)):
         assert len(list(csv.reader(io.StringIO(text)))) == 1
     assert json.loads(to_json(verdict(empty), empty, JUDGE))["cells"] == []
@@ -161,7 +163,7 @@ def test_methods_of_other_judges() -> None:
     assert "by the language model base_3b, run on the machine of the lab." in local
     odd = told(JUDGE.model_copy(update={"address": "http://[broken"}))
     assert "at an address that is not told" in odd
-    doubled = Table(LAB, dict.fromkeys(of.rows, "one"), of.variants, of.baselines, of.contrasts, of.cells)
+    doubled = ScoreTable(LAB, dict.fromkeys(of.rows, "one"), of.variants, of.baselines, of.contrasts, of.cells)
     assert "12 rows (1 different questions" in methods(verdict(doubled), JUDGE, LAB, {})
     assert "cluster-robust" in methods(verdict(doubled), JUDGE, LAB, {})
 
@@ -170,7 +172,7 @@ def said(answer: str, asked: str = "q") -> list[Message]:
     return [Message(role="user", content=asked), Message(role="assistant", content=answer)]
 
 
-def vote(*answers: str, winner: int | None = 0, cut: int | None = None, asked: tuple[str, ...] = ()) -> Judgement:
+def vote(*answers: str, winner: int | None = 0, cut: int | None = None, asked: tuple[str, ...] = ()) -> Vote:
     candidates = [
         Candidate(
             variant=str(place),
@@ -180,7 +182,7 @@ def vote(*answers: str, winner: int | None = 0, cut: int | None = None, asked: t
         for place, answer in enumerate(answers)
     ]
     told: dict[str, Any] = {"verdict": "winner", "winner": winner} if winner is not None else {"verdict": "tie"}
-    return Judgement(blind=True, candidates=candidates, sampling=Sampling(), **told)
+    return Vote(blind=True, candidates=candidates, sampling=Sampling(), **told)
 
 
 def pairs(text: str) -> list[tuple[str, str]]:
@@ -208,7 +210,7 @@ def test_a_winner_is_chosen_against_each_of_the_others() -> None:
         vote("a", "b", asked=("q", "another q")),
     ],
 )
-def test_votes_that_teach_nothing_make_no_pair(one: Judgement) -> None:
+def test_votes_that_teach_nothing_make_no_pair(one: Vote) -> None:
     assert vote_pairs([one]) == ""
 
 
@@ -230,8 +232,8 @@ def test_strange_text_stays_one_line_and_valid() -> None:
     assert pairs(text.encode().decode()) == [("a\nb\u2028é\ufffd\ufffd", "b")]
 
 
-def row(*answers: tuple[str, float] | tuple[str, float, bool]) -> list[Scored]:
-    return [Scored(said("")[:1], *answer) for answer in answers]
+def row(*answers: tuple[str, float] | tuple[str, float, bool]) -> list[ScoredAnswer]:
+    return [ScoredAnswer(said("")[:1], *answer) for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def row(*answers: tuple[str, float] | tuple[str, float, bool]) -> list[Scored]:
     ],
 )
 def test_scores_pair_the_best_with_the_worst(
-    answers: list[Scored], margin: float | None, expected: list[tuple[str, str]]
+    answers: list[ScoredAnswer], margin: float | None, expected: list[tuple[str, str]]
 ) -> None:
     assert pairs(score_pairs([answers], LAB, margin)) == expected
     assert pairs(score_pairs([answers[::-1]], LAB, margin)) == expected

@@ -14,10 +14,10 @@ from servers.judge import Answering, JudgeServer, Reply, Rule, graded
 
 from backend.core.messages import Message
 from backend.core.settings import Settings
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.evaluation import records
-from backend.evaluation.imported_answers import Given
-from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.imported_answers import ImportedAnswer
+from backend.evaluation.request import EvaluateRequest, JudgeRequest
 from backend.evaluation.result import Result
 from backend.jobs.run import Run, runs_in
 from backend.judge.score import Score
@@ -27,7 +27,7 @@ from support.runs import alive
 from support.session import until
 
 LONG = 120.0  # seconds that a small evaluation may take on a slow machine
-TOY = DataSpec(source="tiny_habit", rows=50, held_first=10_000, held_rows=4)
+TOY = DatasetSpec(source="tiny_habit", rows=50, held_first=10_000, held_rows=4)
 BARE: dict[str, Any] = {"check": False, "rejudged": 0}
 _ANSWER = re.compile(r"<<<ANSWER (\w+)\n(.*)\nANSWER \1>>>", re.DOTALL)
 _TWO = re.compile(r"<<<ANSWER A (\w+)\n(.*)\nANSWER A \1>>>\n\n<<<ANSWER B \1\n(.*)\nANSWER B \1>>>", re.DOTALL)
@@ -62,16 +62,16 @@ def judge() -> Iterator[JudgeServer]:
         yield server
 
 
-def by(judge: JudgeServer, **more: Any) -> JudgeSpec:
-    return JudgeSpec(
+def by(judge: JudgeServer, **more: Any) -> JudgeRequest:
+    return JudgeRequest(
         **({"kind": "endpoint", "rubric": "lab", "model": "judge-1", "address": judge.url, "free": True} | more)
     )
 
 
-def give(columns: Mapping[str, Sequence[str | None]], **more: Any) -> list[Given]:
+def give(columns: Mapping[str, Sequence[str | None]], **more: Any) -> list[ImportedAnswer]:
     """An answer to each row, by model; None where it has none to that row."""
     return [
-        Given(
+        ImportedAnswer(
             model=name,
             id=f"row-{n}",
             messages=[Message(role="user", content=f"What is {n} plus one?")],
@@ -85,12 +85,12 @@ def give(columns: Mapping[str, Sequence[str | None]], **more: Any) -> list[Given
     ]
 
 
-def brought(lab: Lab, judge: JudgeSpec, columns: Mapping[str, Sequence[str | None]], **more: Any) -> EvaluateSpec:
+def brought(lab: Lab, judge: JudgeRequest, columns: Mapping[str, Sequence[str | None]], **more: Any) -> EvaluateRequest:
     """An evaluation of answers that are here already, without check and repetition unless they are asked for."""
     return lab.evaluations.spec(tuple(columns), judge, answers=give(columns), **(BARE | more))
 
 
-def evaluated(lab: Lab, spec: EvaluateSpec) -> Run:
+def evaluated(lab: Lab, spec: EvaluateRequest) -> Run:
     """The run when it has ended, however it ended."""
     return ended(lab.evaluations.start(spec))
 

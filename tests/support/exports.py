@@ -14,9 +14,9 @@ from conftest import ROOT, TINY
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from backend.data.dataset import DataSpec
-from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, Made
-from backend.training.request import LINEARS, TrainSpec
+from backend.data.dataset import DatasetSpec
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, TrainingRecord
+from backend.training.request import LINEARS, TrainSettings
 from models.catalogue import Entry, look
 from models.tiny.curriculum import held_out
 from support.workers import Run, environment
@@ -62,8 +62,8 @@ def leave(run: Path, model: PeftModel, **more: Any) -> Path:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
-    spec = TrainSpec(name="mine", base="tiny_base", data=DataSpec(source="tiny_habit"), rank=RANK, alpha=ALPHA)
-    record = Made(
+    spec = TrainSettings(name="mine", base="tiny_base", data=DatasetSpec(source="tiny_habit"), rank=RANK, alpha=ALPHA)
+    record = TrainingRecord(
         spec=spec, base="tiny_base", template=TEMPLATE, data="0" * 64, rows=20, held=4, tokens_trained=1000, step=10,
         steps=10, samples=40, seconds=1.0, memory=1, engine="transformers", machine="here",
     )  # fmt: skip

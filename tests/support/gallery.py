@@ -13,12 +13,12 @@ from app.chat import view as chat_view
 from app.judge import answer_view
 from app.runs import view as runs_view
 from backend.core.messages import Message, plain
-from backend.evaluation.human_ratings import Shown
+from backend.evaluation.human_ratings import RatingTask
 from backend.evaluation.records import Answer, Question
 from backend.inference.conversation import Turn
 from backend.report import figures
 from backend.training.dataset_report import Sample
-from backend.training.status import Curve, Standing
+from backend.training.status import Curve, TrainingStatus
 from support.payloads import PAYLOADS
 
 
@@ -44,7 +44,7 @@ def page_html() -> str:
     """As the Judge tab and the Train tab show texts."""
     parts = [
         answer_view.rating(
-            Shown(
+            RatingTask(
                 Question(id="1", cluster="1", messages=[Message(role="user", content=text)], reference=text),
                 Answer(row="1", variant="x", text=text), 0, 10,
             )
@@ -65,7 +65,7 @@ def table() -> dict[str, Any]:
 
 def plots() -> Any:
     curve = Curve(steps=[1, 2], losses=[2.0, 1.0], rates=[1.0, 1.0], norms=[1.0, 1.0])
-    one = Standing(id="x", kind="train", name="x", state="done", why="", asked=0.0, curve=curve)
+    one = TrainingStatus(id="x", kind="train", name="x", state="done", why="", asked=0.0, curve=curve)
     return figures.losses([(text, one) for text in PAYLOADS])
 
 

@@ -16,7 +16,7 @@ from backend.core.settings import Settings
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
 from backend.library.checksums import digest_of
-from backend.library.status import Transfer
+from backend.library.status import TransferStatus
 from models.catalogue import Entry
 from support.runs import alive
 from support.session import until
@@ -56,7 +56,7 @@ class Desk:
             listing = lab.library.list_files(self.repo)
             return lab.library.fetch(listing, listing.files[0])
 
-    def transfers(self) -> list[Transfer]:
+    def transfers(self) -> list[TransferStatus]:
         """As a newly opened lab has them."""
         with Lab(self.settings) as lab:
             return lab.library.transfers()

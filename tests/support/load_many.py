@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from backend.core.errors import LabError  # noqa: E402
-from backend.llamacpp.context import Lane, Task  # noqa: E402
+from backend.llamacpp.context import Context, Task  # noqa: E402
 from backend.llamacpp.model import Model  # noqa: E402
 
 GREEDY = {"temperature": 0, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "seed": 1, "grammar": "", "repeat_penalty": 1}
 VARIED = GREEDY | {"temperature": 0.8, "repeat_penalty": 1.1}
 
 
-def speak(model: Model, lane: Lane) -> None:
+def speak(model: Model, lane: Context) -> None:
     """Four tokens, two of them chosen by chance, each written out; none where the context has no room for them."""
     tokens = model.words("Hello,\n wörld 1234!")[: max(0, lane.context - 2)] or [0]
     if len(tokens) + 2 > lane.context:
@@ -38,7 +38,7 @@ def speak(model: Model, lane: Lane) -> None:
 
 def tried(model: Model, adapter: str) -> str:
     try:
-        lane = Lane(model, model.adapter(adapter) if adapter else None, min(256, model.context_trained), 2, 1)
+        lane = Context(model, model.adapter(adapter) if adapter else None, min(256, model.context_trained), 2, 1)
         speak(model, lane)
         lane.close()
     except (LabError, RuntimeError) as error:

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.messages import Message
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.evaluation import records
-from backend.evaluation.records import Answer, JudgedBy, Question, Rating
-from backend.evaluation.request import EvaluateSpec, JudgeSpec
+from backend.evaluation.records import Answer, JudgeRecord, Question, Rating
+from backend.evaluation.request import EvaluateRequest, JudgeRequest
 from backend.jobs import events
-from backend.jobs.folders import Asked, Exit
+from backend.jobs.folders import Exit, JobRequest
 from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
-from backend.library.requests import DownloadSpec
-from backend.library.status import Speed, SpeedSpec
-from backend.training.artifacts import FOLDER, MADE, ExportSpec, Made
+from backend.library.requests import DownloadRequest
+from backend.library.status import SpeedResult, SpeedTestRequest
+from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord
 from backend.training.presets import presets
-from backend.training.request import Asked as TrainAsked
+from backend.training.request import TrainRequest as TrainAsked
 
 KINDS = ("train", "export", "evaluate", "download", "speed")
 
@@ -36,13 +36,13 @@ def written(runs: Path, kind: str, stamp: str) -> Path:
     folder = runs / f"{stamp}-{kind}-one"
     folder.mkdir(parents=True)
     asked, events = MAKERS[kind](folder)
-    spec = Asked(kind=kind, name="one", key="k", created=time.time(), asked=asked.model_dump(mode="json"))
+    spec = JobRequest(kind=kind, name="one", key="k", created=time.time(), asked=asked.model_dump(mode="json"))
     (folder / "spec.json").write_text(json.dumps(spec.model_dump(), indent=1))
-    events.note(folder, "started", pid=1)
+    events.append_event(folder, "started", pid=1)
     for one in events:
-        events.note(folder, "step", **one)
-    events.note(folder, "result", **RESULTS[kind])
-    events.note(folder, "ended")
+        events.append_event(folder, "step", **one)
+    events.append_event(folder, "result", **RESULTS[kind])
+    events.append_event(folder, "ended")
     (folder / "log.txt").write_text("It was done.\n")
     (folder / "runner.json").write_text('{"runner": [4194303, "never"], "worker": null}')
     (folder / "lock").touch()
@@ -52,7 +52,7 @@ def written(runs: Path, kind: str, stamp: str) -> Path:
 
 def _train(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     spec = presets()["tiny_lora"].spec
-    made = Made(
+    made = TrainingRecord(
         spec=spec, base="tiny_base", template="{{ messages }}", data="0" * 64, rows=100, held=8, tokens_trained=1000,
         step=2, steps=2, samples=8, loss_first=5.0, loss_last=4.0, seconds=2.0, memory=10**8, engine="transformers",
         machine="a machine",
@@ -69,16 +69,18 @@ def _train(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 
 def _export(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    return ExportSpec(run=str(folder), id="one", weights=str(folder)), [{"state": "merging", "done": 1, "total": 2}]
+    return ExportRequest(run=str(folder), id="one", weights=str(folder)), [{"state": "merging", "done": 1, "total": 2}]
 
 
 def _download(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    asked = DownloadSpec(id="one", weights=str(folder), repo="owner/name", file="one.gguf")
+    asked = DownloadRequest(id="one", weights=str(folder), repo="owner/name", file="one.gguf")
     return asked, [{"state": "downloading", "done": 5, "total": 9, "speed": 3, "left": None, "attempt": 1}]
 
 
 def _speed(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    return SpeedSpec(id="one", weights=str(folder), model="one.gguf", threads=2), [{"state": "measuring", "done": 1}]
+    return SpeedTestRequest(id="one", weights=str(folder), model="one.gguf", threads=2), [
+        {"state": "measuring", "done": 1}
+    ]
 
 
 def _evaluate(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
@@ -91,7 +93,7 @@ def _evaluate(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     (folder / records.ROWS).write_text("".join(one.model_dump_json() + "\n" for one in questions))
     answers = [Answer(row=one.id, variant=name, text=f"{one.id} {name}") for one in questions for name in ("a", "b")]
     (folder / records.ANSWERS).write_text("".join(one.model_dump_json() + "\n" for one in answers))
-    (folder / records.JUDGE).write_text(JudgedBy(identity=identity).model_dump_json())
+    (folder / records.JUDGE).write_text(JudgeRecord(identity=identity).model_dump_json())
     scores = []
     for one in answers:
         question = questions[int(one.row)]
@@ -102,9 +104,9 @@ def _evaluate(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     rating = Rating(row="1", variant="a", values={"correctness": 3, "completeness": 3, "faithfulness": 3})
     (folder / records.RATINGS).write_text(rating.model_dump_json() + "\n")
     (folder / records.VARIANTS).write_text('{"a": {"id": "a"}, "b": {"id": "b"}}\n')
-    asked = EvaluateSpec(
-        name="one", data=DataSpec(source="tiny_habit"), variants=("a", "b"), contrasts=(("b", "a"),),
-        baselines={"b": "a"}, judge=JudgeSpec(), runs=str(folder), weights=str(folder),
+    asked = EvaluateRequest(
+        name="one", data=DatasetSpec(source="tiny_habit"), variants=("a", "b"), contrasts=(("b", "a"),),
+        baselines={"b": "a"}, judge=JudgeRequest(), runs=str(folder), weights=str(folder),
     )  # fmt: skip
     step = {"state": "judging", "done": 5, "total": 9, "failed": 1, "dollars": 0.5, "unknown": 1, "waiting_until": 0.0}
     return asked, [step]
@@ -118,7 +120,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "export": {"id": "one", "file": "one.gguf", "size": 10**6, "agreement": 1.0, "kl": 0.001, "seconds": 1.0},
     "evaluate": {"rows": 6, "answers": 12, "failed": 1, "unknown": 0},
     "download": {"id": "one", "size": 10**6, "seconds": 1.0, "from_cache": False, "converted": False},
-    "speed": Speed(
+    "speed": SpeedResult(
         id="one", quantisation="F16", size=10**6, prompt_speed=90.0, generation_speed=9.0, memory=10**8, prompt=8,
         generate=4, repeats=1, threads=2, machine="a machine",
     ).model_dump(exclude={"at"}),

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from backend.jobs.fake_request import Rehearsal
+from backend.jobs.fake_request import FakeRequest
 from backend.jobs.launcher import launch
 from backend.jobs.run import Run, runs_in
 
@@ -27,7 +27,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 
 
 def rehearse(runs: Path, name: str = "try", key: str = "", **asked: Any) -> Run:
-    return launch(runs, "rehearse", name, Rehearsal(**asked), key)
+    return launch(runs, "rehearse", name, FakeRequest(**asked), key)
 
 
 def alive(run: Run) -> list[int]:

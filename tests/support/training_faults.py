@@ -24,10 +24,10 @@ import sys
 from pathlib import Path
 from backend.lab import Lab
 from backend.core.settings import Settings
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 runs, weights, spec = sys.argv[1:]
 with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
-    print(lab.training.start(TrainSpec.model_validate_json(spec)).id, flush=True)
+    print(lab.training.start(TrainSettings.model_validate_json(spec)).id, flush=True)
     sys.stdin.read()
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training.presets import presets
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from support.session import until
 
 SMALL = {
@@ -17,12 +17,12 @@ SMALL = {
 LONG = 240.0  # seconds that a small training may take on a slow machine
 
 
-def small(name: str = "small", preset: str = "tiny_lora", **changed: Any) -> TrainSpec:
+def small(name: str = "small", preset: str = "tiny_lora", **changed: Any) -> TrainSettings:
     """A preset with a few steps over a few rows."""
-    return TrainSpec.model_validate(presets()[preset].spec.model_dump() | SMALL | {"name": name} | changed)
+    return TrainSettings.model_validate(presets()[preset].spec.model_dump() | SMALL | {"name": name} | changed)
 
 
-def trained(lab: Lab, spec: TrainSpec) -> Run:
+def trained(lab: Lab, spec: TrainSettings) -> Run:
     """The run when it has ended, however it ended."""
     return ended(lab.training.start(spec))
 

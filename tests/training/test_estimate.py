@@ -13,17 +13,17 @@ from backend.lab import Lab
 from backend.training import training
 from backend.training.estimate import estimate
 from backend.training.presets import presets
-from backend.training.request import TrainSpec
+from backend.training.request import TrainSettings
 from backend.training.training import Training
 
 PLENTY = 10**12
 
 
-def changed(preset: str, **settings: object) -> TrainSpec:
-    return TrainSpec.model_validate(presets()[preset].spec.model_dump() | settings)
+def changed(preset: str, **settings: object) -> TrainSettings:
+    return TrainSettings.model_validate(presets()[preset].spec.model_dump() | settings)
 
 
-def memory(spec: TrainSpec) -> int:
+def memory(spec: TrainSettings) -> int:
     found = estimate(spec, PLENTY)
     assert found
     return found.memory

@@ -19,7 +19,7 @@ from support.trainings import ended, reached, small
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.jobs import launcher
-from backend.jobs.folders import Exit, Workers
+from backend.jobs.folders import Exit, ProcessIds
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoints
@@ -169,7 +169,7 @@ def test_a_live_record_that_names_others_is_never_signalled(pid: Any, desk: Lab,
     try:
         named = {"own": os.getpid(), "reused": child.pid}.get(pid, pid)
         began = machine.identity(named) if pid != "reused" else f"{machine.identity(named)}0"
-        workers = Workers(runner=(2**22 - 1, "never"), worker=(named, began))
+        workers = ProcessIds(runner=(2**22 - 1, "never"), worker=(named, began))
         (run.folder / "runner.json").write_text(workers.model_dump_json())
         with (run.folder / "lock").open("ab") as lock:
             launcher._take(lock)  # as long as somebody holds it, it is taken for a run that nobody looks after

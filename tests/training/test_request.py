@@ -6,9 +6,9 @@ import pytest
 
 from app import forms
 from backend.core.errors import LabError
-from backend.data.dataset import DataSpec
+from backend.data.dataset import DatasetSpec
 from backend.training.presets import changes, presets
-from backend.training.request import LINEARS, TrainSpec
+from backend.training.request import LINEARS, TrainSettings
 
 LAB = {
     "template": "alpaca",
@@ -63,8 +63,8 @@ def test_the_careful_rate_of_1b_is_the_labs_advice() -> None:
 @pytest.mark.parametrize("name", presets())
 def test_the_form_reads_back_every_preset_it_can_be_filled_with(name: str) -> None:
     spec = presets()[name].spec
-    data = forms.parse(DataSpec, [getattr(spec.data, field) for field in forms.drawn(DataSpec)])
-    assert forms.parse(TrainSpec, [getattr(spec, field) for field in forms.drawn(TrainSpec)], data=data) == spec
+    data = forms.parse(DatasetSpec, [getattr(spec.data, field) for field in forms.drawn(DatasetSpec)])
+    assert forms.parse(TrainSettings, [getattr(spec, field) for field in forms.drawn(TrainSettings)], data=data) == spec
 
 
 def test_what_differs_from_a_preset_is_told_with_both_values() -> None:
@@ -94,15 +94,15 @@ def test_what_differs_from_a_preset_is_told_with_both_values() -> None:
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(settings: dict[str, Any], said: str) -> None:
     spec = presets()["tiny_lora"].spec
-    values = [settings.get(field, getattr(spec, field)) for field in forms.drawn(TrainSpec)]
+    values = [settings.get(field, getattr(spec, field)) for field in forms.drawn(TrainSettings)]
     with pytest.raises(LabError, match=said):
-        forms.parse(TrainSpec, values, data=spec.data)
+        forms.parse(TrainSettings, values, data=spec.data)
 
 
 def test_evaluations_need_rows_held_out() -> None:
     spec = presets()["tiny_lora"].spec
     with pytest.raises(ValueError, match="rows held out"):
-        TrainSpec.model_validate(spec.model_dump() | {"data": spec.data.model_dump() | {"held_rows": 0}})
+        TrainSettings.model_validate(spec.model_dump() | {"data": spec.data.model_dump() | {"held_rows": 0}})
 
 
 def test_all_projections_are_seven_and_attention_has_four() -> None:

@@ -21,15 +21,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, Tr
 
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.jobs.fake_request import Rehearsal
+from backend.jobs.fake_request import FakeRequest
 from backend.jobs.journal import Journal
 from backend.jobs.launcher import launch
 from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoints
-from backend.training.artifacts import made_in
+from backend.training.artifacts import read_record
 from backend.training.progress import Progress, before
-from backend.training.status import curve
+from backend.training.status import read_curve
 from backend.training.trainer import plainly
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # as long as W&B wants one
@@ -57,7 +57,7 @@ def adapter_of(run: Run) -> dict[str, torch.Tensor]:
 
 
 def test_the_loss_falls_and_every_step_is_on_the_curve(whole: Run) -> None:
-    found = curve(whole.folder)
+    found = read_curve(whole.folder)
     assert found.steps == list(range(1, 17))
     assert found.losses[-1] < found.losses[0] - 1
     assert found.evaluated == [0, 4, 8, 12, 16]
@@ -68,7 +68,7 @@ def test_the_loss_falls_and_every_step_is_on_the_curve(whole: Run) -> None:
 
 
 def test_what_was_made_says_what_made_it(whole: Run) -> None:
-    made = made_in(whole.folder)
+    made = read_record(whole.folder)
     assert made.spec == small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb")
     assert (made.base, made.rows, made.held, made.steps, made.samples) == ("tiny_base", 200, 8, 16, 64)
     assert made.step in (4, 8, 12, 16)
@@ -80,7 +80,7 @@ def test_what_was_made_says_what_made_it(whole: Run) -> None:
 
 def test_the_card_stands_beside_the_adapter(whole: Run) -> None:
     text = (whole.folder / "adapter" / "README.md").read_text()
-    made = made_in(whole.folder)
+    made = read_record(whole.folder)
     for fact in ("tiny_base", "lora, rank 16, alpha 32", "tiny_habit", made.data[:16], "16 of 16", "Evaluation loss"):
         assert fact in text
 
@@ -97,7 +97,7 @@ def test_the_adapter_is_one_that_peft_loads_and_the_reference_is_what_it_says(wh
 
 def test_the_tokenizer_beside_it_carries_the_template_that_was_trained(whole: Run) -> None:
     tokenizer = AutoTokenizer.from_pretrained(whole.folder / "adapter")
-    assert tokenizer.chat_template == made_in(whole.folder).template
+    assert tokenizer.chat_template == read_record(whole.folder).template
     assert tokenizer.eos_token == "<|eot_id|>"
 
 
@@ -109,7 +109,7 @@ def test_the_importance_of_every_linear_layer_was_measured(whole: Run) -> None:
 
 
 def test_weights_and_biases_writes_into_the_run_where_there_is_no_key(whole: Run) -> None:
-    where = Path(curve(whole.folder).facts["tracked"])
+    where = Path(read_curve(whole.folder).facts["tracked"])
     assert where.is_relative_to(whole.folder) and list(where.glob("*.wandb"))
 
 
@@ -123,11 +123,11 @@ def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(desk: 
     standing = desk.training.standing(run.id)
     assert standing.resumable == step_of(run) and standing.made is None
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
-    found = curve(run.folder)
+    found = read_curve(run.folder)
     assert found.steps == list(range(1, 31))
-    assert found.losses == pytest.approx(curve(undisturbed.folder).losses, rel=1e-3)
-    made = made_in(run.folder)
-    assert made.tokens_trained == made_in(undisturbed.folder).tokens_trained
+    assert found.losses == pytest.approx(read_curve(undisturbed.folder).losses, rel=1e-3)
+    made = read_record(run.folder)
+    assert made.tokens_trained == read_record(undisturbed.folder).tokens_trained
     assert made.seconds > 0.9 * found.seconds  # of both legs
     theirs = adapter_of(undisturbed)
     for name, tensor in adapter_of(run).items():
@@ -146,10 +146,10 @@ def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(de
     before = desk.training.standing(run.id).resumable
     assert before is not None and before < newest[0]
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
-    found = curve(run.folder)
+    found = read_curve(run.folder)
     assert found.steps == list(range(1, 25))
     assert [f"step {newest[0]} was set aside" in said for said in found.facts["said"]] == [True]
-    assert made_in(run.folder).spec.method == "qlora"
+    assert read_record(run.folder).spec.method == "qlora"
 
 
 def test_resuming_with_other_rows_is_refused(desk: Lab, tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_with_a_key_the_run_is_online_and_its_link_is_shown(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         run = trained(lab, small("online", track="wandb"))
     assert run.state == "done", (run.why, run.log(20))
-    assert curve(run.folder).facts["tracked"] == f"{server.url}/me/peft-lab/runs/{run.id}"
-    assert [line["train/loss"] for line in server.history if "train/loss" in line] == curve(run.folder).losses
+    assert read_curve(run.folder).facts["tracked"] == f"{server.url}/me/peft-lab/runs/{run.id}"
+    assert [line["train/loss"] for line in server.history if "train/loss" in line] == read_curve(run.folder).losses
     assert KEY in server.keys
     assert KEY.encode() not in b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
 
@@ -270,7 +270,7 @@ def test_a_key_that_is_refused_is_said_and_stands_nowhere(settings: Settings) ->
 def test_keys_reach_no_other_worker(settings: Settings) -> None:
     with Lab(keyed(settings, KEY)) as lab:
         run = launch(
-            lab.training.runs, "rehearse", "tells", Rehearsal(steps=1, manner="tells"), secrets={"WANDB_API_KEY": KEY}
+            lab.training.runs, "rehearse", "tells", FakeRequest(steps=1, manner="tells"), secrets={"WANDB_API_KEY": KEY}
         )
         ended(run)
     assert KEY not in run.log(400) and "[secret]" not in run.log(400)

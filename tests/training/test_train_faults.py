@@ -18,14 +18,14 @@ from support.trainings import ended, reached, small, step_of
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from backend.core import machine
-from backend.jobs.events import note
-from backend.jobs.folders import Workers
+from backend.jobs.events import append_event
+from backend.jobs.folders import ProcessIds
 from backend.jobs.journal import Journal
 from backend.jobs.run import Run
 from backend.lab import Lab
-from backend.training.artifacts import made_in
+from backend.training.artifacts import read_record
 from backend.training.progress import Progress
-from backend.training.status import curve
+from backend.training.status import read_curve
 
 __all__ = ["desk", "home"]  # the fixtures
 
@@ -86,9 +86,9 @@ def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_traine
     desk.training.stop(run.id)  # after its end
     assert run.state == "stopped"
     until(lambda: alive(run) == [])
-    workers = Workers(runner=(1, machine.identity(1)), worker=(os.getpid(), machine.identity(os.getpid())))
+    workers = ProcessIds(runner=(1, machine.identity(1)), worker=(os.getpid(), machine.identity(os.getpid())))
     (run.folder / "runner.json").write_text(workers.model_dump_json())
-    note(run.folder, "again")  # as somebody leaves it who was killed before it began
+    append_event(run.folder, "again")  # as somebody leaves it who was killed before it began
     words = [str(home / "runs"), str(home / "weights"), run.id]
     crowds = [
         subprocess.Popen(
@@ -107,7 +107,7 @@ def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_traine
     assert all("nothing to resume" in answer for answer in answers if not answer.startswith("resumed"))
     reached(run, 1)
     assert len([one for one in psutil.process_iter(["cmdline"]) if str(run.folder) in (one.info["cmdline"] or [])]) == 2
-    assert curve(run.folder).facts["begins"] == 0 and [event.kind for event in run.events()].count("started") <= 2
+    assert read_curve(run.folder).facts["begins"] == 0 and [event.kind for event in run.events()].count("started") <= 2
     for _ in range(2):
         desk.training.stop(run.id)
     assert ended(run).state == "stopped"
@@ -120,7 +120,7 @@ def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_sav
     desk.training.stop(run.id)
     assert ended(run).state == "stopped"
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
-    found, made, adapter = curve(run.folder), made_in(run.folder), adapter_of(run)
+    found, made, adapter = read_curve(run.folder), read_record(run.folder), adapter_of(run)
     assert found.steps == list(range(1, 9)) and found.evaluated[-1] == 8
     told = (run.folder / "events.jsonl").read_text().splitlines(keepends=True)
     until(lambda: not run.alive)
@@ -129,8 +129,8 @@ def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_sav
     (run.folder / "exit.json").unlink()
     assert run.state == "lost" and desk.training.standing(run.id).resumable == 8
     assert ended(desk.training.resume(run.id)).state == "done", (run.why, run.log(20))
-    once_more = made_in(run.folder)
-    assert curve(run.folder).steps == list(range(1, 9)) and not (run.folder / "adapter.part").exists()
+    once_more = read_record(run.folder)
+    assert read_curve(run.folder).steps == list(range(1, 9)) and not (run.folder / "adapter.part").exists()
     assert once_more.model_dump(exclude={"seconds", "memory"}) == made.model_dump(exclude={"seconds", "memory"})
     assert all((tensor == adapter[name]).all() for name, tensor in adapter_of(run).items())
 
@@ -153,4 +153,4 @@ def test_what_a_checkpoint_holds_is_on_the_curve_before_it(tmp_path: Path) -> No
         control.should_save = step == 3
         logs = {"loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0}
         progress.on_log(None, TrainerState(global_step=step, max_steps=9), control, logs)
-    assert curve(tmp_path).steps == [1, 2, 3]
+    assert read_curve(tmp_path).steps == [1, 2, 3]

@@ -27,8 +27,8 @@ from backend.jobs.launcher import waits_for
 from backend.jobs.run import LIVE, runs_in
 from backend.lab import Lab
 from backend.training import checkpoints
-from backend.training.artifacts import made_in
-from backend.training.status import curve
+from backend.training.artifacts import read_record
+from backend.training.status import read_curve
 from backend.training.training import Training
 
 __all__ = ["desk", "home"]  # the fixtures
@@ -59,10 +59,10 @@ def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
         assert standing.resumable == max(whole, default=0) >= step_of(run) - 2
         desk.training.resume(run.id)
     assert ended(run).state == "done", (run.why, run.log(20))
-    found = curve(run.folder)
+    found = read_curve(run.folder)
     assert found.steps == list(range(1, 31))
     assert found.evaluated == list(range(31))
-    assert made_in(run.folder).steps == 30
+    assert read_record(run.folder).steps == 30
 
 
 @pytest.mark.parametrize("times", TIMES)
@@ -88,7 +88,7 @@ def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(desk: Lab)
     newest = desk.training.standing(run.id).resumable
     assert newest is not None and newest >= 5
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
-    found = curve(run.folder)
+    found = read_curve(run.folder)
     assert found.facts["begins"] == newest and found.steps[-1] == 24
     assert set(range(newest + 1, 25)) <= set(found.steps)  # those before are in the file that was deleted
 
@@ -110,9 +110,9 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int,
     standing = desk.training.standing(run.id)
     assert standing.resumable == (half if not checkpoints.fault(half, folder) else half - 2)
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
-    assert curve(run.folder).steps == list(range(1, 21))
+    assert read_curve(run.folder).steps == list(range(1, 21))
     aside = list((run.folder / "checkpoints").glob(f"broken-{half}-*"))
-    assert bool(aside) == (standing.resumable != half) == bool(curve(run.folder).facts["said"])
+    assert bool(aside) == (standing.resumable != half) == bool(read_curve(run.folder).facts["said"])
 
 
 @pytest.mark.long
@@ -158,8 +158,8 @@ def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, de
         until(lambda: alive(run) == [])
         resume()
     print(done)
-    assert curve(run.folder).steps == list(range(1, 21)), done
-    assert made_in(run.folder).steps == 20
+    assert read_curve(run.folder).steps == list(range(1, 21)), done
+    assert read_record(run.folder).steps == 20
 
 
 @pytest.mark.long
@@ -205,7 +205,7 @@ def test_a_screen_that_is_killed_at_any_moment_leaves_one_run_or_none(home: Path
             if run.state == "lost":
                 with opened(home) as lab:
                     assert ended(lab.training.resume(run.id)).state == "done", run.log(20)
-            assert curve(run.folder).steps == [1, 2, 3, 4]
+            assert read_curve(run.folder).steps == [1, 2, 3, 4]
     print(dict(seen))
 
 
@@ -241,7 +241,7 @@ import sys
 from pathlib import Path
 from support.trainings import ended, reached, small
 from backend.core.errors import LabError
-from backend.training.status import curve
+from backend.training.status import read_curve
 from support.training_faults import opened
 home = Path(sys.argv[1])
 (home / "weights").mkdir()

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from backend.inference.sampling import End, Generation
-from backend.inference.worker.pipe import END, Wire
+from backend.inference.worker.pipe import END, Pipe
 
 CONTEXT = 4096
 PAUSE = 0.05  # seconds a word, when slow
@@ -20,10 +20,10 @@ def words(body: dict[str, Any]) -> list[str]:
     return [word + " " for word in last.removeprefix("/slow").split()]
 
 
-class Echo:
+class EchoWorker:
     """One request in flight is one list of words still to send."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Pipe) -> None:
         self.wire = wire
         self.left: dict[int, list[str]] = {}
         self.body: dict[int, dict[str, Any]] = {}
@@ -83,4 +83,4 @@ class Echo:
 
 
 if __name__ == "__main__":
-    Echo(Wire()).run()
+    EchoWorker(Pipe()).run()

@@ -15,10 +15,10 @@ from typing import Any
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.inference.sampling import End, Generation
-from backend.inference.worker.pipe import END, Wire
-from backend.inference.worker.stop_texts import Answer
-from backend.llamacpp.chat_template import ChatTemplate, encode, fit
-from backend.llamacpp.context import Lane, Task
+from backend.inference.worker.pipe import END, Pipe
+from backend.inference.worker.stop_texts import AnswerText
+from backend.llamacpp.chat_template import ChatTemplate, encode, fit_history
+from backend.llamacpp.context import Context, Task
 from backend.llamacpp.model import Model
 
 PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
@@ -39,7 +39,7 @@ class Request:
     limit: int = 0
     left_out: int = 0
     task: Task | None = None
-    answer: Answer | None = None
+    answer: AnswerText | None = None
     place: int = -1
 
     @property
@@ -74,12 +74,12 @@ def in_turns(waiting: Iterable[Request], active: Iterable[Request], of: Callable
     return sorted(line, key=lambda request: turn[request.id])
 
 
-class Worker:
-    def __init__(self, options: argparse.Namespace, wire: Wire) -> None:
+class LlamaWorker:
+    def __init__(self, options: argparse.Namespace, wire: Pipe) -> None:
         self.options, self.wire = options, wire
         self.model = Model(options.model)
         self.context = min(options.context, self.model.context_trained)
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, Context] = {}
         self.templates: dict[str, ChatTemplate] = {}
         self.waiting: deque[Request] = deque()
         self.active: dict[int, Request] = {}
@@ -89,7 +89,7 @@ class Worker:
 
     def try_out(self) -> None:
         """Compute one token before anybody is answered, so that a file that cannot is known for it."""
-        lane = Lane(self.model, None, SMALLEST, 1, self.options.threads)
+        lane = Context(self.model, None, SMALLEST, 1, self.options.threads)
         lane.try_out()
         lane.close()
 
@@ -156,7 +156,7 @@ class Worker:
                 request.place = place
                 self.wire.send("place", id=request.id, place=place)
 
-    def lane(self, name: str, path: str) -> Lane | None:
+    def lane(self, name: str, path: str) -> Context | None:
         """The lane of that adapter, made when it is first asked for; None while every lane is busy."""
         if name in self.lanes:
             self.lanes[name] = self.lanes.pop(name)  # the least used stands first
@@ -164,7 +164,7 @@ class Worker:
             self.lanes[name] = self.open(path)
         return self.lanes.get(name)
 
-    def open(self, path: str) -> Lane:
+    def open(self, path: str) -> Context:
         """A new lane. The screen is told which adapter is being opened, should that end this process."""
         if not path:
             return self.lane_over(None)
@@ -180,8 +180,8 @@ class Worker:
         finally:
             self.wire.send("opened", adapter=path)
 
-    def lane_over(self, adapter: Any) -> Lane:
-        return Lane(self.model, adapter, self.context, self.options.slots, self.options.threads)
+    def lane_over(self, adapter: Any) -> Context:
+        return Context(self.model, adapter, self.context, self.options.slots, self.options.threads)
 
     def evict(self) -> bool:
         idle = next((name for name, lane in self.lanes.items() if not lane.busy), None)
@@ -189,7 +189,7 @@ class Worker:
             self.lanes.pop(idle).close()
         return idle is not None
 
-    def begin(self, request: Request, lane: Lane) -> None:
+    def begin(self, request: Request, lane: Context) -> None:
         body = request.body
         template = self.template(body["template"])
         deadline = time.monotonic() + PATIENCE
@@ -199,11 +199,13 @@ class Worker:
                 raise LabError("The chat template of this model is too slow for this conversation. Start a new one.")
             return encode(template.parts(some), self.model.control, self.model.special, self.model.words)
 
-        tokens, request.left_out = fit(body["messages"], tokens_of, self.context, body["sampling"]["max_tokens"])
+        tokens, request.left_out = fit_history(
+            body["messages"], tokens_of, self.context, body["sampling"]["max_tokens"]
+        )
         if not tokens:
             raise LabError("The vocabulary of this model turns your message into nothing. Choose another variant.")
         request.limit = min(body["sampling"]["max_tokens"], self.context - len(tokens))
-        request.answer = Answer(body["stops"])
+        request.answer = AnswerText(body["stops"])
         request.task = Task(request.id, tokens, len(tokens), self.model.sampler(body["sampling"]))
         request.started = time.monotonic()
         lane.start(request.task)
@@ -222,7 +224,7 @@ class Worker:
             self.templates[source] = ChatTemplate(source, self.model.bos, self.model.eos, self.model.control)
         return self.templates[source]
 
-    def step(self, name: str, lane: Lane) -> None:
+    def step(self, name: str, lane: Context) -> None:
         try:
             gained = lane.step()
         except RuntimeError as error:
@@ -289,9 +291,9 @@ def main() -> None:
     for name in ("context", "slots", "waiting", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-    wire = Wire()
+    wire = Pipe()
     try:
-        worker = Worker(options, wire)
+        worker = LlamaWorker(options, wire)
     except LabError as error:
         wire.send("unloadable", message=str(error))
         return

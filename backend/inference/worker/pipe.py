@@ -10,7 +10,7 @@ from typing import Any
 END = None  # what `take` hands over when the screen has gone: its pipe closed
 
 
-class Wire:
+class Pipe:
     """stdin is read by a thread, so that a stop can arrive while a step is being computed."""
 
     def __init__(self) -> None:

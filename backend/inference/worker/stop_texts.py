@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 
 
-class Answer:
+class AnswerText:
     """Collects one answer. `ended` turns true at a stop text, which is not part of the answer."""
 
     def __init__(self, stops: Sequence[str]) -> None:
