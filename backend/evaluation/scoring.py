@@ -51,7 +51,7 @@ def score_tasks(
     say: Callable[[int], None],
     asked: Cancellable,
 ) -> None:
-    """Every one of `todo`; each score is handed to `keep` as it comes and added to `known`. The rest as in `run_concurrently`."""
+    """Score every task of `todo`; each score is passed to `keep` and added to `known`. Stops as `run_concurrently`."""
     lock = threading.Lock()
 
     def score(one: ScoringTask) -> None:

@@ -105,8 +105,8 @@ def _sentence(error: BaseException, target: Target) -> str:
         case GatedRepoError():
             terms, them = ("terms", "them") if target.is_dataset else ("licence", "it")
             return (
-                f"{name} is gated: its owner wants its {terms} accepted first. Open {page}, accept {them} there, then put "
-                "a token of that account into HF_TOKEN in .env (or run `hf auth login`) and try again."
+                f"{name} is gated: its owner wants its {terms} accepted first. Open {page}, accept {them} there, then "
+                "put a token of that account into HF_TOKEN in .env (or run `hf auth login`) and try again."
             )
         case DisabledRepoError():
             return f"The Hub has switched {name} off. Choose another {target.kind}."

@@ -1,4 +1,4 @@
-"""python -m backend.training.inspect_dataset RUN: look at a data set as a training would, and write down what was seen."""
+"""python -m backend.training.inspect_dataset RUN: read a dataset as a training would, and report what is in it."""
 
 import sys
 

@@ -52,7 +52,8 @@ def result(of: ScoreTable, **more: object) -> Result:
     found = Result(
         spec=spec, rubric=LAB, by=JudgeRecord(identity=identity, agreed=agreed), check=None,
         questions=tuple(Question(id=row, cluster=row, messages=asked, reference=EVIL) for row in of.rows),
-        answers=answers, scores=scores, picks=(), ratings={}, table=of, verdict=verdict(of), people=human_agreement(of, {}),
+        answers=answers, scores=scores, picks=(), ratings={}, table=of, verdict=verdict(of),
+        people=human_agreement(of, {}),
     )  # fmt: skip
     return dataclasses.replace(found, **more)
 

@@ -1,4 +1,4 @@
-"""python tests/support/ask_prompts.py MODEL CHATS.json: token ids of prompts, written as the inference worker writes them.
+"""python tests/support/ask_prompts.py MODEL CHATS.json: token ids of prompts, as the inference worker writes them.
 
 Each chat is [template, messages]; an empty template is the model's own. Needs the project on PYTHONPATH.
 """
