@@ -10,8 +10,8 @@ from backend.core.settings import Settings
 from backend.evaluation.evaluations import Evaluations
 from backend.inference import placement
 from backend.inference.engine import LoadedModel
-from backend.inference.engines import Engines, ModelSpec
-from backend.inference.placement import FormatChoice
+from backend.inference.engines import Engines
+from backend.inference.placement import FormatChoice, ModelSpec
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge import votes

@@ -33,13 +33,13 @@ from backend.judge import prompt
 from backend.judge.rubric import rubrics
 from backend.judge.score import Item
 from backend.lab import Lab
-from backend.remote.address import AT_ONCE
+from backend.remote.address import CONCURRENCY
 
 ROOT = Path(__file__).parents[1]
 ROWS, MODELS = 50, ("one", "two")
 CALLS = ROWS * len(MODELS)
 LATENCY = 0.5
-DEFAULT = AT_ONCE
+DEFAULT = CONCURRENCY
 """Asked at once at an address out on the network."""
 TRIED = (4, 8, 10, 12, 16, 20)
 FASTER = 8.0

@@ -78,7 +78,7 @@ def start(lab: Lab, now: Comparison, place: int, stopped: bool = False, visitor:
         return lab.reply(now.variants[place], messages, now.sampling, visitor=visitor)
     except LabError as error:
         reply = Reply(stop=lambda: None)
-        reply.end(error=str(error))
+        reply.fail(error.code, str(error))
         return reply
 
 

@@ -11,7 +11,7 @@ from backend.evaluation.records import VoteRecord
 from backend.evaluation.result import Result
 from backend.evaluation.sentence import format_interval, format_number
 from backend.evaluation.verdict import VariantSummary as Row
-from backend.remote.prices import place, retirement
+from backend.remote.prices import public_name, retirement
 from backend.stats.paired import Estimate
 
 RULE = "It measures likeness to the reference, not truth: a right answer in other words gets little."
@@ -60,7 +60,7 @@ def judge(found: Result) -> str:
             return "elsewhere: the scores came with the answers."
         case "endpoint":
             answered = f", answering as {who.returned}" if who.returned not in ("", who.model) else ""
-            return f"{who.model} at {place(who.address)}{answered}; {rubric}; identity {who.id}."
+            return f"{who.model} at {public_name(who.address)}{answered}; {rubric}; identity {who.id}."
     return f"{who.model} on this machine ({who.returned[:16]}); {rubric}; identity {who.id}."
 
 

@@ -1,4 +1,4 @@
-"""Reading files whose content is not known: regular files alone, and never more than a limit."""
+"""Files: reading them within limits, writing them so that they are never half written, and locks between processes."""
 
 import errno
 import os
@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from backend.core.errors import LabError
 
-WHOLE = 16 << 20  # bytes of a file that is read at once
-PARTLY = "the disk took only part of it"  # what numpy raises then has a count, but no reason
+LARGEST = 16 << 20  # bytes of a file that is read as a whole
+PARTLY = "the disk took only part of it"  # the error of numpy has a count, but no reason
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. OSError for a folder, a pipe, a socket or a device; none of them is waited for."""
+    """Open a file for reading. OSError for a folder, a pipe, a socket or a device, without waiting for it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -24,17 +26,26 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_whole(path: Path, most: int = WHOLE) -> bytes:
-    """The content of a regular file. OSError if it has more than `most` bytes."""
+def read_whole(path: Path, limit: int = LARGEST) -> bytes:
+    """The content of a regular file. OSError if it has more than `limit` bytes."""
     with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit >> 20} MB", str(path))
     return content
 
 
-def need_space(out: Path, size: int) -> None:
-    """Refuse before a long write that cannot end well."""
+def version(path: Path) -> str:
+    """Size and modification time: changes when the file does. Empty if there is no file of that name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def check_free_space(out: Path, size: int) -> None:
+    """LabError if the disk of `out` has less than `size` bytes free: called before a long write."""
     free = shutil.disk_usage(out.parent).free
     if free < size:
         raise LabError(
@@ -43,28 +54,55 @@ def need_space(out: Path, size: int) -> None:
         )
 
 
-def settle(path: Path) -> None:
-    """Make sure that what was written is on the disk, not only in memory."""
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """fsync a file or a folder: what was written is on the disk, not only in memory."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file that has its old content or its new one, and never half of it. OSError if the disk refuses."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 @contextmanager
-def part_of(out: Path) -> Iterator[Path]:
-    """A `.part` path to write to; it becomes `out` when the block ends well and vanishes when it does not."""
+def complete_file(out: Path) -> Iterator[Path]:
+    """A `.part` path to write to. It becomes `out` when the block ends well and is removed when it does not. LabError
+    for an OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     try:
         yield part
-        settle(part)
+        sync(part)
         os.replace(part, out)
-        settle(out.parent)
+        sync(out.parent)
     except OSError as error:
         raise LabError(
             f"{out.name} could not be written: {error.strerror or PARTLY}. Check the folder and its free space."
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock between processes. LabError if another process holds it for longer than `timeout` seconds, OSError if
+    the file cannot be made."""
+    lock = FileLock(path, timeout=timeout, poll_interval=0.02)
+    try:
+        lock.acquire()
+    except Timeout:
+        place = f"{path.parent.name}/{path.name}"
+        raise LabError(f"Another process holds {place}. End it, or remove that file, then try again.", "busy") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backend.core import jsonl, machine
 from backend.core.errors import LabError
+from backend.core.files import write_atomic
 from backend.core.messages import Message, clean
 from backend.core.settings import Settings
 from backend.data.load import load
@@ -37,7 +38,7 @@ def read_questions(asked: EvaluateRequest, folder: Path, say: Callable[[str], No
         _write_answers(folder, answered)
     else:
         found = _of_data(asked, say)
-    records.write_whole(folder / records.ROWS, "".join(one.model_dump_json() + "\n" for one in found))
+    write_atomic(folder / records.ROWS, "".join(one.model_dump_json() + "\n" for one in found))
     return found
 
 
@@ -75,7 +76,7 @@ def generate_answers(asked: EvaluateRequest, questions: Sequence[Question], fold
     entries = {entry.variant.id: entry for entry in look(Path(asked.weights))}
     chosen = [_entry(entries, name) for name in asked.variants]
     told = {one.variant.id: one.variant.model_dump() for one in chosen}
-    records.write_whole(folder / records.VARIANTS, json.dumps(told) + "\n")
+    write_atomic(folder / records.VARIANTS, json.dumps(told) + "\n")
     known = {key for key, one in records.answers(folder).items() if not one.error}
     total, done, tokens = len(questions) * len(chosen), len(known), 0
     for group in _groups(chosen):
@@ -152,7 +153,7 @@ def _asked(asked: EvaluateRequest, question: Question, entry: Entry, engines: En
         clean(messages)
     except LabError as error:
         reply = Reply(stop=lambda: None)
-        reply.end(error=str(error))
+        reply.fail(error.code, str(error))
         return reply
     return engines.reply(
         placement.model_spec(entry, asked.context), messages, asked.sampling, placement.prompt_format(entry)

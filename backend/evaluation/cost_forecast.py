@@ -7,7 +7,7 @@ from backend.evaluation.imported_answers import ImportedAnswer
 from backend.evaluation.request import EvaluateRequest
 from backend.judge import check, prompt
 from backend.judge.rubric import rubrics
-from backend.remote.address import at_once, is_near
+from backend.remote.address import concurrency, is_local
 from backend.remote.prices import Price
 
 CHARACTERS = (5.0, 3.0)
@@ -51,10 +51,10 @@ def forecast_cost(
     tokens_out = [(calls + checks) * n for n in REPLY]
     dollars = None
     if price is not None:
-        dollars = price.of(tokens_in[0], tokens_out[0]), price.of(tokens_in[1], tokens_out[1])
-    together = spec.together or at_once(spec.address)
+        dollars = price.cost(tokens_in[0], tokens_out[0]), price.cost(tokens_in[1], tokens_out[1])
+    together = spec.together or concurrency(spec.address)
     seconds = None
-    if spec.kind == "endpoint" and not is_near(spec.address):
+    if spec.kind == "endpoint" and not is_local(spec.address):
         seconds = ((calls + checks) * SECONDS[0] / together, (calls + checks) * SECONDS[1] / together)
     whole = tokens_in[0] + tokens_out[0], tokens_in[1] + tokens_out[1]
     return CostForecast(calls + checks, whole, dollars, seconds, checks)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from backend.core import jsonl
 from backend.core.errors import LabError
+from backend.core.files import write_atomic
 from backend.core.messages import Message
 from backend.evaluation import records
 from backend.evaluation.answering import generate_answers, read_questions
@@ -91,7 +92,7 @@ def check_judge(asked: EvaluateRequest, ready: OpenJudge, known: dict[str, list[
     judge, wanted = ready.judge, check.probe_tasks()
     shared = Path(asked.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
     if made := records.read_one(shared, check.JudgeCheck):
-        records.write_whole(journal.folder / records.CHECK, made.model_dump_json(indent=1))
+        write_atomic(journal.folder / records.CHECK, made.model_dump_json(indent=1))
         return
     if not asked.check:
         return
@@ -99,10 +100,10 @@ def check_judge(asked: EvaluateRequest, ready: OpenJudge, known: dict[str, list[
     keys = {one.id: one.item.key(judge.identity.id, one.repeat) for one in wanted}
     scores = {id: records.best(known[key]) for id, key in keys.items() if key in known}
     found = check.report(judge.identity.id, rubrics()[asked.judge.rubric], scores).model_dump_json(indent=1)
-    records.write_whole(journal.folder / records.CHECK, found)
+    write_atomic(journal.folder / records.CHECK, found)
     if not any(one.status in PASSING for one in scores.values()):
         shared.parent.mkdir(parents=True, exist_ok=True)
-        records.write_whole(shared, found)
+        write_atomic(shared, found)
 
 
 def run(

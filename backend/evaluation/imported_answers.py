@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core import jsonl
 from backend.core.errors import LabError
+from backend.core.files import write_atomic
 from backend.core.messages import Message, plain
 from backend.data import formats
 from backend.data.dataset import shown
-from backend.evaluation.records import Answer, Question, cluster, write_whole
+from backend.evaluation.records import Answer, Question, cluster
 from backend.inference.sampling import End, Generation
 
 MOST = 100_000  # rows of a file
@@ -89,7 +90,7 @@ def save(rows: Sequence[ImportedAnswer], folder: Path) -> Path:
     text = "".join(one.model_dump_json() + "\n" for one in rows)
     path = folder / f"{_digest(text.encode())}.answers.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_atomic(path, text)
     return path.resolve()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.core.errors import LabError
+from backend.core.files import write_atomic
 from backend.core.messages import Message
 from backend.evaluation import records
 from backend.evaluation.answering import engines_for
@@ -66,7 +67,7 @@ class OpenJudge:
     def let_go(self) -> None:
         """Questions that wait end as cancelled; those under way may still be answered."""
         if self.endpoint:
-            self.endpoint.let_go()
+            self.endpoint.cancel_waiting()
 
     def close(self) -> None:
         """Those under way end as cancelled, too."""
@@ -111,7 +112,7 @@ def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
     """Written down, unless it stands there already. LabError if the judge has become another meanwhile."""
     known = records.read_one(folder / records.JUDGE, JudgeRecord)
     if known is None:
-        records.write_whole(folder / records.JUDGE, by.model_dump_json(indent=1))
+        write_atomic(folder / records.JUDGE, by.model_dump_json(indent=1))
         return by
     if known.identity.id != by.identity.id:
         raise LabError(
@@ -130,7 +131,7 @@ def _endpoint(asked: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
     if by.agreed is None:
         raise LabError("What was agreed with the judge cannot be read any more. Begin a new evaluation.")
     line = replace(line, replies=SavedReplies(folder / records.REPLIES))
-    unknown = line.settle_known()
+    unknown = line.settle_saved()
     endpoint = RemoteJudge(line, by.agreed, spec.together)
     return OpenJudge(_grader(asked, endpoint, by), by, endpoint, endpoint, unknown)
 

@@ -12,7 +12,6 @@ variants.json    the variants as they were when they answered
 """
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -174,16 +173,6 @@ def read_one(path: Path, kind: type[Record]) -> Record | None:
         return kind.model_validate_json(read_whole(path, LARGEST))
     except (FileNotFoundError, ValueError):
         return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file is there whole or not at all. OSError if the disk refuses it."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(text.encode("utf-8", "replace"))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _records(path: Path, kind: type[Record]) -> Iterator[Record]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from backend.core import jsonl
+from backend.core.files import version
 from backend.evaluation import human_ratings, records
 from backend.evaluation.contrasts import ScoreCell, ScoreTable
 from backend.evaluation.records import Answer, JudgeRecord, Question, Rating, VoteRecord
@@ -61,19 +62,11 @@ class Result:
 
 def read_result(folder: Path, spec: EvaluateRequest) -> Result:
     """As it is now; read again only when a file has changed."""
-    return _result(folder, spec.model_dump_json(), tuple(_stamp(folder / name) for name in FILES))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return _result(folder, spec.model_dump_json(), tuple(version(folder / name) for name in FILES))
 
 
 @lru_cache(maxsize=8)
-def _result(folder: Path, spec_json: str, stamps: tuple[tuple[int, int], ...]) -> Result:
+def _result(folder: Path, spec_json: str, stamps: tuple[str, ...]) -> Result:
     spec = EvaluateRequest.model_validate_json(spec_json)
     rubric = rubric_of(spec)
     by = records.read_one(folder / records.JUDGE, JudgeRecord)

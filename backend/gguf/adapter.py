@@ -152,7 +152,7 @@ def updates_of(folder: Path, shape: Shape) -> dict[str, Update]:
 def write_over(shape: Shape, folder: Path, out: Path, kind: str, name: str, base_name: str) -> None:
     """Write the adapter for a base of that shape."""
     settings, pairs = matrices(folder, shape, MERGE)
-    with files.part_of(out) as part:
+    with files.complete_file(out) as part:
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

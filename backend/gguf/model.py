@@ -128,8 +128,8 @@ def write_base(
     tensors = {name: (merged(tensor, updates.get(name)), short) for name, (tensor, short) in tensors.items()}
     words = words or vocabulary_of(folder, shape.vocabulary)
     count = sum(math.prod(tensor.shape) for tensor, _ in tensors.values())
-    with files.part_of(out) as part:
-        files.need_space(out, count * np.dtype(WRITTEN[kind]).itemsize)
+    with files.complete_file(out) as part:
+        files.check_free_space(out, count * np.dtype(WRITTEN[kind]).itemsize)
         writer = gguf.GGUFWriter(part, "llama")
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(name)

@@ -1,4 +1,4 @@
-"""The engines that are running: one per base model, shared by all who talk to it, as many as memory holds."""
+"""The engines that run: one per base model, shared by all conversations, as many as fit into memory."""
 
 import random
 import threading
@@ -8,236 +8,242 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backend.core import machine
+from backend.core.files import version
 from backend.core.messages import Message, clean
 from backend.core.settings import Settings
 from backend.inference import memory
 from backend.inference.engine import Engine, LoadedModel
 from backend.inference.memory import MemoryNeed
+from backend.inference.placement import ModelSpec, PromptFormat
+from backend.inference.protocol import Generate, Visitor
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
-from models.check import Header
 
 RUNTIMES = {"llama": "backend.inference.worker.llama", "echo": "backend.inference.worker.echo"}
-Crashed = Callable[[Path, str], None]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Where a variant sits: a runtime, the base's file, and the adapter over it, if any.
-
-    `name` and `base` are ids, the variant's and that of the weights it runs over. `header` is the base's, for the
-    memory sum; `context` is tokens per conversation.
-    """
-
-    name: str
-    base: str
-    runtime: str
-    model: Path | None = None
-    adapter: Path | None = None
-    header: Header | None = field(default=None, compare=False)
-    context: int = 0
-
-
-@dataclass(frozen=True)
-class PromptFormat:
-    """How a variant is spoken to: a template's name, its Jinja source (empty: the GGUF's own), its stop texts."""
-
-    name: str = "own"
-    source: str = ""
-    stops: tuple[str, ...] = ()
+CrashHandler = Callable[[Path, str], None]
+Key = tuple[str, Path | None]  # the runtime and the base's file
 
 
 @dataclass(eq=False)
 class LoadedEngine:
-    """An engine in the table. `stamp` changes with the file or the context: then it is another engine."""
+    """An engine in the table. `version` changes with the file or the context: then another engine is needed.
 
-    stamp: str
+    `contexts` are those that are counted in memory: one per adapter, "" for the base alone.
+    """
+
+    version: str
     engine: Engine
     need: MemoryNeed | None
-    lanes: set[str] = field(default_factory=set)
+    contexts: set[str] = field(default_factory=set)
 
 
 class Engines:
-    """Starts an engine when it is first talked to. The lock protects the table, so that two cannot start one twice."""
+    """Starts an engine on its first request.
 
-    def __init__(self, settings: Settings, crashed: Crashed) -> None:
-        """`crashed` is told of a file that killed its worker while it was opened, and how."""
-        self._settings, self._crashed = settings, crashed
+    `_lock` protects the table and is held only for moments: no process is closed under it. `_loading` lets one request
+    at a time make free memory, so that two do not count the same bytes. Take `_loading` before `_lock`.
+    """
+
+    def __init__(self, settings: Settings, on_crash: CrashHandler) -> None:
+        """`on_crash(file, how)` is called when a file killed its worker while it was opened."""
+        self._settings, self._on_crash = settings, on_crash
         self._lock = threading.RLock()
-        self._held: dict[tuple[str, Path | None], LoadedEngine] = {}
+        self._loading = threading.Lock()
+        self._table: dict[Key, LoadedEngine] = {}
 
     @property
     def slots(self) -> int:
-        """Conversations answered at once, per variant."""
+        """Conversations answered at the same time, per variant."""
         return self._settings.lab_slots
 
     def reply(
         self,
-        seat: ModelSpec,
+        spec: ModelSpec,
         messages: Sequence[Message],
         sampling: Sampling,
-        manner: PromptFormat,
+        prompt: PromptFormat,
         visitor: tuple[str, str] = ("", ""),
     ) -> Reply:
-        """Start an answer; LabError if the conversation cannot be answered at all, or memory cannot hold the model."""
-        asked = sampling.model_dump()
-        if sampling.seed < 0:
-            asked["seed"] = random.randrange(2**31)
-        body = {
-            "messages": clean(messages),
-            "sampling": asked,
-            "adapter": str(seat.adapter.absolute()) if seat.adapter else "",
-            "lane": f"{seat.adapter} {_stamp(seat.adapter)}" if seat.adapter else "",
-            "template": manner.source,
-            "template_name": manner.name,
-            "stops": list(manner.stops),
-            "visitor": list(visitor),
-        }
-        with self._lock:
-            held = self._hold(seat)
-            self._make_room(seat, held, str(body["lane"]))
-            return held.engine.request(body)
+        """Start an answer. LabError if the conversation cannot be answered, or memory cannot hold the model.
 
-    def engine(self, seat: ModelSpec) -> Engine:
-        """The engine of that file as it is now; one that was started for an older file of the name is ended."""
+        `visitor`: network address and session; empty for the owner.
+        """
+        if sampling.seed < 0:
+            sampling = sampling.model_copy(update={"seed": random.randrange(2**31)})
+        request = Generate(
+            id=0,
+            messages=tuple(clean(messages)),
+            sampling=sampling,
+            adapter=str(spec.adapter.absolute()) if spec.adapter else "",
+            adapter_version=version(spec.adapter) if spec.adapter else "",
+            template=prompt.source,
+            template_name=prompt.name,
+            stops=prompt.stops,
+            visitor=Visitor(address=visitor[0], session=visitor[1]),
+        )
+        context = f"{request.adapter} {request.adapter_version}" if request.adapter else ""
+        entry, stale = self._entry(spec)
+        _close(stale)
         with self._lock:
-            return self._hold(seat).engine
+            if self._is_loaded(entry, context):
+                return entry.engine.request(request)
+        with self._loading:
+            return self._load(spec, context, request)
+
+    def _load(self, spec: ModelSpec, context: str, request: Generate) -> Reply:
+        """Make free memory for the model or its adapter, and send the request. Under `_loading`."""
+        while True:
+            entry, closing = self._entry(spec)
+            with self._lock:
+                alive = entry.engine.pid is not None
+                if not alive:
+                    entry.contexts.clear()
+                need = None if self._is_loaded(entry, context) else self._need(spec, with_model=not alive)
+                if need and spec.header:
+                    closing += self._evict(entry, need, spec)
+                if not closing:
+                    entry.contexts.add(context)
+                    return entry.engine.request(request)
+            _close(closing)  # then count again
+
+    def engine(self, spec: ModelSpec) -> Engine:
+        """The engine for that file as it is now. One that was started for an older file of that name is ended."""
+        entry, stale = self._entry(spec)
+        _close(stale)
+        return entry.engine
 
     def loaded(self) -> list[LoadedModel]:
-        """Every worker that lives, the least used first."""
+        """Every running worker, the least recently used first."""
         with self._lock:
-            engines = [held.engine for held in self._held.values()]
-        found = [one for engine in engines if (one := engine.loaded)]
-        return sorted(found, key=lambda one: one.used)
+            engines = [entry.engine for entry in self._table.values()]
+        models = [model for engine in engines if (model := engine.loaded)]
+        return sorted(models, key=lambda model: model.used)
 
     def unload(self, pid: int) -> None:
         """End the worker with that process id; harmless if there is none."""
-        self._end(lambda key, held: held.engine.pid == pid)
+        self._end(lambda key, entry: entry.engine.pid == pid)
 
-    def leave(self, file: Path) -> None:
-        """End whatever has that file open, before it is removed."""
-        self._end(lambda key, held: key[1] == file or any(lane.startswith(f"{file} ") for lane in held.lanes))
+    def release(self, file: Path) -> None:
+        """End every worker that has that file open, before it is removed."""
+        opened = f"{file.absolute()} "
+        self._end(lambda key, entry: key[1] == file or any(name.startswith(opened) for name in entry.contexts))
 
-    def _end(self, which: Callable[[tuple[str, Path | None], LoadedEngine], bool]) -> None:
+    def _end(self, which: Callable[[Key, LoadedEngine], bool]) -> None:
         with self._lock:
-            ended = [self._held.pop(key) for key, held in list(self._held.items()) if which(key, held)]
-        for held in ended:
-            held.engine.close()
+            ended = [self._table.pop(key) for key, entry in list(self._table.items()) if which(key, entry)]
+        _close([entry.engine for entry in ended])
 
     def close(self) -> None:
+        """End every worker, all at the same time."""
         with self._lock:
-            held = list(self._held.values())
-        with ThreadPoolExecutor(max(1, len(held))) as pool:  # each may take its grace
-            list(pool.map(lambda one: one.engine.close(grace=1.0), held))
+            engines = [entry.engine for entry in self._table.values()]
+        with ThreadPoolExecutor(max(1, len(engines))) as pool:  # each may take its grace
+            list(pool.map(lambda engine: engine.close(grace=1.0), engines))
 
-    def _hold(self, seat: ModelSpec) -> LoadedEngine:
-        """The table's entry for that seat, made if there is none. Under the lock, as all that follows."""
-        stamp = f"{_stamp(seat.model)} {seat.context}"
-        known = self._held.get((seat.runtime, seat.model))
-        if known and known.stamp == stamp:
-            return known
-        if known:
-            known.engine.close()
-        engine = Engine(seat.base, self._command(seat), self._tell(seat))
-        held = self._held[seat.runtime, seat.model] = LoadedEngine(stamp, engine, self._need(seat, whole=True))
-        return held
+    def _entry(self, spec: ModelSpec) -> tuple[LoadedEngine, list[Engine]]:
+        """The table's entry for these files, made if there is none; and engines of older files, to be closed."""
+        key, now = (spec.runtime, spec.model), f"{version(spec.model) if spec.model else ''} {spec.context}"
+        with self._lock:
+            known = self._table.get(key)
+            if known and known.version == now:
+                return known, []
+            engine = Engine(spec.base, self._command(spec), self._crash_handler(spec))
+            entry = self._table[key] = LoadedEngine(now, engine, self._need(spec, with_model=True))
+            return entry, [known.engine] if known else []
 
-    def _tell(self, seat: ModelSpec) -> Callable[[str, str], None]:
-        """Whom an engine tells of a file that killed its worker: the adapter it was opening, else the model."""
-        return lambda adapter, how: self._crashed(Path(adapter) if adapter else seat.model or Path(), how)
+    def _crash_handler(self, spec: ModelSpec) -> Callable[[str, str], None]:
+        """Names the file that killed the worker: the adapter that was being opened, else the model."""
+        return lambda adapter, how: self._on_crash(Path(adapter) if adapter else spec.model or Path(), how)
 
-    def _need(self, seat: ModelSpec, whole: bool) -> MemoryNeed | None:
-        """What this seat takes: with the base's weights and a process, or one more lane of what is loaded."""
-        files = [seat.model if whole else None, seat.adapter]
+    def _is_loaded(self, entry: LoadedEngine, context: str) -> bool:
+        return entry.engine.pid is not None and context in entry.contexts
+
+    def _need(self, spec: ModelSpec, with_model: bool) -> MemoryNeed | None:
+        """Memory for this variant: with the base's weights and a process, or one more context of a loaded model."""
+        files = [spec.model if with_model else None, spec.adapter]
         try:
             size = sum(file.stat().st_size for file in files if file)
-        except OSError:  # gone: the worker will say so
+        except OSError:  # the file is gone: the worker will report it
             return None
-        if seat.model is None or seat.header is None:
+        if spec.model is None or spec.header is None:
             return None
-        return memory.memory_need(seat.header, size, seat.context, self._settings.lab_slots, process=whole)
+        return memory.memory_need(spec.header, size, spec.context, self._settings.lab_slots, process=with_model)
 
-    def _make_room(self, seat: ModelSpec, held: LoadedEngine, lane: str) -> None:
-        """Unload the least used until this fits; LabError with the numbers if it cannot."""
-        alive = held.engine.pid is not None
-        if not alive:
-            held.lanes.clear()
-        if (alive and lane in held.lanes) or seat.header is None:
-            return
-        wanted = self._need(seat, whole=not alive)
-        if wanted is not None:
-            self._free(held, wanted, seat)
-        held.lanes.add(lane)
+    def make_free(self, spec: ModelSpec) -> None:
+        """Unload what is idle until this variant would fit, for a process that is not in this table. LabError if it
+        cannot fit."""
+        with self._loading:
+            while True:
+                with self._lock:
+                    need = self._need(spec, with_model=True)
+                    closing = self._evict(None, need, spec) if need else []
+                if not closing:
+                    return
+                _close(closing)
 
-    def clear(self, seat: ModelSpec) -> None:
-        """Make room for this seat beside all that is loaded, for a process that is not ours to hold. LabError if it
-        cannot be made."""
+    def memory_free(self) -> int:
+        """Bytes that a model may still take."""
         with self._lock:
-            wanted = self._need(seat, whole=True)
-            if wanted is not None:
-                self._free(None, wanted, seat)
+            return max(0, self._free())
 
-    def room(self) -> int:
-        """Bytes of memory that a model may still take."""
-        with self._lock:
-            return max(0, self._room())
+    def _evict(self, own: LoadedEngine | None, need: MemoryNeed, spec: ModelSpec) -> list[Engine]:
+        """Take the least recently used engine out of the table if `need` does not fit yet; it is for the caller to
+        close. LabError with the numbers if everything idle together would not be enough: then nothing is unloaded."""
+        idle, free = self._idle(own), self._free()
+        if free >= need.total:
+            return []
+        possible = free + sum(entry.need.total for key in idle if (entry := self._table[key]).need)
+        if possible < need.total:
+            raise memory.refusal(spec.name, need, possible, spec.context, self._smaller_context(spec, possible))
+        return [self._table.pop(idle[0]).engine] if idle else []
 
-    def _free(self, mine: LoadedEngine | None, wanted: MemoryNeed, seat: ModelSpec) -> None:
-        """Nobody leaves for what could not fit even then."""
-        idle, room = self._idle(mine), self._room()
-        possible = room + sum(held.need.total for key in idle if (held := self._held[key]).need)
-        if possible < wanted.total:
-            raise memory.refusal(seat.name, wanted, possible, seat.context, self._smaller(seat, possible))
-        while room < wanted.total and idle:
-            self._held.pop(idle.pop(0)).engine.close()
-            room = self._room()
-
-    def _room(self) -> int:
-        """Bytes free, less what is spoken for.
+    def _free(self) -> int:
+        """Bytes free, minus what loaded models have yet to take.
 
         The system counts the mapped weights of a loaded model as free, because it could drop and read them again;
-        and one that is being loaded has yet to take its cache.
+        and a model that is being loaded has not taken its cache yet.
         """
         free = machine.memory_free() - memory.SPARE
-        for held in self._held.values():
-            one = held.engine.loaded
-            if one and held.need:
-                free -= held.need.weights if one.ready else max(held.need.weights, held.need.total - one.memory)
+        for entry in self._table.values():
+            model = entry.engine.loaded
+            if model and entry.need:
+                free -= entry.need.weights if model.ready else max(entry.need.weights, entry.need.total - model.memory)
         return free
 
-    def _idle(self, mine: LoadedEngine | None) -> list[tuple[str, Path | None]]:
-        """Those that answer nobody, the one that was not used for longest first."""
-        found = {key: held.engine.loaded for key, held in self._held.items() if held is not mine}
-        used = {key: one.used for key, one in found.items() if one and not one.answering}
+    def _idle(self, own: LoadedEngine | None) -> list[Key]:
+        """Engines without requests, the least recently used first."""
+        models = {key: entry.engine.loaded for key, entry in self._table.items() if entry is not own}
+        used = {key: model.used for key, model in models.items() if model and not model.answering}
         return sorted(used, key=lambda key: used[key])
 
-    def _smaller(self, seat: ModelSpec, room: int) -> int:
-        """The largest context that would fit, or 0."""
-        longest = min(seat.context, seat.header.context or seat.context) if seat.header else 0
+    def _smaller_context(self, spec: ModelSpec, free: int) -> int:
+        """The largest context that would fit, in tokens; 0 if none would."""
+        longest = min(spec.context, spec.header.context or spec.context) if spec.header else 0
         for context in memory.CONTEXTS:
-            wanted = self._need(replace(seat, context=context), whole=True) if context < longest else None
-            if wanted and wanted.total <= room:
+            need = self._need(replace(spec, context=context), with_model=True) if context < longest else None
+            if need and need.total <= free:
                 return context
         return 0
 
-    def _command(self, seat: ModelSpec) -> list[str]:
-        command = ["-m", RUNTIMES[seat.runtime]]
-        if seat.model is None:
+    def _command(self, spec: ModelSpec) -> list[str]:
+        command = ["-m", RUNTIMES[spec.runtime]]
+        if spec.model is None:
             return command
         limits = {
-            "context": seat.context,
+            "context": spec.context,
             "slots": self._settings.lab_slots,
             "waiting": self._settings.lab_waiting,
             "threads": self._settings.lab_threads or machine.threads(),
         }
-        given = [f"--{name}={value}" for name, value in limits.items()]
-        return [*command, "--model", str(seat.model.resolve()), *given]
+        return [
+            *command,
+            "--model",
+            str(spec.model.resolve()),
+            *(f"--{name}={limit}" for name, limit in limits.items()),
+        ]
 
 
-def _stamp(path: Path | None) -> str:
-    """Changes when the file does."""
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return ""  # gone: the worker will say so
-    return f"{found.st_size} {found.st_mtime_ns}" if found else ""
+def _close(engines: Sequence[Engine]) -> None:
+    """Each may take two seconds: call it without a lock of the table."""
+    for engine in engines:
+        engine.close()

@@ -1,8 +1,7 @@
-"""One life of a worker: its process, its pipes, and whether it still answers."""
+"""A worker process: its pipes, its last output, and whether it still responds."""
 
 import collections
 import contextlib
-import json
 import queue
 import signal
 import subprocess
@@ -11,28 +10,29 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from backend.core import machine
 from backend.core.errors import without_paths
+from backend.inference.protocol import Request, WorkerEvent, read_event
 
 ROOT = Path(__file__).parents[2]
-PATIENCE, LOADING = 60.0, 900.0  # seconds without a word, once it is loaded and before
+TIMEOUT, LOADING_TIMEOUT = 60.0, 900.0  # seconds without an event: once it is loaded, and before
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
 
 class WorkerProcess:
-    """Threads write, read and watch, so that whoever asks never waits for a pipe that nobody empties.
+    """Starts the process at once. Its own threads write, read and watch, so that no caller waits for a full pipe.
 
-    `hear` is called with each event, `bury` once when it has ended; both from a thread of this child.
+    `on_event` is called with each event, `on_exit` once when the process has ended; both from a thread of this object.
+    `is_busy` says whether the worker has requests to answer: only then is silence a fault.
     """
 
     def __init__(
         self,
         command: list[str],
-        hear: Callable[["WorkerProcess", dict[str, Any]], None],
-        bury: Callable[["WorkerProcess"], None],
-        busy: Callable[[], bool],
+        on_event: Callable[["WorkerProcess", WorkerEvent], None],
+        on_exit: Callable[["WorkerProcess"], None],
+        is_busy: Callable[[], bool],
     ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, *command],
@@ -44,17 +44,17 @@ class WorkerProcess:
             encoding="utf-8",
             errors="replace",
             env=machine.environment() | {"GGML_NO_BACKTRACE": "1"},
-            start_new_session=True,  # Ctrl-C is the app's to handle; the closing pipe ends the worker
+            start_new_session=True,  # Ctrl-C is for the app; the closed pipe ends the worker
         )
         self.ready = False
         self.opening = ""
-        """The adapter that is being opened: if it dies now, that file is the cause."""
-        self.since = time.time()
-        self.heard = time.monotonic()
-        self._hear, self._bury, self._busy = hear, bury, busy
-        self._said: collections.deque[str] = collections.deque(maxlen=20)
-        self._letters: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        for target in (self._listen, self._overhear, self._write, self._watch):
+        """The adapter that is being opened: if the process dies now, that file is the cause."""
+        self.started = time.time()
+        self._last_event = time.monotonic()
+        self._on_event, self._on_exit, self._is_busy = on_event, on_exit, is_busy
+        self._output: collections.deque[str] = collections.deque(maxlen=20)
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        for target in (self._read_events, self._read_errors, self._write, self._watch):
             threading.Thread(target=target, daemon=True).start()
 
     @property
@@ -63,26 +63,27 @@ class WorkerProcess:
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended by a fault of its own code, as hostile files bring about; not by a kill or a refusal."""
+        """Whether its own code failed, as with hostile files; not a kill, and not a refusal."""
         return self.process.returncode in CRASHES
 
     @property
-    def last_words(self) -> str:
-        last = next((line for line in reversed(self._said) if line), "")
-        return f" It last said: {without_paths(last)}" if last else ""
+    def last_output(self) -> str:
+        """A sentence with the last line that it printed; empty if it printed nothing."""
+        last = next((line for line in reversed(self._output) if line), "")
+        return f" Its last output: {without_paths(last)}" if last else ""
 
-    def say(self, body: dict[str, Any]) -> None:
-        """Send a request; returns at once."""
-        if not self._busy():
-            self.heard = time.monotonic()
-        self._letters.put(body)
+    def send(self, request: Request) -> None:
+        """Returns at once; a thread writes."""
+        if not self._is_busy():
+            self._last_event = time.monotonic()
+        self._requests.put(request)
 
-    def note(self, said: str) -> None:
-        self._said.append(said.strip()[:300])
+    def add_output(self, line: str) -> None:
+        self._output.append(line.strip()[:300])
 
     def close(self, grace: float) -> None:
-        """End it: its pipe closes; after `grace` seconds it is killed."""
-        self._letters.put(None)
+        """Close its pipe, and kill it after `grace` seconds."""
+        self._requests.put(None)
         try:
             self.process.wait(grace)
         except subprocess.TimeoutExpired:
@@ -91,35 +92,38 @@ class WorkerProcess:
 
     def _write(self) -> None:
         assert self.process.stdin
-        with contextlib.suppress(OSError, ValueError):  # it has died: whoever listens to it will say so
-            while (body := self._letters.get()) is not None:
-                self.process.stdin.write(json.dumps(body) + "\n")
+        with contextlib.suppress(OSError, ValueError):  # the process has died: `_read_events` reports it
+            while (request := self._requests.get()) is not None:
+                self.process.stdin.write(request.model_dump_json() + "\n")
                 self.process.stdin.flush()
             self.process.stdin.close()
 
-    def _listen(self) -> None:
+    def _read_events(self) -> None:
         assert self.process.stdout
-        with self.process.stdout as events:
-            for line in events:
-                self.heard = time.monotonic()
+        with self.process.stdout as lines:
+            for line in lines:
+                self._last_event = time.monotonic()
                 try:
-                    self._hear(self, json.loads(line))
-                except (ValueError, KeyError, TypeError):  # not an event: something a library printed
-                    self.note(line)
+                    event = read_event.validate_json(line)
+                except ValueError:  # printed by a library
+                    self.add_output(line)
+                else:
+                    self._on_event(self, event)
         self.process.wait()
-        self._letters.put(None)
-        self._bury(self)
+        self._requests.put(None)
+        self._on_exit(self)
 
-    def _overhear(self) -> None:
+    def _read_errors(self) -> None:
         assert self.process.stderr
-        with self.process.stderr as printed:
-            for line in printed:
-                self.note(line)
+        with self.process.stderr as lines:
+            for line in lines:
+                self.add_output(line)
 
     def _watch(self) -> None:
-        """A worker that is asked and says nothing for long hangs: it is ended, which its requests are told."""
+        """Kill a worker that has requests and sends no event for too long; its requests end with a sentence."""
         while self.alive:
             time.sleep(0.5)
-            if self._busy() and time.monotonic() - self.heard > (PATIENCE if self.ready else LOADING):
-                self.note("(it did not answer any more, so it was ended)")
+            timeout = TIMEOUT if self.ready else LOADING_TIMEOUT
+            if self._is_busy() and time.monotonic() - self._last_event > timeout:
+                self.add_output("(it did not respond any more, so it was ended)")
                 self.process.kill()

@@ -1,28 +1,29 @@
-"""An answer that is still arriving."""
+"""`Reply`: an answer that is still arriving."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from backend.core.errors import LabError
+from backend.core.errors import Code, LabError
 from backend.inference.sampling import Generation
 
 State = Literal["loading", "waiting", "answering", "ended"]
 
 
 class Reply:
-    """Iterate it for pieces of text, or ask `text()` for the whole; `generation` is there once it has ended.
+    """Iterate it for pieces of text, or call `text()` for the whole. `generation` is set when it has ended well.
 
-    The engine's reader thread writes, any other thread reads. The lock of `_changed` protects every field.
+    The engine's thread writes, other threads read. The lock of `_changed` protects every field.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.state: State = "loading"
         self.place = 0
-        """Requests ahead of this one, while `waiting`."""
+        """Requests ahead of this one, while the state is `waiting`."""
         self.generation: Generation | None = None
         self.error: str = ""
+        self.code: Code = "invalid"
         self.version = 0
         self._pieces: list[str] = []
         self._stop = stop
@@ -34,7 +35,7 @@ class Reply:
             return "".join(self._pieces)
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of text as they come; LabError if the answer failed."""
+        """Pieces of text as they arrive; LabError if the answer failed."""
         index = 0
         while True:
             with self._changed:
@@ -46,14 +47,14 @@ class Reply:
             index += len(pieces)
             yield from pieces
         if self.error:
-            raise LabError(self.error)
+            raise LabError(self.error, self.code)
 
     def text(self) -> str:
         """The whole answer; LabError if it failed."""
         return "".join(self)
 
     def stop(self) -> None:
-        """Ask for the end; what has arrived is kept. Harmless when it has already ended."""
+        """Stop the answer; its text so far is kept. Harmless when it has already ended."""
         if self.state != "ended":
             self._stop()
 
@@ -63,7 +64,7 @@ class Reply:
             self._pieces.append(piece)
             self._note()
 
-    def wait_in_line(self, place: int) -> None:
+    def wait_in_queue(self, place: int) -> None:
         with self._changed:
             self.state, self.place = "waiting", place
             self._note()
@@ -73,11 +74,18 @@ class Reply:
             self.state = "answering"
             self._note()
 
-    def end(self, generation: Generation | None = None, error: str = "") -> None:
+    def end(self, generation: Generation | None = None) -> None:
+        self._end(generation, "", "invalid")
+
+    def fail(self, code: Code, error: str) -> None:
+        """End it with an error; its text so far is kept."""
+        self._end(None, error, code)
+
+    def _end(self, generation: Generation | None, error: str, code: Code) -> None:
         with self._changed:
             if self.state == "ended":
                 return
-            self.state, self.generation, self.error = "ended", generation, error
+            self.state, self.generation, self.error, self.code = "ended", generation, error, code
             self._note()
 
     def _note(self) -> None:
@@ -86,9 +94,9 @@ class Reply:
 
 
 def watch(replies: Sequence[Reply], interval: float = 0.08, heartbeat: float = 1.0) -> Iterator[None]:
-    """Yield whenever any of them changed, at most every `interval` seconds, until all have ended.
+    """Yield when any of them has changed, at most every `interval` seconds, until all have ended.
 
-    Yields at least every `heartbeat` seconds, so that a handler whose client has left gets the chance to notice.
+    Yields at least every `heartbeat` seconds, so that a handler can notice that its client has left.
     """
     seen: list[int] = []
     last = 0.0

@@ -1,4 +1,4 @@
-"""Starting a run: a folder with what is asked, and a runner that outlives the screen."""
+"""Start a run: a folder with its request, and a runner process that outlives the app."""
 
 import errno
 import fcntl
@@ -10,8 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,26 +18,28 @@ from pydantic import BaseModel
 
 from backend.core import machine
 from backend.core.errors import LabError
+from backend.core.files import locked, write_atomic
 from backend.jobs.events import append_event
 from backend.jobs.folders import STAMP, YEARS, JobRequest
 from backend.jobs.run import RECENT, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
-ROOM = 1 << 16  # bytes of the disk for what a runner writes at its start
-PATIENCE = 15.0  # seconds for what another screen does in a moment
+SPACE = 1 << 16  # bytes of the disk that a runner writes at its start
+LOCK = ".launching"
+TIMEOUT = 15.0  # seconds; another app holds a lock only for a moment
 
 
 @dataclass(frozen=True)
 class Job:
-    """How runs of one kind are run. Those of one lane wait for each other."""
+    """How runs of one kind are executed. Runs of one queue wait for each other."""
 
     module: str
-    lane: str
+    queue: str
     grace: float = 10.0
-    """Seconds between the polite end and the other."""
+    """Seconds between SIGTERM and SIGKILL."""
     nice: int = 0
     secrets: tuple[str, ...] = ()
-    """Names of environment variables that its worker, and no other, is given."""
+    """Environment variables that only its worker gets."""
     network: bool = False
 
 
@@ -66,16 +66,16 @@ JOBS = {
 def launch(
     runs: Path, kind: str, name: str, asked: BaseModel, key: str = "", secrets: dict[str, str] | None = None
 ) -> Run:
-    """Start a run, or return the live one that already does the same work. LabError if the disk refuses.
+    """Start a run, or return the live one with the same `key`. LabError if the disk refuses.
 
-    Two screens may ask at the same moment: the lock of the folder lets one of them start it.
+    Two apps may do this at the same moment: the lock of the folder lets one of them start it.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(runs):
+        with locked(runs / LOCK, TIMEOUT):
             if key and (same := _doing(runs, kind, key)):
                 return same
-            _need_room(runs)
+            _check_space(runs)
             spec = JobRequest(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
             return _start(_folder(runs, spec), spec, secrets or {})
     except OSError as error:
@@ -86,16 +86,16 @@ def launch(
 
 
 def launch_again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = False) -> Run:
-    """Go on with a run that ended early, in its own folder. LabError if it lives, is done, or the disk refuses.
+    """Resume a run that ended early, in its own folder. LabError if it is live or done, or the disk refuses.
 
-    `done_too`: also with one that is done, where that can bring more.
+    `done_too`: resume also a run that is done, to repeat what failed in it.
     """
     runs, name = run.folder.parent, run.spec.name
     try:
-        with _one_at_a_time(runs):
+        with locked(runs / LOCK, TIMEOUT):
             if run.live or (run.state == "done" and not done_too):
                 raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
-            _need_room(runs)
+            _check_space(runs)
             append_event(run.folder, "again")
             return _start(run.folder, run.spec, secrets or {})
     except OSError as error:
@@ -106,38 +106,16 @@ def launch_again(run: Run, secrets: dict[str, str] | None = None, done_too: bool
 
 
 def waits_for(run: Run) -> list[Run]:
-    """The live runs of its lane that were asked for before it, oldest first."""
-    lane = JOBS[run.spec.kind].lane
-    others = runs_in(run.folder.parent, *(kind for kind, job in JOBS.items() if job.lane == lane), newest=RECENT)
+    """The live runs of the same queue that were created before it, oldest first."""
+    queue = JOBS[run.spec.kind].queue
+    others = runs_in(run.folder.parent, *(kind for kind, job in JOBS.items() if job.queue == queue), newest=RECENT)
     others = [other for other in others if other != run and not (other.folder / "exit.json").exists() and other.alive]
     return [other for other in others if other.id < run.id or other.state != "queued"]
 
 
-@contextmanager
-def _one_at_a_time(runs: Path) -> Iterator[None]:
-    with (runs / ".launching").open("ab") as lock:
-        _take(lock)
-        yield
-
-
-def _take(lock: BinaryIO) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise LabError(
-                    f"Another process holds {Path(lock.name).parent.name}/{Path(lock.name).name}. End it, or remove "
-                    "that file, then try again."
-                ) from None
-            time.sleep(0.02)
-
-
-def _need_room(runs: Path) -> None:
-    """A runner that cannot write who it is would end unseen, and take the word of how its run ended before with it."""
-    if shutil.disk_usage(runs).free < ROOM:
+def _check_space(runs: Path) -> None:
+    """OSError if the disk is full: a runner that cannot write runner.json would end unseen."""
+    if shutil.disk_usage(runs).free < SPACE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -149,7 +127,7 @@ def _doing(runs: Path, kind: str, key: str) -> Run | None:
 
 
 def _folder(runs: Path, spec: JobRequest) -> Path:
-    """A new folder whose name sorts after those of all runs asked for before."""
+    """Make a folder whose name sorts after those of all older runs."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
     newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
     while True:
@@ -167,29 +145,36 @@ def _folder(runs: Path, spec: JobRequest) -> Path:
     return folder
 
 
-def _write(folder: Path, spec: JobRequest) -> None:
-    part = folder / "spec.part"
-    with part.open("wb") as file:
-        file.write(json.dumps(spec.model_dump(), ensure_ascii=False, indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(folder / "spec.json")
+def _take(lock: BinaryIO) -> None:
+    """Take the lock of a run, which its runner inherits. LabError if another process holds it for too long."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                place = f"{Path(lock.name).parent.name}/{Path(lock.name).name}"
+                raise LabError(
+                    f"Another process holds {place}. End it, or remove that file, then try again.", "busy"
+                ) from None
+            time.sleep(0.02)
 
 
 def _start(folder: Path, spec: JobRequest, secrets: dict[str, str]) -> Run:
-    """The lock is taken here and handed on, so that there is no moment in which a live run looks dead."""
+    """Take the lock and hand it to the runner: there is no moment in which a live run looks dead."""
     with (folder / "lock").open("ab") as lock:
         _take(lock)
         if not (folder / "spec.json").exists():
-            _write(folder, spec)
+            write_atomic(folder / "spec.json", json.dumps(spec.model_dump(), ensure_ascii=False, indent=1))
         for name in ENDS:
             (folder / name).unlink(missing_ok=True)
         job = JOBS[spec.kind]
-        given = {name: value for name, value in secrets.items() if name in job.secrets and value}
+        secret_environment = {name: value for name, value in secrets.items() if name in job.secrets and value}
         runner = subprocess.Popen(
             [sys.executable, "-m", "backend.jobs.runner", str(folder.resolve()), str(lock.fileno())],
             cwd=ROOT,
-            env=machine.environment(job.network) | given,
+            env=machine.environment(job.network) | secret_environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -73,7 +73,7 @@ class Runner:
 
     def _wait_for_its_turn(self) -> BinaryIO | None:
         """The lane's lock, held; None if it was wished to stop meanwhile. First come, first served."""
-        lane = (self.run.folder.parent / f".lane-{self.job.lane}").open("ab")
+        lane = (self.run.folder.parent / f".lane-{self.job.queue}").open("ab")
         while not self.run.wishes:
             if not waits_for(self.run):
                 with contextlib.suppress(BlockingIOError):

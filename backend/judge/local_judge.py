@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.inference.engines import Engines, ModelSpec, PromptFormat
+from backend.inference.engines import Engines
+from backend.inference.placement import ModelSpec, PromptFormat
 from backend.inference.sampling import Generation, Sampling
 from backend.judge.client import JudgeReply
 from backend.judge.score import Status
-from backend.llamacpp.chat_template import TOO_LONG
 from backend.remote.response import ReplyFormat
 
 SEED = 1
@@ -30,16 +30,16 @@ class LocalJudge:
         of an earlier prompt is not computed again, and what is computed in other portions is rounded otherwise."""
         begun = time.monotonic()
         sampling = Sampling(temperature=0, seed=SEED, max_tokens=tokens, grammar=form.grammar)
-        text, why = "", ""
+        text, why, code = "", "", ""
         try:
             reply = self.engines.reply(self.seat, messages, sampling, self.manner)
             text = reply.text()
         except LabError as error:
-            why = str(error)
+            why, code = str(error), error.code
             reply = None
         seconds = time.monotonic() - begun
         if reply is None or reply.generation is None:
-            return JudgeReply("over_context" if TOO_LONG in why else "api_error", why=why, seconds=seconds)
+            return JudgeReply("over_context" if code == "too_long" else "api_error", why=why, seconds=seconds)
         made = reply.generation
         status, why = _worth(made)
         return JudgeReply(status, text, why, self.seat.name, (), made.prompt_tokens, made.tokens, 0.0, seconds)

@@ -1,11 +1,11 @@
-"""A judge behind an OpenAI-compatible address, as an Asker. For workers only."""
+"""A judge at an OpenAI-compatible address. For workers only."""
 
 from collections.abc import Sequence
 
 from backend.core.messages import Message
 from backend.judge.client import JudgeReply
 from backend.judge.score import Status
-from backend.remote.address import at_once
+from backend.remote.address import concurrency
 from backend.remote.capabilities import Capabilities
 from backend.remote.client import TIMEOUT, ApiClient, ApiReply
 from backend.remote.errors import Kind
@@ -16,68 +16,68 @@ _STATUS: dict[Kind, Status] = {"context": "over_context", "timed_out": "timed_ou
 
 
 class RemoteJudge:
-    """Asks with what was negotiated, and tells what came back. `together`: how many at once, by the address if 0."""
+    """A `JudgeClient` for a remote model. `together`: the number of concurrent calls; 0 chooses it by the address."""
 
     def __init__(
         self,
-        line: ApiClient,
-        agreed: Capabilities,
+        api: ApiClient,
+        capabilities: Capabilities,
         together: int = 0,
         pause: float = PAUSE,
         timeout: float = TIMEOUT,
         longest: float = LONGEST,
     ) -> None:
-        self.together = together or at_once(line.address)
-        self._agreed = agreed
-        self._patience = RetryPolicy(line, pause, timeout, longest)
+        self.together = together or concurrency(api.address)
+        self._capabilities = capabilities
+        self._retry = RetryPolicy(api, pause, timeout, longest)
 
     @property
     def waiting_until(self) -> float:
-        """When asking goes on after a limit of rate, in seconds since 1970; 0 when nobody waits."""
-        return self._patience.waiting_until
+        """When calls continue after a rate limit, in seconds since 1970; 0 if none applies."""
+        return self._retry.waiting_until
 
-    def let_go(self) -> None:
-        """Questions that wait end as cancelled; those under way may still be answered."""
-        self._patience.let_go()
+    def cancel_waiting(self) -> None:
+        """End waiting questions as cancelled. Calls in progress may still be answered."""
+        self._retry.cancel_waiting()
 
     def close(self) -> None:
-        """Those under way end as cancelled, too."""
-        self._patience.close()
+        """End the calls in progress as cancelled, too."""
+        self._retry.close()
 
     def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
-        outcome = self._patience.ask(self._agreed.asked(messages, form, tokens), what)
-        told, seconds, attempts = outcome.told, outcome.seconds, outcome.attempts
-        if told is None:
+        outcome = self._retry.ask(self._capabilities.request(messages, form, tokens), what)
+        result, seconds, attempts = outcome.result, outcome.seconds, outcome.attempts
+        if result is None:
             return JudgeReply("cancelled", why="Stopped before it was answered.", seconds=seconds, attempts=attempts)
-        if not isinstance(told, ApiReply):
-            status = _STATUS.get(told.kind, "api_error")
-            return JudgeReply(status, why=told.why, seconds=seconds, attempts=attempts)
-        status, why = self._judged(told.body)
+        if not isinstance(result, ApiReply):
+            status = _STATUS.get(result.kind, "api_error")
+            return JudgeReply(status, why=result.why, seconds=seconds, attempts=attempts)
+        status, why = self._status(result.body)
         return JudgeReply(
             status=status,
-            text=told.body.text or "",
+            text=result.body.text or "",
             why=why,
-            model=told.body.model,
-            tokens=told.body.tokens,
-            tokens_in=told.tokens_in,
-            tokens_out=told.tokens_out,
-            cost=told.cost,
+            model=result.body.model,
+            tokens=result.body.tokens,
+            tokens_in=result.tokens_in,
+            tokens_out=result.tokens_out,
+            cost=result.cost,
             seconds=seconds,
             attempts=attempts,
         )
 
-    def _judged(self, body: ResponseBody) -> tuple[Status, str]:
-        """What a reply is worth, before its text is looked at."""
-        asked = self._agreed.returned
-        if body.model and asked and body.model != asked:
-            return "other_model", f"{body.model} answered, but this run's judge is {asked}."
+    def _status(self, body: ResponseBody) -> tuple[Status, str]:
+        """The status of a reply, and the sentence if it is not "ok". The text itself is not parsed here."""
+        expected = self._capabilities.returned
+        if body.model and expected and body.model != expected:
+            return "other_model", f"{body.model} answered, but this run's judge is {expected}."
         match body.finish:
             case "length":
                 return "judge_truncated", "The judge's reply was cut off at its limit."
             case "content_filter":
-                return "filtered", "A content filter at the judge's address withheld the reply."
+                return "filtered", "A content filter at the judge's address blocked the reply."
             case "error":
-                return "api_error", "The judge's address broke off with an error of its own."
+                return "api_error", "The judge's address ended the reply with an error."
         if body.refusal:
             return "refused", f"The judge refused: {body.refusal[:300]}"
         if body.text is None or not body.text.strip():

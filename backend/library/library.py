@@ -13,7 +13,8 @@ from backend.core.settings import Settings
 from backend.hub import names
 from backend.hub.listing import RepositoryFile, RepositoryListing, list_repository
 from backend.inference import memory
-from backend.inference.engines import Engines, ModelSpec
+from backend.inference.engines import Engines
+from backend.inference.placement import ModelSpec
 from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, reap_orphans, runs_in
 from backend.library import weights_folder
@@ -173,7 +174,7 @@ class Library:
         self.frees(variant)
         entry = self.entry(variant)
         if file := entry.adapter or entry.model:
-            self._engines.leave(file)
+            self._engines.release(file)
             with _written(self.weights):
                 crash_marks.unmark(self.weights, file)
         return weights_folder.remove(self.weights, variant)
@@ -196,7 +197,7 @@ class Library:
         if not entry.runs or entry.model is None:
             raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that runs.")
         seat = ModelSpec(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
-        self._engines.clear(seat)
+        self._engines.make_free(seat)
         spec = SpeedTestRequest(
             id=variant,
             weights=str(self.weights.resolve()),
@@ -232,7 +233,7 @@ class Library:
 
     def memory_free(self) -> int:
         """Bytes of memory that a model may still take."""
-        return self._engines.room()
+        return self._engines.memory_free()
 
     def disk_free(self) -> int:
         """Bytes left where models are kept, or will be."""

@@ -88,7 +88,7 @@ def one_round(model: Model, lane: Context, prompt: int, generate: int, seed: int
     """Read `prompt` tokens, write `generate`. Each round's prompt is another, or it would still be cached."""
     chance = random.Random(seed)
     tokens = [chance.randrange(model.n_vocab) for _ in range(prompt)]
-    task = Task(seed, tokens, prompt, model.sampler(Sampling(temperature=0).model_dump()))
+    task = Task(seed, tokens, prompt, model.sampler(Sampling(temperature=0)))
     began = time.perf_counter()
     lane.start(task)
     first = 0.0

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backend.core.errors import LabError, shown
-from backend.core.files import settle
+from backend.core.files import sync
 from models.catalogue import look
 from models.check import BadFile, read_header
 from models.variant import ID, Variant
@@ -168,7 +168,7 @@ def place(staged: Path, weights: Path, variant: Variant) -> Path:
     record = staged / RECORD
     record.write_text(variant.model_dump_json(indent=1, exclude_defaults=True), encoding="utf-8")
     for path in (*staged.iterdir(), staged):
-        settle(path)
+        sync(path)
     refuse_if_here(weights, variant.id)
     if target.is_symlink() or target.exists():
         _refuse_if_foreign(target, variant.file)
@@ -180,7 +180,7 @@ def place(staged: Path, weights: Path, variant: Variant) -> Path:
             f"{variant.id} could not be put into its folder: {error.strerror}. Somebody else may have put one there in "
             "the meantime; look at the list again."
         ) from error
-    settle(weights)
+    sync(weights)
     return target / variant.file
 
 

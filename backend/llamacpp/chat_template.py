@@ -31,8 +31,6 @@ CHARACTERS = 1_000_000
 OPEN, CLOSE = "\ufdd0", "\ufdd1"  # not characters: messages.clean takes them out of what a user typed
 ADVICE = "Choose another variant, or name a template for this one in its variant.json."
 Encode = Callable[[Sequence[Message]], list[int]]
-TOO_LONG = "tokens, but this model's context holds"
-"""Stands in the sentence that refuses a message for its length."""
 
 
 class LimitExceeded(BaseException):
@@ -219,27 +217,30 @@ def _address_space() -> int:
 
 
 def fit_history(messages: Sequence[Message], encode: Encode, context: int, max_tokens: int) -> tuple[list[int], int]:
-    """The prompt's token ids and how many messages were left out; LabError if the newest alone is too long.
+    """Leave out the oldest turns until the prompt fits into the context.
 
-    The system message and the newest question stay. A quarter of the context at most is kept for the answer.
+    Returns the prompt's token ids and the number of messages left out. The system message and the newest question are
+    always kept; `max_tokens`, but at most a quarter of the context, are kept free for the answer. LabError with the
+    code "too_long" if the newest question alone does not fit.
     """
-    room = context - min(max_tokens, context // 4)
+    limit = context - min(max_tokens, context // 4)
     system = [message for message in messages[:1] if message["role"] == "system"]
     turns = list(messages[len(system) :])
     starts = [index for index, message in enumerate(turns) if message["role"] == "user"] or [0]
     starts[0] = 0
     low, high = 0, len(starts) - 1
     tokens = encode([*system, *turns])
-    if len(tokens) <= room:
+    if len(tokens) <= limit:
         return tokens, 0
-    while low < high:  # the fewest turns that must leave; prompts only shrink as turns leave
+    while low < high:  # find the fewest turns to leave out: the prompt shrinks with each
         middle = (low + high) // 2
-        fits = len(encode([*system, *turns[starts[middle] :]])) <= room
+        fits = len(encode([*system, *turns[starts[middle] :]])) <= limit
         low, high = (low, middle) if fits else (middle + 1, high)
     tokens = encode([*system, *turns[starts[low] :]])
-    if len(tokens) > room:
+    if len(tokens) > limit:
         raise LabError(
-            f"Your message needs {len(tokens):,} {TOO_LONG} {context:,}, of which "
-            f"{context - room:,} are kept for the answer. Send a shorter message, or a part of it."
+            f"Your message needs {len(tokens):,} tokens, but this model's context holds {context:,}, of which "
+            f"{context - limit:,} are kept for the answer. Send a shorter message, or a part of it.",
+            "too_long",
         )
     return tokens, starts[low]

@@ -1,9 +1,9 @@
-"""A lane: the base, or the base with one adapter, answering several requests in one batch.
+"""A `llama_context` over the shared weights, with at most one adapter, that answers several requests in one batch.
 
-Knows tokens, never text. Every request has a slot with a KV cache of its own, as long as the whole context, so a
-full cache cannot happen: a prompt plus its answer that would not fit is refused before it gets here. (One cache
-shared by all would make each row attend over everybody's cells.) A finished slot keeps its cells: the next turn of
-the same conversation computes only what is new.
+It knows tokens, not text. Every request has a slot: a sequence with its own KV cache, as long as the whole context.
+The cache cannot overflow: a prompt whose answer would not fit is refused before. (One cache shared by all sequences
+would make each row attend over the cells of all.) A finished slot keeps its cells: the next turn of the same
+conversation computes only the new tokens.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ import llama_cpp as llama
 from backend.core.errors import LabError
 from backend.llamacpp.model import Model
 
-CHUNK = 128  # most tokens computed in one step: a stop, or somebody else's next token, waits no longer than that
+CHUNK = 128  # most tokens of one step: a stop, or the next token of another request, waits no longer than that
 WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than reading the prefix again
 
 
 @dataclass(eq=False)
 class Task:
-    """A request as the lane sees it."""
+    """A request, as tokens."""
 
     id: int
     tokens: list[int]
     prompt: int
-    """How many of `tokens` are the prompt; the answer is what follows."""
+    """How many of `tokens` are the prompt; the rest is the answer."""
     sampler: Any
     reused: int = 0
 
@@ -39,10 +39,12 @@ class Slot:
     """The tokens whose keys and values are in the cache."""
     task: Task | None = None
     used: int = 0
-    """When it was last given a task, counted in tasks."""
+    """Number of the task that it was last given."""
 
 
 class Context:
+    """LabError from `__init__` if memory or the adapter does not suffice; the adapter is freed then."""
+
     def __init__(self, model: Model, adapter: Any, context: int, slots: int, threads: int) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx = context * slots
@@ -64,14 +66,14 @@ class Context:
             self._apply(adapter)
         self._memory = llama.llama_get_memory(self.handle)
         self._batch = llama.llama_batch_init(params.n_batch, 0, 1)
-        self._room = params.n_batch
+        self._batch_size = params.n_batch
         self._vocabulary = model.n_vocab
         self._started = 0
         self.slots = [Slot(sequence) for sequence in range(slots)]
 
     def _apply(self, adapter: Any) -> None:
-        one = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
-        if llama.llama_set_adapters_lora(self.handle, one, 1, (ctypes.c_float * 1)(1.0)):
+        adapters = (llama.llama_adapter_lora_p_ctypes * 1)(adapter)
+        if llama.llama_set_adapters_lora(self.handle, adapters, 1, (ctypes.c_float * 1)(1.0)):
             llama.llama_free(self.handle)
             llama.llama_adapter_lora_free(adapter)
             raise LabError("This adapter cannot be applied to its base. Name the right base for it.")
@@ -83,7 +85,7 @@ class Context:
             llama.llama_adapter_lora_free(self._adapter)
 
     def try_out(self) -> None:
-        """Compute one token. LabError if what comes out says nothing: the weights are damaged."""
+        """Compute one token. LabError if its logits are all alike or not finite: the weights are damaged."""
         self._batch.n_tokens = 1
         self._batch.token[0], self._batch.pos[0], self._batch.logits[0] = 0, 0, True
         self._batch.n_seq_id[0], self._batch.seq_id[0][0] = 1, 0
@@ -91,10 +93,9 @@ class Context:
             raise LabError("llama.cpp cannot compute with these weights. Replace the file.")
         row = llama.llama_get_logits_ith(self.handle, 0)
         logits = [row[index] for index in range(self._vocabulary)]
-        if not all(map(math.isfinite, logits)) or max(logits) == min(
-            logits
-        ):  # what is no number turns to zero on its way
-            raise LabError("These weights compute nothing that makes sense: the file is damaged. Replace it.")
+        same = max(logits) == min(logits)  # NaN in the weights can become zero on its way
+        if same or not all(map(math.isfinite, logits)):
+            raise LabError("These weights compute no usable logits: the file is damaged. Replace it.")
         self._reset()
 
     @property
@@ -106,11 +107,13 @@ class Context:
         return any(not slot.task for slot in self.slots)
 
     def start(self, task: Task) -> None:
-        """Give the task a free slot, with as much of its prompt as is already computed somewhere."""
+        """Give the task a free slot, and reuse the longest prefix of its prompt that any slot has computed."""
         slot = self._place(task.tokens)
-        best = max(self.slots, key=lambda other: common(other.cells, task.tokens))
-        keep = min(common(slot.cells, task.tokens), task.prompt - 1)  # the last token is computed, for its logits
-        shared = min(common(best.cells, task.tokens), task.prompt - 1)
+        best = max(self.slots, key=lambda other: common_prefix(other.cells, task.tokens))
+        keep = min(
+            common_prefix(slot.cells, task.tokens), task.prompt - 1
+        )  # the last token is computed, for its logits
+        shared = min(common_prefix(best.cells, task.tokens), task.prompt - 1)
         if shared >= keep + WORTH_COPYING:
             self._forget(slot, 0)
             llama.llama_memory_seq_cp(self._memory, best.sequence, slot.sequence, -1, -1)  # whole: caches are apart
@@ -121,11 +124,11 @@ class Context:
         slot.used = self._started
 
     def _place(self, tokens: list[int]) -> Slot:
-        """The slot this conversation had before; else the one unused for longest, so that others keep theirs."""
+        """The free slot that this conversation had before; else the least recently used free slot."""
         free = [slot for slot in self.slots if not slot.task]
-        held = [slot for slot in free if slot.cells and 2 * common(slot.cells, tokens) >= len(slot.cells)]
-        if held:
-            return max(held, key=lambda slot: common(slot.cells, tokens))
+        alike = [slot for slot in free if slot.cells and 2 * common_prefix(slot.cells, tokens) >= len(slot.cells)]
+        if alike:
+            return max(alike, key=lambda slot: common_prefix(slot.cells, tokens))
         return min(free, key=lambda slot: slot.used)
 
     def _forget(self, slot: Slot, keep: int) -> None:
@@ -133,36 +136,36 @@ class Context:
         del slot.cells[keep:]
 
     def end(self, task: Task) -> None:
-        """Free the task's slot; its cells stay for whoever begins with the same tokens."""
+        """Free the task's slot. Its cells stay, for a prompt with the same prefix."""
         for slot in self.slots:
             if slot.task is task:
                 slot.task = None
                 llama.llama_sampler_free(task.sampler)
 
     def step(self) -> list[tuple[Task, int]]:
-        """Compute one batch: every task that gained a token, and that token. RuntimeError if llama.cpp fails."""
+        """Compute one batch; returns each task with its new token. RuntimeError if llama.cpp fails."""
         rows = self._rows()
         self._fill(rows)
         code = llama.llama_decode(self.handle, self._batch)
         if code:
             self._reset()
             raise RuntimeError(f"llama_decode returned {code}")
-        gained = []
+        new_tokens = []
         for index, (slot, token, last) in enumerate(rows):
             slot.cells.append(token)
             if last and slot.task:
                 chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, index)
                 slot.task.tokens.append(chosen)
-                gained.append((slot.task, chosen))
-        return gained
+                new_tokens.append((slot.task, chosen))
+        return new_tokens
 
     def _rows(self) -> list[tuple[Slot, int, bool]]:
-        """(slot, token, is the last known token): answers first, then prompts share what room is left."""
+        """(slot, token, is the last known token): answers first, then prompts share the rest of the batch."""
         working = [(slot, slot.task.tokens[len(slot.cells) :]) for slot in self.slots if slot.task]
         working.sort(key=lambda pair: len(pair[1]))
         rows: list[tuple[Slot, int, bool]] = []
         for index, (slot, pending) in enumerate(working):
-            share = -(-(self._room - len(rows)) // (len(working) - index))
+            share = -(-(self._batch_size - len(rows)) // (len(working) - index))
             part = pending[:share]
             rows += [(slot, token, False) for token in part[:-1]]
             rows.append((slot, part[-1], len(part) == len(pending)))
@@ -185,9 +188,9 @@ class Context:
             slot.cells.clear()
 
 
-def common(held: list[int], wanted: list[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
-        if one != other:
+def common_prefix(first: list[int], second: list[int]) -> int:
+    """Length of the longest common prefix, in tokens."""
+    for index, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
             return index
-    return min(len(held), len(wanted))
+    return min(len(first), len(second))

@@ -1,8 +1,8 @@
-"""The weights, loaded once, and what only they know: tokens, text, adapters. For the llama worker only."""
+"""A GGUF model: its weights, vocabulary, adapters and samplers. For workers only."""
 
 import ctypes
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import llama_cpp as llama
 
@@ -12,8 +12,27 @@ from backend.llamacpp.chat_template import control_pattern
 _CONTROL = llama.LLAMA_TOKEN_ATTR_CONTROL
 
 
+class Settings(Protocol):
+    """Generation settings, with the names that llama.cpp gives them."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def min_p(self) -> float: ...
+    @property
+    def repeat_penalty(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def grammar(self) -> str: ...
+
+
 class Model:
-    """One GGUF, memory-mapped.
+    """One GGUF, memory-mapped. LabError if llama.cpp cannot load it.
 
     `use_extra_bufts` is off: repacking would copy the weights into private memory (no sharing, about twice the
     RAM) and is slower at reading prompts than the tiled kernels, which only see weights that were not repacked.
@@ -36,7 +55,7 @@ class Model:
         self.template = (llama.llama_model_chat_template(self.handle, None) or b"").decode("utf-8", "replace")
 
     def _special(self) -> dict[str, int]:
-        """Every control token's text and id."""
+        """Text and id of every control token."""
         return {
             text: token
             for token in range(self.n_vocab)
@@ -44,7 +63,7 @@ class Model:
         }
 
     def text_of(self, token: int) -> str:
-        """A token as the vocabulary writes it; empty for none (a model may lack a BOS)."""
+        """A token as the vocabulary writes it; empty for a negative id (a model may have no BOS)."""
         return llama.llama_vocab_get_text(self.vocab, token).decode("utf-8", "replace") if token >= 0 else ""
 
     @property
@@ -56,17 +75,17 @@ class Model:
         return self.text_of(llama.llama_vocab_eos(self.vocab))
 
     def words(self, text: str) -> list[int]:
-        """Token ids of plain text: nothing in it can become a control token, no BOS is added."""
+        """Token ids of plain text: no part of it becomes a control token, and no BOS is added."""
         data = text.encode("utf-8", "replace")
-        room = len(data) + 8  # byte-level: never more tokens than bytes
-        buffer = (llama.llama_token * room)()
-        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, room, False, False)
+        most = len(data) + 8  # byte-level: never more tokens than bytes
+        buffer = (llama.llama_token * most)()
+        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, most, False, False)
         if count < 0:
             raise LabError("This text could not be tokenised. Shorten it and send it again.")
         return list(buffer[:count])
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; empty for control tokens. Tokens may be longer than any fixed buffer."""
+        """The bytes of a token; empty for control tokens. Tokens may be longer than any fixed buffer."""
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -79,7 +98,7 @@ class Model:
         return bool(llama.llama_vocab_is_eog(self.vocab, token))
 
     def adapter(self, path: str) -> Any:
-        """A LoRA over these weights; LabError if it was made for others."""
+        """Load a LoRA for these weights. LabError if it was made for another model."""
         handle = llama.llama_adapter_lora_init(self.handle, os.fsencode(path))
         if not handle:  # a NULL pointer object is falsy but is not None
             raise LabError(
@@ -88,7 +107,7 @@ class Model:
             )
         return handle
 
-    def sampler(self, sampling: dict[str, Any]) -> Any:
+    def sampler(self, sampling: Settings) -> Any:
         """A chain of llama.cpp samplers; the caller frees it. LabError if the grammar is not GBNF."""
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         for part in self._parts(sampling):
@@ -98,21 +117,21 @@ class Model:
             llama.llama_sampler_chain_add(chain, part)
         return chain
 
-    def _parts(self, sampling: dict[str, Any]) -> list[Any]:
+    def _parts(self, sampling: Settings) -> list[Any]:
         parts = []
-        if sampling["grammar"].strip():
-            parts.append(llama.llama_sampler_init_grammar(self.vocab, sampling["grammar"].encode(), b"root"))
-        if sampling["repeat_penalty"] > 1:
-            parts.append(llama.llama_sampler_init_penalties(self.n_vocab, 64, sampling["repeat_penalty"], 0.0, 0.0))
-        if sampling["temperature"] <= 0:
+        if sampling.grammar.strip():
+            parts.append(llama.llama_sampler_init_grammar(self.vocab, sampling.grammar.encode(), b"root"))
+        if sampling.repeat_penalty > 1:
+            parts.append(llama.llama_sampler_init_penalties(self.n_vocab, 64, sampling.repeat_penalty, 0.0, 0.0))
+        if sampling.temperature <= 0:
             return [*parts, llama.llama_sampler_init_greedy()]
         return [
             *parts,
-            llama.llama_sampler_init_top_k(sampling["top_k"]),  # first: it shortens the list for all that follow
-            llama.llama_sampler_init_top_p(sampling["top_p"], 1),
-            llama.llama_sampler_init_min_p(sampling["min_p"], 1),
-            llama.llama_sampler_init_temp(sampling["temperature"]),
-            llama.llama_sampler_init_dist(sampling["seed"]),
+            llama.llama_sampler_init_top_k(sampling.top_k),  # first: it shortens the list for all that follow
+            llama.llama_sampler_init_top_p(sampling.top_p, 1),
+            llama.llama_sampler_init_min_p(sampling.min_p, 1),
+            llama.llama_sampler_init_temp(sampling.temperature),
+            llama.llama_sampler_init_dist(sampling.seed),
         ]
 
 

@@ -81,8 +81,8 @@ def quantise(source: Path, out: Path, kind: str, threads: int, importance: Path 
     llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
     if importance:
         settings.imatrix = importance_in(importance)
-    with files.part_of(out) as part:
-        files.need_space(out, source.stat().st_size // 4)
+    with files.complete_file(out) as part:
+        files.check_free_space(out, source.stat().st_size // 4)
         code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(part), ctypes.byref(settings))
         if code:
             free = shutil.disk_usage(part.parent).free

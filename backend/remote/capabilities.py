@@ -1,4 +1,4 @@
-"""What was agreed with a model at an address: a record that is kept, shown, and part of the judge's identity."""
+"""Which request parameters a model at an address accepts. Stored with a run, and part of the judge's identity."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,37 +15,37 @@ _STEADY = {"temperature": 0, "seed": SEED, "reasoning_effort": "none", "logprobs
 
 
 class Capabilities(BaseModel):
-    """What was agreed with a model at an address."""
+    """The request parameters that a model at an address accepts, as found out by `negotiate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     returned: str = ""
-    """As the address names what answered; empty when it does not say."""
+    """The model name in the response; empty if the response has none."""
     limit: Limit
     shape: Shape = "json_schema"
     steady: dict[str, Any] = Field(default_factory=_STEADY.copy)
     refused: dict[str, str] = Field(default_factory=dict)
-    """What the address does not take, and its words for it."""
+    """Parameters that the address refuses -> its reason."""
     logprobs: bool = False
-    """The judge's probabilities come back in a shape that can be read."""
+    """The response has log probabilities in the documented form."""
     usage: bool = False
-    """The address tells how many tokens it counted; else a call costs what was reserved for it."""
+    """The response has token counts. If not, a call is accounted at the amount reserved for it."""
     honoured: bool = False
-    """The reply had the form that was asked for."""
+    """The reply had the requested format."""
     attempts: int = 0
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What every question is asked with: for the judge's identity."""
+        """The parameters of every request, for the judge's identity."""
         return {**self.steady, "response_format": self.shape, "limit": self.limit}
 
-    def asked(self, messages: Sequence[Message], form: ReplyFormat, tokens: int) -> dict[str, Any]:
-        """A question as the client sends it."""
-        shaped: dict[str, Any] = {}
+    def request(self, messages: Sequence[Message], form: ReplyFormat, tokens: int) -> dict[str, Any]:
+        """The parameters of one call, for `ApiClient.call`. `tokens`: the longest reply."""
+        response_format: dict[str, Any] = {}
         if self.shape == "json_schema":
             schema = {"name": form.name, "schema": dict(form.schema), "strict": True}
-            shaped = {"response_format": {"type": "json_schema", "json_schema": schema}}
+            response_format = {"response_format": {"type": "json_schema", "json_schema": schema}}
         elif self.shape == "json_object":
-            shaped = {"response_format": {"type": "json_object"}}
-        return {"model": self.model, "messages": list(messages), self.limit: tokens, **self.steady, **shaped}
+            response_format = {"response_format": {"type": "json_object"}}
+        return {"model": self.model, "messages": list(messages), self.limit: tokens, **self.steady, **response_format}

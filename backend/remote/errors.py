@@ -1,4 +1,4 @@
-"""What can go wrong with a call to a judge, what kind of trouble it is, and the sentence for a person."""
+"""The kinds of errors of a call to a remote judge, and a sentence for each."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from backend.core.errors import LabError, redact, shown
 from backend.remote.address import NO_KEY, host, is_openai
-from backend.remote.prices import place, seller
+from backend.remote.prices import public_name, vendor_host
 
 Kind = Literal[
-    "key", "forbidden", "credit", "no_model", "moved",  # going on makes no sense
-    "rate", "busy", "timed_out", "broken", "unreachable",  # asking again may help
-    "context", "refused", "unreadable",  # this question's own
+    "key", "forbidden", "credit", "no_model", "moved",  # the run stops
+    "rate", "busy", "timed_out", "broken", "unreachable",  # temporary: a retry may help
+    "context", "refused", "unreadable",  # concern this question only
 ]  # fmt: skip
 TEMPORARY = frozenset[Kind](("rate", "busy", "timed_out", "broken", "unreachable"))
-LONGEST = 300  # characters of a stranger's message that are kept
+LONGEST = 300  # characters of a server's message
 
 _CREDIT = re.compile(r"insufficient_quota|credit_balance_exhausted|.*_(spend|usage)_limit_exceeded|billing_.*")
 _CONTEXT = re.compile(
@@ -27,44 +27,44 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(r"model[^.]{0,100}(not found|not exist|no longer available|been retired)", re.IGNORECASE)
-_KEYLIKE = re.compile(r"\b(sk|hf|gsk|pk)[-_][^\s\"'<>]+")
+_KEY = re.compile(r"\b(sk|hf|gsk|pk)[-_][^\s\"'<>]+")
 
 
 @dataclass(frozen=True)
 class ApiError:
-    """Why a call brought no answer."""
+    """Why a call has no reply."""
 
     kind: Kind
     status: int = 0
-    """0: nothing was answered."""
+    """HTTP status; 0 if there was no response."""
     why: str = ""
-    """A sentence."""
-    said: str = ""
-    """What the address itself said, without secrets and not too long."""
+    """A sentence for people."""
+    detail: str = ""
+    """The server's own message, without secrets, at most LONGEST characters."""
     param: str = ""
-    after: float | None = None
-    """Seconds to wait, where the address told them."""
+    retry_after: float | None = None
+    """Seconds to wait, if the server states them."""
     unbilled: bool = False
-    """Certainly nothing was billed."""
+    """The call was certainly not billed."""
 
 
 def of_status(status: int, raw: bytes, headers: Mapping[str, str], key: str) -> ApiError:
-    """Of an answer that is an error."""
+    """Convert a response with an error status."""
     error = _error(raw)
     text = without_key(raw[:4000].decode("utf-8", "replace"), key)
     message = error.get("message")
-    said = without_key(message, key) if isinstance(message, str) and message else text
-    said = " ".join(said.split())[:LONGEST]
+    detail = without_key(message, key) if isinstance(message, str) and message else text
+    detail = " ".join(detail.split())[:LONGEST]
     param = error.get("param")
     param = param if isinstance(param, str) else ""
     kind = _kind(status, {str(error.get("code")), str(error.get("type"))}, param, text)
     return ApiError(
         kind=kind,
         status=status,
-        why=f"The judge's address answered with status {status}{': ' + said if said else ''}",
-        said=said or f"status {status}",
+        why=f"The judge's address answered with status {status}{': ' + detail if detail else ''}",
+        detail=detail or f"status {status}",
         param=param,
-        after=retry_after(headers.get("retry-after", "")),
+        retry_after=parse_retry_after(headers.get("retry-after", "")),
         unbilled=status < 500 and status != 408,
     )
 
@@ -85,51 +85,52 @@ def _kind(status: int, codes: set[str], param: str, text: str) -> Kind:
     return "busy" if status in (408, 409) or status >= 500 else "refused"
 
 
-def stop_for(trouble: ApiError, model: str, address: str) -> str:
-    """The sentence where going on makes no sense; empty where it does."""
-    own = trouble.said.replace(host(address) or " ", "[address]")
-    where = seller(address) or "The judge's address"
-    said = f" It says: {own}" if own else ""
+def reason_to_stop(error: ApiError, model: str, address: str) -> str:
+    """The sentence for an error that stops the whole run; empty for any other error."""
+    detail = error.detail.replace(host(address) or " ", "[address]")
+    where = vendor_host(address) or "The judge's address"
+    message = f" Its message: {detail}" if detail else ""
     key = "the key in OPENAI_API_KEY" if is_openai(address) else "the key (OPENAI_API_KEY)"
-    match trouble.kind:
+    match error.kind:
         case "key":
             return f"{where} does not accept {key}. Put a valid one into .env and resume."
         case "forbidden":
-            return f"{where} does not let {key} use {shown(model)}. Give it access there, or choose another judge."
+            return f"{where} does not let {key} use {shown(model)}. Grant the access there, or choose another judge."
         case "credit":
             return (
-                f"{where} answers no more because the account's credit or its spending limit is used up. Add credit "
-                f"or raise the limit there, then resume; what is judged so far is kept.{said}"
+                f"{where} refuses calls because the account's credit or its spending limit is used up. Add credit "
+                f"or raise the limit there, then resume. The judgements made so far are stored.{message}"
             )
         case "no_model":
             return (
-                f"{where} has no judge {shown(model)}. Check JUDGE_MODEL and that JUDGE_BASE_URL ends as its maker "
-                f"says, usually in /v1.{said}"
+                f"{where} has no model {shown(model)}. Check JUDGE_MODEL, and check that JUDGE_BASE_URL ends as the "
+                f"server's documentation says, usually in /v1.{message}"
             )
         case "moved":
             return (
-                f"{where} sends requests on to another address, and a key is not sent after them. Put the final "
-                "address into JUDGE_BASE_URL."
+                f"{where} redirects to another address, and the key is not sent to a redirect. Put the final address "
+                "into JUDGE_BASE_URL."
             )
         case "unreachable":
             return (
-                f"{where} cannot be reached: {own}. Check that it runs, JUDGE_BASE_URL and the network, then "
-                "resume; what is judged so far is kept."
+                f"{where} cannot be reached: {detail}. Check that the server runs, JUDGE_BASE_URL and the network, "
+                "then resume. The judgements made so far are stored."
             )
         case _:
             return ""
 
 
 def too_long_to_wait(seconds: float, address: str) -> LabError:
+    """The error for a rate limit whose pause is longer than a run waits."""
     wait = f"{seconds:.0f} seconds" if seconds < 180 else f"{math.ceil(seconds / 60)} minutes"
     return LabError(
-        f"There were too many requests: {place(address)} asks to be left alone for {wait}. Resume after that; what is "
-        "judged so far is kept."
+        f"There were too many requests: {public_name(address)} requires a pause of {wait}. Resume after that. The "
+        "judgements made so far are stored."
     )
 
 
-def retry_after(text: str) -> float | None:
-    """Seconds of a Retry-After header, which may be a date; None for what cannot be understood."""
+def parse_retry_after(text: str) -> float | None:
+    """Seconds of a Retry-After header, which may be a date; None if it is not valid."""
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()):
         return float(text)
     try:
@@ -139,15 +140,15 @@ def retry_after(text: str) -> float | None:
 
 
 def without_key(text: str, key: str) -> str:
-    """Without the key, and without what looks like one: some servers repeat it, or half of it."""
-    return _KEYLIKE.sub("[secret]", redact(text, () if key == NO_KEY else (key,)))
+    """Replace the key, and everything that looks like one: some servers repeat it, or half of it."""
+    return _KEY.sub("[secret]", redact(text, () if key == NO_KEY else (key,)))
 
 
 def _error(raw: bytes) -> dict[str, Any]:
-    """The error object of the answer, wherever it stands in it."""
+    """The error object of a body: its field "error", or the body itself."""
     try:
-        told = json.loads(raw)
+        data = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    inner = told.get("error", told) if isinstance(told, dict) else {}
+    inner = data.get("error", data) if isinstance(data, dict) else {}
     return inner if isinstance(inner, dict) else {"message": inner}

@@ -1,6 +1,6 @@
-"""Which parameters an address takes: found out with one question, kept, and shown. For workers only.
+"""Finds out with one question which request parameters an address accepts. For workers only.
 
-It begins with everything that makes a judge steadier, and drops or replaces what is refused.
+The first request has all parameters that make a judge reproducible. Each refused parameter is dropped or replaced.
 """
 
 import re
@@ -12,14 +12,14 @@ from backend.remote.address import is_openai
 from backend.remote.capabilities import Capabilities, Limit
 from backend.remote.client import TIMEOUT, ApiClient, ApiReply
 from backend.remote.errors import TEMPORARY, ApiError
-from backend.remote.prices import place
+from backend.remote.prices import public_name
 from backend.remote.response import ReplyFormat
 from backend.remote.retry import ATTEMPTS, LONGEST, PAUSE, RetryPolicy
 
-MOST = 12
+MOST = 12  # calls
 
-# The order in which things are dropped when the address does not say what it minds, and how it may call them.
-_WORDS = {
+# Parameter -> pattern for its name in an error message. If a message names none, they are dropped in this order.
+_PATTERNS = {
     "reasoning_effort": r"reasoning|effort",
     "logprobs": r"logprobs",
     "seed": r"\bseed\b",
@@ -31,7 +31,7 @@ _OTHER: dict[Limit, Limit] = {"max_tokens": "max_completion_tokens", "max_comple
 
 
 def negotiate(
-    line: ApiClient,
+    api: ApiClient,
     messages: Sequence[Message],
     form: ReplyFormat,
     fits: Callable[[str], bool],
@@ -40,108 +40,115 @@ def negotiate(
     timeout: float = TIMEOUT,
     longest: float = LONGEST,
 ) -> Capabilities:
-    """Ask one small question until it is answered, at most 12 times. LabError when it cannot be."""
-    patience = RetryPolicy(line, pause, timeout, longest)
-    start = Capabilities(model=line.model, limit="max_completion_tokens" if is_openai(line.address) else "max_tokens")
-    named: list[tuple[str, str]] = []
+    """Send one small question until it is answered, with at most MOST calls.
+
+    `fits`: whether a reply has the format `form`. Raises LabError if no combination of parameters is answered.
+    """
+    retry = RetryPolicy(api, pause, timeout, longest)
+    start = Capabilities(model=api.model, limit="max_completion_tokens" if is_openai(api.address) else "max_tokens")
+    named: list[tuple[str, str]] = []  # (parameter, reason) where the error message names the parameter
     unnamed: list[tuple[str, str]] = []
-    made = 0
-    while made < MOST:
-        now = _without(start, named + unnamed)
-        asked, again = now.asked(messages, form, tokens), TEMPORARY - {"busy"}
-        outcome = patience.ask(asked, "negotiation", min(ATTEMPTS, MOST - made), again)
-        made += outcome.attempts
-        told = outcome.told
-        if _is_down(told, now, start) and not unnamed and made < MOST:
-            outcome = patience.ask(asked, "negotiation", min(ATTEMPTS - 1, MOST - made), TEMPORARY)
-            made += outcome.attempts
-            told = outcome.told
-        if isinstance(told, ApiReply):
+    calls = 0
+    while calls < MOST:
+        current = _without(start, named + unnamed)
+        request, again = current.request(messages, form, tokens), TEMPORARY - {"busy"}
+        outcome = retry.ask(request, "negotiation", min(ATTEMPTS, MOST - calls), again)
+        calls += outcome.attempts
+        result = outcome.result
+        if _is_down(result, current, start) and not unnamed and calls < MOST:
+            outcome = retry.ask(request, "negotiation", min(ATTEMPTS - 1, MOST - calls), TEMPORARY)
+            calls += outcome.attempts
+            result = outcome.result
+        if isinstance(result, ApiReply):
             break
-        if told is None or not (told.kind == "refused" or told.status in (500, 501)):
-            raise LabError(_failed(line, told))
-        guilty = _guilty(told, now, start)
-        if not guilty:
-            raise LabError(_failed(line, told))
-        name, is_named = guilty
-        (named if is_named else unnamed).append((name, told.said))
+        if result is None or not (result.kind == "refused" or result.status in (500, 501)):
+            raise LabError(_failed(api, result))
+        refusal = _refused_parameter(result, current, start)
+        if not refusal:
+            raise LabError(_failed(api, result))
+        name, is_named = refusal
+        (named if is_named else unnamed).append((name, result.detail))
     else:
-        raise LabError(_failed(line, told))
-    kept = [one for one in unnamed if one[0] == unnamed[-1][0]]
-    if len(kept) < len(unnamed) and made < MOST:  # what went before the last may have been innocent
-        more = _without(start, named + kept)
-        outcome = patience.ask(more.asked(messages, form, tokens), "negotiation", 1, ())
-        made += outcome.attempts
-        if isinstance(outcome.told, ApiReply):
-            now, told = more, outcome.told
-    return _agreed(now, told, made, fits)
+        raise LabError(_failed(api, result))
+    last = [refusal for refusal in unnamed if refusal[0] == unnamed[-1][0]]
+    if len(last) < len(unnamed) and calls < MOST:  # the parameters dropped before the last one may be accepted
+        more = _without(start, named + last)
+        outcome = retry.ask(more.request(messages, form, tokens), "negotiation", 1, ())
+        calls += outcome.attempts
+        if isinstance(outcome.result, ApiReply):
+            current, result = more, outcome.result
+    return _capabilities(current, result, calls, fits)
 
 
 def _without(start: Capabilities, dropped: Sequence[tuple[str, str]]) -> Capabilities:
-    """The parameters after each refusal in turn. A shape is refused twice before there is none."""
+    """Apply each refusal in turn. `response_format` is refused twice before there is none."""
     steady, shape, limit, refused = dict(start.steady), start.shape, start.limit, dict[str, str]()
-    for name, said in dropped:
+    for name, reason in dropped:
         if name == "response_format":
-            refused[shape] = said
+            refused[shape] = reason
             shape = "json_object" if shape == "json_schema" else "none"
         elif name == "limit":
-            refused[limit] = said
+            refused[limit] = reason
             limit = _OTHER[limit]
         else:
-            refused[name] = said
+            refused[name] = reason
             steady.pop(name, None)
             if name == "logprobs":
                 steady.pop("top_logprobs", None)
     return start.model_copy(update={"steady": steady, "shape": shape, "limit": limit, "refused": refused})
 
 
-def _is_down(told: ApiReply | ApiError | None, now: Capabilities, start: Capabilities) -> bool:
-    """Whether it broke inside and blames nothing: then it may be well in a moment. Some answer so to a parameter they
-    do not know, and name it."""
-    if not isinstance(told, ApiError) or told.kind != "busy":
+def _is_down(result: ApiReply | ApiError | None, current: Capabilities, start: Capabilities) -> bool:
+    """Whether a server error is probably temporary: its message names no parameter.
+
+    Some servers answer with a server error to a parameter that they do not know, and name it.
+    """
+    if not isinstance(result, ApiError) or result.kind != "busy":
         return False
-    guilty = _guilty(told, now, start)
-    return guilty is None or not guilty[1]
+    refusal = _refused_parameter(result, current, start)
+    return refusal is None or not refusal[1]
 
 
-def _guilty(told: ApiError, now: Capabilities, start: Capabilities) -> tuple[str, bool] | None:
-    """What to drop next, and whether the address named it; None when nothing is left to drop."""
-    left = [
+def _refused_parameter(error: ApiError, current: Capabilities, start: Capabilities) -> tuple[str, bool] | None:
+    """The parameter to drop next, and whether the error names it; None if none is left to drop."""
+    droppable = [
         name
-        for name in _WORDS
-        if name in now.steady
-        or (name == "response_format" and now.shape != "none")
-        or (name == "limit" and now.limit == start.limit)
+        for name in _PATTERNS
+        if name in current.steady
+        or (name == "response_format" and current.shape != "none")
+        or (name == "limit" and current.limit == start.limit)
     ]
-    for text in (told.param, told.said):
-        places = {name: found.start() for name in left if (found := re.search(_WORDS[name], text, re.IGNORECASE))}
-        if places:
-            return min(places, key=places.__getitem__), True
-    return (left[0], False) if left else None
+    for text in (error.param, error.detail):
+        matches = {name: re.search(_PATTERNS[name], text, re.IGNORECASE) for name in droppable}
+        starts = {name: match.start() for name, match in matches.items() if match}
+        if starts:
+            return min(starts, key=starts.__getitem__), True
+    return (droppable[0], False) if droppable else None
 
 
-def _agreed(now: Capabilities, answer: ApiReply, made: int, fits: Callable[[str], bool]) -> Capabilities:
-    body, steady, refused = answer.body, dict(now.steady), dict(now.refused)
+def _capabilities(current: Capabilities, reply: ApiReply, calls: int, fits: Callable[[str], bool]) -> Capabilities:
+    """The accepted parameters, with what the reply shows about them."""
+    body, steady, refused = reply.body, dict(current.steady), dict(current.refused)
     if "logprobs" in steady and body.logprobs != "usable":
         del steady["logprobs"], steady["top_logprobs"]
         missing = body.logprobs == "none"
-        refused["logprobs"] = "taken, but none came back" if missing else "taken, but they came back in another shape"
-    return now.model_copy(
+        refused["logprobs"] = "accepted, but not returned" if missing else "accepted, but returned in another form"
+    return current.model_copy(
         update={
             "returned": body.model,
             "steady": steady,
             "refused": refused,
             "logprobs": body.logprobs == "usable",
-            "usage": not answer.reckoned,
+            "usage": not reply.estimated,
             "honoured": fits(body.text or ""),
-            "attempts": made,
+            "attempts": calls,
         }
     )
 
 
-def _failed(line: ApiClient, told: ApiError | ApiReply | None) -> str:
-    why = told.why if isinstance(told, ApiError) else ""
+def _failed(api: ApiClient, result: ApiError | ApiReply | None) -> str:
+    why = result.why if isinstance(result, ApiError) else ""
     return (
-        f"{shown(line.model)} at {place(line.address)} did not answer a trial question, so nothing was judged. "
-        f"{why.rstrip('.') or 'It told no reason'}. Check JUDGE_BASE_URL and that server, or choose another judge."
+        f"{shown(api.model)} at {public_name(api.address)} did not answer a test question, so nothing was judged. "
+        f"{why.rstrip('.') or 'It stated no reason'}. Check JUDGE_BASE_URL and that server, or choose another judge."
     )

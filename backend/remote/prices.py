@@ -1,4 +1,4 @@
-"""What a judge costs, and when it goes away. The figures are data: prices.toml."""
+"""What a judge model costs and when it retires. The figures are in prices.toml."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ class Price(BaseModel):
     input: float = Field(ge=0, allow_inf_nan=False)
     output: float = Field(ge=0, allow_inf_nan=False)
 
-    def of(self, tokens_in: int, tokens_out: int) -> float:
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
         """Dollars."""
         return (tokens_in * self.input + tokens_out * self.output) / MILLION
 
@@ -44,60 +44,60 @@ class PriceEntry(BaseModel):
 
 
 def price(model: str, address: str, free: bool = False) -> Price | None:
-    """None when it is not known; another address may sell a model of the same name at another price.
+    """The price of a model at an address; None if it is not known.
 
-    `free`: the owner says that the address costs nothing (JUDGE_FREE). A price in prices.toml still holds.
+    `free`: the owner says that the address costs nothing (JUDGE_FREE). A price in prices.toml takes precedence.
     """
-    found = [one for one in _named(model) if host(one.address) == host(address)]
-    if found:
-        return Price(input=found[0].input, output=found[0].output)
+    entries = [entry for entry in _entries_for(model) if host(entry.address) == host(address)]
+    if entries:
+        return Price(input=entries[0].input, output=entries[0].output)
     return FREE if free and not is_openai(address) else None
 
 
 def known_price(model: str, address: str, free: bool = False) -> Price:
-    """The price; LabError when there is none, since no limit on spending could be kept then."""
-    found = price(model, address, free)
-    if found is None:
+    """The price. Raises LabError if none is known, because no spending limit could be enforced without it."""
+    known = price(model, address, free)
+    if known is None:
         raise LabError(
-            f"No price is known for {shown(model)} at {place(address)}, so a limit on spending cannot be kept. If "
-            "that address is a server of your own that costs nothing, set JUDGE_FREE=1 in .env and start the app "
-            "again. Otherwise add the price to backend/remote/prices.toml, or choose another “Judge”."
+            f"No price is known for {shown(model)} at {public_name(address)}, so a spending limit cannot be enforced. "
+            "If the address is your own server and costs nothing, set JUDGE_FREE=1 in .env and restart the app. "
+            "Otherwise add the price to backend/remote/prices.toml, or choose another “Judge”."
         )
-    return found
+    return known
 
 
-def seller(address: str) -> str:
-    """The host of an address, if prices.toml names it as one that sells; empty for others, which are private."""
-    return host(address) if any(host(one.address) == host(address) for one in _sold()) else ""
+def vendor_host(address: str) -> str:
+    """The host of an address if prices.toml lists it; empty for any other address, which is private."""
+    return host(address) if any(host(entry.address) == host(address) for entry in _price_list()) else ""
 
 
-def place(address: str) -> str:
-    """What an address is called in texts that visitors see."""
-    return seller(address) or "the judge's address"
+def public_name(address: str) -> str:
+    """The name of an address in texts that visitors see."""
+    return vendor_host(address) or "the judge's address"
 
 
 def retirement(model: str, today: date) -> str:
-    """A sentence when the model goes away or has gone; empty when nothing of the kind is known."""
-    found = next((one for one in _named(model) if one.retires), None)
-    if found is None or found.retires is None:
+    """A sentence about when the model retires or has retired; empty if no date is known."""
+    entry = next((entry for entry in _entries_for(model) if entry.retires), None)
+    if entry is None or entry.retires is None:
         return ""
-    instead = f" Its replacement is {found.replacement}." if found.replacement else ""
-    apart = " Scores of two judges do not belong in one table, so begin a new comparison with it."
-    when = f"{found.retires.day} {found.retires:%B %Y}"
-    days = (found.retires - today).days
+    instead = f" Its replacement is {entry.replacement}." if entry.replacement else ""
+    apart = " Scores of two judges are not comparable, so start a new evaluation with it."
+    when = f"{entry.retires.day} {entry.retires:%B %Y}"
+    days = (entry.retires - today).days
     if days <= 0:
-        return f"{model} left OpenAI's API on {when}, as far as is known.{instead}{apart}"
-    return f"{model} leaves OpenAI's API on {when}, in {days} day{'s' * (days != 1)}.{instead}{apart}"
+        return f"{model} was retired from OpenAI's API on {when}, according to prices.toml.{instead}{apart}"
+    return f"{model} will be retired from OpenAI's API on {when}, in {days} day{'s' * (days != 1)}.{instead}{apart}"
 
 
-def _named(model: str) -> list[PriceEntry]:
-    """Entries for it, its own name before that of which it is a snapshot."""
-    exact = [one for one in _sold() if one.name == model]
-    dated = [one for one in _sold() if re.fullmatch(re.escape(one.name) + r"-\d{4}-\d{2}-\d{2}", model)]
+def _entries_for(model: str) -> list[PriceEntry]:
+    """Entries for a model: first those with its exact name, then those of which it is a dated snapshot."""
+    exact = [entry for entry in _price_list() if entry.name == model]
+    dated = [entry for entry in _price_list() if re.fullmatch(re.escape(entry.name) + r"-\d{4}-\d{2}-\d{2}", model)]
     return exact + dated
 
 
 @lru_cache(maxsize=1)
-def _sold() -> tuple[PriceEntry, ...]:
+def _price_list() -> tuple[PriceEntry, ...]:
     text = Path(__file__).with_name("prices.toml").read_text(encoding="utf-8")
     return tuple(PriceEntry.model_validate(record) for record in tomllib.loads(text)["model"])

@@ -1,4 +1,4 @@
-"""What an address answered to a question: read with care, because anything can stand there."""
+"""Parses the body of a response. The body is untrusted: any field may be missing or have the wrong type."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class ReplyFormat:
-    """The format of a reply: one JSON object. `schema` for addresses that follow one, `grammar` (GBNF) for llama.cpp.
+    """The format of a reply: one JSON object. `schema` is for remote addresses, `grammar` (GBNF) for llama.cpp.
 
-    Neither is trusted: every reply is parsed strictly.
+    A reply may still have another format, so every reply is parsed strictly.
     """
 
     name: str
@@ -21,7 +21,7 @@ class ReplyFormat:
 
 @dataclass(frozen=True)
 class Token:
-    """A token of the reply, and the log probabilities of its alternatives, itself included."""
+    """A token of the reply, with the log probabilities of its alternatives and of itself."""
 
     text: str
     others: Mapping[str, float]
@@ -29,7 +29,7 @@ class Token:
 
 @dataclass(frozen=True)
 class ResponseBody:
-    """An answer with status 200. `text` is None when it holds none."""
+    """The body of a response with status 200. `text` is None if it has no text."""
 
     text: str | None
     finish: str = ""
@@ -38,20 +38,20 @@ class ResponseBody:
     tokens: tuple[Token, ...] = field(default=(), repr=False)
     logprobs: Literal["usable", "none", "another shape"] = "none"
     usage: tuple[int, int] | None = None
-    """Tokens in and out, as they were told."""
+    """Tokens in and out, as the response states them."""
     error: dict[str, Any] | None = field(default=None, repr=False)
-    """Some addresses send errors with status 200."""
+    """The error object: some servers send errors with status 200."""
 
 
 def read_body(raw: bytes) -> ResponseBody | None:
-    """None when this is no answer of a chat API at all: a web page, or no JSON object."""
+    """Parse a body. None if it does not come from a chat API, such as a web page."""
     try:
-        told = json.loads(raw)
+        data = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(data, dict):
         return None
-    choices, error = told.get("choices"), told.get("error")
+    choices, error = data.get("choices"), data.get("error")
     if not isinstance(choices, list) and not isinstance(error, dict):
         return None
     choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
@@ -61,16 +61,16 @@ def read_body(raw: bytes) -> ResponseBody | None:
         text=_text(message.get("content")),
         finish=_string(choice.get("finish_reason")),
         refusal=_string(message.get("refusal")),
-        model=_string(told.get("model"))[:200],
+        model=_string(data.get("model"))[:200],
         tokens=tokens,
         logprobs=shape,
-        usage=_usage(_dict(told.get("usage"))),
+        usage=_usage(_dict(data.get("usage"))),
         error=error if isinstance(error, dict) and not choice else None,
     )
 
 
 def _text(content: object) -> str | None:
-    """The content, or what its parts say together; lone surrogates become U+FFFD."""
+    """The content, or its text parts joined. Lone surrogates become U+FFFD."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str)) or None
@@ -79,36 +79,38 @@ def _text(content: object) -> str | None:
 
 def _usage(usage: dict[str, Any]) -> tuple[int, int] | None:
     tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    whole = [n for n in tokens if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 10**9]
-    return (whole[0], whole[1]) if len(whole) == 2 and whole[0] > 0 else None
+    valid = [n for n in tokens if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 10**9]
+    return (valid[0], valid[1]) if len(valid) == 2 and valid[0] > 0 else None
 
 
 def _tokens(logprobs: object) -> tuple[tuple[Token, ...], Literal["usable", "none", "another shape"]]:
-    """Tokens with what could have stood in their place, only in the one shape that is documented today."""
+    """Tokens with their alternatives. Only the documented form of `logprobs` is read."""
     if not logprobs:
         return (), "none"
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(content, list) or not content:
         return (), "another shape"
-    found = []
-    for place in content:
-        own = _chance(place)
-        top = place.get("top_logprobs") if isinstance(place, dict) else None
-        others = [_chance(one) for one in top] if isinstance(top, list) else []
+    tokens = []
+    for entry in content:
+        own = _logprob(entry)
+        top = entry.get("top_logprobs") if isinstance(entry, dict) else None
+        others = [_logprob(alternative) for alternative in top] if isinstance(top, list) else []
         if own is None or not others or None in others:
             return (), "another shape"
-        chances = dict(one for one in reversed(others) if one)  # of two that read the same, the likelier stands first
-        found.append(Token(own[0], {own[0]: own[1]} | chances))
-    return tuple(found), "usable"
+        # Two tokens may have the same text. The likelier one comes first, so it is written last.
+        by_text = dict(pair for pair in reversed(others) if pair)
+        tokens.append(Token(own[0], {own[0]: own[1]} | by_text))
+    return tuple(tokens), "usable"
 
 
-def _chance(one: object) -> tuple[str, float] | None:
-    if not isinstance(one, dict) or not isinstance(one.get("token"), str):
+def _logprob(entry: object) -> tuple[str, float] | None:
+    """(token text, log probability) of an entry; None if it is not valid."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
         return None
-    chance = one.get("logprob")
-    if isinstance(chance, bool) or not isinstance(chance, int | float) or math.isnan(chance) or chance > 1e-3:
+    logprob = entry.get("logprob")
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or math.isnan(logprob) or logprob > 1e-3:
         return None
-    return one["token"], float(chance)
+    return entry["token"], float(logprob)
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from backend.evaluation.verdict import Verdict
 from backend.judge.rubric import MEAN, Rubric
 from backend.judge.score import Identity
 from backend.judge.votes import Candidate, Vote
-from backend.remote.prices import seller
+from backend.remote.prices import vendor_host
 from backend.stats.paired import DRAWS, EXACT, SAME, SEED, Estimate
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -99,7 +99,7 @@ def to_json(verdict: Verdict, table: ScoreTable, identity: Identity) -> str:
         }
         for row, variant in _reached(table)
     ]
-    judge = identity.model_dump() | {"address": seller(identity.address)}
+    judge = identity.model_dump() | {"address": vendor_host(identity.address)}
     whole = {"judge": judge, "rubric": table.rubric.model_dump(), "verdict": verdict.model_dump(), "cells": cells}
     return plain(json.dumps(_finite(whole), ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
 
@@ -148,7 +148,7 @@ def _place(identity: Identity) -> str:
     """Only the host of an address that sells: the owner's own address is private."""
     if identity.kind == "variant":
         return "run on the machine of the lab"
-    return f"at {seller(identity.address) or 'an address that is not told'}"
+    return f"at {vendor_host(identity.address) or 'an address that is not told'}"
 
 
 def _check(identity: Identity, found: str) -> str:

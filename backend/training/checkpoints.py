@@ -10,11 +10,10 @@ import re
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from stat import S_ISREG
 
 import numpy as np
 
-from backend.core.files import read_whole
+from backend.core.files import read_whole, version
 from backend.gguf.tensors import tensors_in
 
 FOLDER = "checkpoints"
@@ -22,6 +21,7 @@ NAME = re.compile(r"checkpoint-([0-9]+)")
 STATE = "trainer_state.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+FILES = (STATE, WEIGHTS, *PICKLED)
 LARGEST_STATE = 1 << 30  # bytes: it holds a record of every step
 
 
@@ -34,20 +34,12 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
 def fault(step: int, folder: Path) -> str:
     """What keeps a checkpoint from being gone on from; empty if nothing does. Read anew only when a file has changed:
     the page asks every second."""
-    return _fault(step, folder, tuple(_stamp(folder / name) for name in (STATE, WEIGHTS, *PICKLED)))
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        stat = file.stat()
-    except OSError:
-        return 0, 0
-    return (stat.st_size, stat.st_mtime_ns) if S_ISREG(stat.st_mode) else (-1, 0)
+    return _fault(step, folder, tuple(version(folder / name) for name in FILES))
 
 
 @lru_cache(maxsize=1024)
-def _fault(step: int, folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
-    if (-1, 0) in stamps:
+def _fault(step: int, folder: Path, versions: tuple[str, ...]) -> str:
+    if any((folder / name).exists() and not (folder / name).is_file() for name in FILES):
         return "something in it is not a file"
     try:
         state = json.loads(read_whole(folder / STATE, LARGEST_STATE))

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.core.files import read_whole, settle
+from backend.core.files import read_whole, sync
 from backend.data.rows import LoadedData
 from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
@@ -62,7 +62,7 @@ def same_rows(run: Path, began: DataPin, data: LoadedData, base: Base) -> None:
         part = (run / DATA).with_suffix(".part")
         now = DataPin(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
         part.write_text(now.model_dump_json())
-        settle(part)
+        sync(part)
         part.replace(run / DATA)
 
 
@@ -114,10 +114,10 @@ def save_artifacts(
         else:
             print("This engine lets nobody see its layers' inputs, so there is no importance matrix.", flush=True)
     for path in part.iterdir():
-        settle(path)
+        sync(path)
     shutil.rmtree(journal.folder / artifacts.FOLDER, ignore_errors=True)  # of a time that was cut off after this
     os.rename(part, journal.folder / artifacts.FOLDER)
-    settle(journal.folder)
+    sync(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
     journal.result(**facts, memory=memory)
 

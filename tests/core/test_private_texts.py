@@ -91,9 +91,9 @@ def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
             lab.evaluations.endpoint()
     said = [str(refused.value), str(errors.too_long_to_wait(500, "https://secret.example/v1"))]
     for kind in ("key", "forbidden", "credit", "no_model", "moved", "unreachable"):
-        found = ApiError(kind, said="secret.example says no")  # type: ignore[arg-type]
-        said.append(errors.stop_for(found, "mine", "https://secret.example/v1"))
-        assert errors.stop_for(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
+        found = ApiError(kind, detail="secret.example says no")  # type: ignore[arg-type]
+        said.append(errors.reason_to_stop(found, "mine", "https://secret.example/v1"))
+        assert errors.reason_to_stop(found, "m", "https://api.openai.com/v1").startswith("api.openai.com")
     assert all(said) and "secret" not in " ".join(said)
 
 

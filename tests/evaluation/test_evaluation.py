@@ -252,7 +252,7 @@ def test_a_judge_on_this_machine_is_free_only_where_the_owner_says_so(
 def test_both_limits_at_0_ask_not_even_the_trial_question(desk: Lab, judge: JudgeServer) -> None:
     none = {"judge_cap_run": 0, "judge_cap_day": 0}
     with Lab(Settings(**(desk.settings.model_dump() | none), _env_file=None)) as lab:
-        with pytest.raises(LabError, match=r"both \$0, so no judge at an address is called"):
+        with pytest.raises(LabError, match=r"both \$0, so no remote judge is called"):
             brought(lab, by(judge, cap_run=0), TEXTS)
         assert brought(lab, JudgeRequest(cap_run=0), TEXTS)  # a rule makes no call
     spec = brought(desk, by(judge), TEXTS)

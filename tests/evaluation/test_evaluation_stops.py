@@ -61,8 +61,8 @@ def after(count: int, trouble: Reply) -> Rule:
         (refused(401, f"Incorrect API key provided: {KEY}"), "does not accept the key"),
         pytest.param(refused(403, "Not for you."), "does not let the key", marks=pytest.mark.long),
         (refused(429, "You exceeded your current quota.", code="insufficient_quota"), "credit or its spending limit"),
-        (refused(429, "Slow down.", {"Retry-After": "3600"}), "asks to be left alone for 60 minutes"),
-        pytest.param(refused(404, "No such model.", param="model"), "has no judge 'judge-1'", marks=pytest.mark.long),
+        (refused(429, "Slow down.", {"Retry-After": "3600"}), "requires a pause of 60 minutes"),
+        pytest.param(refused(404, "No such model.", param="model"), "has no model 'judge-1'", marks=pytest.mark.long),
     ],
 )
 def test_what_makes_going_on_senseless_ends_it_at_once(trouble: Reply, why: str, desk: Lab, judge: JudgeServer) -> None:

@@ -76,7 +76,7 @@ def test_an_answer_without_words_that_did_not_fail_was_said() -> None:
 
 def test_an_answer_is_what_its_reply_has_so_far() -> None:
     reply = Reply(stop=lambda: None)
-    reply.wait_in_line(2)
+    reply.wait_in_queue(2)
     waiting = conversation.answered("tiny", reply)
     reply.add("Hel")
     reply.add("lo")

@@ -167,7 +167,7 @@ def test_a_vocabulary_that_has_no_word_for_it_costs_a_sentence(lab: Lab) -> None
     for row in model.rows:
         row.data = chance.standard_normal(len(row.data) // 4, dtype=np.float32).tobytes()
     (lab.settings.lab_weights / "four_words.gguf").write_bytes(model.lay().bytes())
-    with pytest.raises(LabError, match="turns your message into nothing"):
+    with pytest.raises(LabError, match="turns your message into no tokens"):
         lab.reply("four_words", user("zzz"), GREEDY).text()
     assert lab.worker_pid("four_words")
 

@@ -30,7 +30,7 @@ from backend.remote.response import ResponseBody
 LAB = rubrics()["lab"]
 NAMES = ("correctness", "completeness", "faithfulness")
 ASKED = [Message(role="user", content="Which planet is the largest?")]
-ONE = PRICE.of(100, 20)
+ONE = PRICE.cost(100, 20)
 AGREED = Capabilities(model="judge-1", returned="judge-1", limit="max_tokens")
 
 
@@ -242,11 +242,11 @@ def test_a_kill_between_answer_and_account_is_made_good(judge: JudgeServer, tmp_
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert calls(tmp_path) == ["reserved"] and judge.calls == 1
     wire, asked = asked_once(tmp_path, judge)
-    assert wire.settle_known() == 0 and calls(tmp_path) == ["reserved", "settled"]
+    assert wire.settle_saved() == 0 and calls(tmp_path) == ["reserved", "settled"]
     found = wire.call(asked, "item.0")
     assert isinstance(found, ApiReply) and found.cost == pytest.approx(ONE) and judge.calls == 1
     assert spent(tmp_path / "ledger.jsonl").settled == pytest.approx(ONE)
-    assert wire.settle_known() == 0 and calls(tmp_path) == ["reserved", "settled"]
+    assert wire.settle_saved() == 0 and calls(tmp_path) == ["reserved", "settled"]
 
 
 def test_a_call_nobody_knows_the_end_of_stays_unknown_when_another_one_was_answered(
@@ -257,7 +257,7 @@ def test_a_call_nobody_knows_the_end_of_stays_unknown_when_another_one_was_answe
     wire.call(asked, "item.0")
     assert isinstance(wire.call(asked, "item.0"), ApiReply)
     later, _ = asked_once(tmp_path, judge)
-    assert later.settle_known() == 1
+    assert later.settle_saved() == 1
     assert calls(tmp_path) == ["reserved", "reserved", "settled"]
     assert spent(tmp_path / "ledger.jsonl").open == 1
 
@@ -267,20 +267,20 @@ def test_an_answer_without_a_count_is_settled_at_the_most_it_can_have_cost(judge
     entry = wire.ledger.reserve("item.0", 0.5)
     body = {"choices": [{"message": {"content": "x"}}]}
     assert wire.replies is not None
-    wire.replies.keep("item.0", json.dumps(body).encode(), entry)
-    assert wire.settle_known() == 0
+    wire.replies.save("item.0", json.dumps(body).encode(), entry)
+    assert wire.settle_saved() == 0
     sum_ = spent(tmp_path / "ledger.jsonl")
-    assert (sum_.settled, sum_.open, sum_.reckoned) == (0.5, 0, 1)
+    assert (sum_.settled, sum_.open, sum_.estimated) == (0.5, 0, 1)
     found = wire.call(asked, "item.0")
     assert isinstance(found, ApiReply) and isinstance(found.body, ResponseBody) and judge.calls == 0
 
 
 @pytest.mark.parametrize("raw", [b"{}", "\u2028é\r\n".encode(), b"\xff\xfe\x00", b"", b"=x"])
 def test_a_reply_comes_back_byte_by_byte(tmp_path: Path, raw: bytes) -> None:
-    SavedReplies(tmp_path / "r.jsonl").keep("item", raw, "call")
+    SavedReplies(tmp_path / "r.jsonl").save("item", raw, "call")
     again = SavedReplies(tmp_path / "r.jsonl")
     assert again.recall("item") == raw and again.recall("other") is None
-    assert again.brought("call") and not again.brought("other")
+    assert again.has_call("call") and not again.has_call("other")
 
 
 def test_a_damaged_reply_is_no_answer_and_does_not_stop_a_run(tmp_path: Path) -> None:
@@ -289,14 +289,14 @@ def test_a_damaged_reply_is_no_answer_and_does_not_stop_a_run(tmp_path: Path) ->
     path.write_text("".join(json.dumps(one) + "\n" for one in damaged) + '{"what": "c", "bo')
     kept = SavedReplies(path)
     assert [kept.recall(name) for name in "abc"] == [None, None, None]
-    kept.keep("c", b"{}", "call")
+    kept.save("c", b"{}", "call")
     assert SavedReplies(path).recall("c") == b"{}"
 
 
 def test_a_full_disk_ends_the_run_in_a_sentence(judge: JudgeServer, tmp_path: Path) -> None:
     wire, asked = asked_once(tmp_path, judge)
     (tmp_path / "replies.jsonl").mkdir()
-    with pytest.raises(LabError, match="cannot be written down.*resume"):
+    with pytest.raises(LabError, match="cannot be written.*resume"):
         wire.call(asked, "item.0")
     assert calls(tmp_path) == ["reserved"] and spent(tmp_path / "ledger.jsonl").open == 1
 
@@ -312,7 +312,7 @@ def test_a_second_question_that_is_cancelled_leaves_no_failure_behind(judge: Jud
     one = grader(judge, tmp_path)
 
     def prose(body: dict[str, Any]) -> Reply:
-        one.asker.let_go()
+        one.asker.cancel_waiting()
         return graded("prose")
 
     judge.rule = prose

@@ -9,7 +9,8 @@ from conftest import TINY
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.inference import placement
-from backend.inference.engines import Engines, ModelSpec
+from backend.inference.engines import Engines
+from backend.inference.placement import ModelSpec
 from backend.inference.sampling import Sampling
 from backend.judge.client import JudgeReply
 from backend.judge.grader import Grader

@@ -57,7 +57,7 @@ def test_each_order_shows_the_same_two_answers_turned_round(judge: JudgeServer, 
     assert judge.bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["winner"]["enum"] == [
         "A", "B", "tie",
     ]  # fmt: skip
-    assert found.forth.cost == found.back.cost == pytest.approx(PRICE.of(100, 20))
+    assert found.forth.cost == found.back.cost == pytest.approx(PRICE.cost(100, 20))
 
 
 @pytest.mark.parametrize("place", ["A", "B"])

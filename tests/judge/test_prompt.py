@@ -226,7 +226,7 @@ from backend.inference.sampling import Sampling
 model = Model(sys.argv[1])
 for grammar in json.load(sys.stdin):
     try:
-        chain = model.sampler(Sampling(temperature=0, seed=1, grammar=grammar).model_dump())
+        chain = model.sampler(Sampling(temperature=0, seed=1, grammar=grammar))
         llama.llama_sampler_free(chain)
         print("grammar taken")
     except LabError:

@@ -114,7 +114,7 @@ def test_a_template_that_cannot_be_read_says_so(name: str, hurried: None) -> Non
 
 
 UNINTERRUPTIBLE = """
-from backend.inference import template
+from backend.llamacpp import chat_template as template
 template.SECONDS = 0.2
 template.ENDLESS = 0.6
 source = (

@@ -12,6 +12,7 @@ from app.streams import VISITOR_TURNS, Streams
 from backend.core.errors import LabError
 from backend.core.messages import Message
 from backend.core.settings import Settings
+from backend.inference.protocol import Generate, Visitor
 from backend.inference.reply import watch
 from backend.inference.sampling import Sampling
 from backend.inference.worker.llama import Request, in_turns
@@ -22,7 +23,7 @@ QUESTION = [Message(role="user", content="What is the capital of France?")]
 
 
 def request(number: int, address: str) -> Request:
-    return Request({"id": number, "visitor": [address, ""], "lane": ""})
+    return Request(Generate(id=number, messages=(), sampling=Sampling(), visitor=Visitor(address=address)))
 
 
 def order(line: str, active: str = "") -> str:

@@ -113,7 +113,8 @@ def run(what: str, count: int, folder: Path, checked: bool = True) -> list[tuple
     found = fates(mangled(whole, seed, count, what == "adapter"), what, folder, checked)
     print(told(found))
     assert len(found) == count
-    assert [label for label, fate in found if fate == "hung"] == []
+    if checked:  # what the check refuses may also hang: a context of 2**31 tokens does
+        assert [label for label, fate in found if fate == "hung"] == []
     assert {fate.split()[0] for _, fate in found} >= {"not" if checked else "killed", "loaded"}
     return found
 

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from backend.core.errors import LabError
-from backend.remote.address import NO_KEY, OPENAI, clean_key, is_near, is_openai, judge_address
+from backend.remote.address import NO_KEY, OPENAI, clean_key, is_local, is_openai, judge_address
 
 CANARY = "sk-canary-0123456789abcdefghij"
 LOCAL = "http://127.0.0.1:8080/v1"
@@ -39,24 +39,24 @@ def test_an_address_is_made_whole(typed: str, address: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "why"),
     [
-        ("http://example.com/v1", "travel readable"),
-        ("http://8.8.8.8/v1", "travel readable"),
-        ("http://134744072/v1", "travel readable"),
-        ("http://169.254.169.254/v1", "travel readable"),
-        ("http://0.0.0.0:80/v1", "travel readable"),
-        ("http://localhost.example.com/v1", "travel readable"),
-        ("http://ollama:11434/v1", "travel readable"),
-        ("http://judge/v1", "travel readable"),
+        ("http://example.com/v1", "unencrypted"),
+        ("http://8.8.8.8/v1", "unencrypted"),
+        ("http://134744072/v1", "unencrypted"),
+        ("http://169.254.169.254/v1", "unencrypted"),
+        ("http://0.0.0.0:80/v1", "unencrypted"),
+        ("http://localhost.example.com/v1", "unencrypted"),
+        ("http://ollama:11434/v1", "unencrypted"),
+        ("http://judge/v1", "unencrypted"),
         ("ftp://example.com", "https://"),
         ("https://me:secret-word@example.com/v1", "password"),
         ("https://secret-word@example.com/v1", "password"),
-        ("https://example.com/v1?key=secret-word", "Leave that part out"),
-        ("https://exam ple.com", "blank"),
-        ("https://ехample.com", "unusual letter"),
-        ("https://", "cannot be read"),
-        ("https://example.com:99999", "cannot be read"),
-        ("https://[::1", "cannot be read"),
-        ("/v1", "cannot be read"),
+        ("https://example.com/v1?key=secret-word", "Remove that ending"),
+        ("https://exam ple.com", "space"),
+        ("https://ехample.com", "not ASCII"),
+        ("https://", "not valid"),
+        ("https://example.com:99999", "not valid"),
+        ("https://[::1", "not valid"),
+        ("/v1", "not valid"),
     ],
 )
 def test_what_is_no_address_is_refused_without_its_secrets(typed: str, why: str) -> None:
@@ -66,9 +66,9 @@ def test_what_is_no_address_is_refused_without_its_secrets(typed: str, why: str)
 
 
 def test_near_and_own() -> None:
-    assert is_near("http://127.3.2.1/v1") and is_near("http://[::1]/v1") and is_near("http://172.16.0.3/v1")
-    assert not is_near("https://example.com/v1") and not is_near("https://172.32.0.3/v1")
-    assert not is_near("https://judge/v1") and not is_near("https://ollama:11434/v1")  # a resolver may complete it
+    assert is_local("http://127.3.2.1/v1") and is_local("http://[::1]/v1") and is_local("http://172.16.0.3/v1")
+    assert not is_local("https://example.com/v1") and not is_local("https://172.32.0.3/v1")
+    assert not is_local("https://judge/v1") and not is_local("https://ollama:11434/v1")  # a resolver may complete it
     assert is_openai(OPENAI) and not is_openai("https://api.openai.com.example.com/v1")
 
 
@@ -84,10 +84,10 @@ def test_a_key_is_cleaned(pasted: str) -> None:
 @pytest.mark.parametrize(
     ("pasted", "why"),
     [
-        (CANARY + " " + CANARY, "blank"),
+        (CANARY + " " + CANARY, "space"),
         (CANARY + "\n" + CANARY, "line break"),
-        (CANARY + "\u00e9", "letters no key has"),
-        (CANARY + "\x00", "letters no key has"),
+        (CANARY + "\u00e9", "characters that no key has"),
+        (CANARY + "\x00", "characters that no key has"),
         ("hf_" + CANARY, "Hugging Face"),
         ("sk-ant-" + CANARY, "Anthropic"),
         ("AIza" + CANARY, "Google"),
@@ -106,5 +106,5 @@ def test_what_is_no_key_of_openai_is_refused_without_showing_it(pasted: str, why
 def test_other_addresses_take_other_keys_or_none() -> None:
     assert clean_key("", LOCAL) == NO_KEY
     assert clean_key("hf_abc", LOCAL) == "hf_abc"
-    with pytest.raises(LabError, match="blank"):
+    with pytest.raises(LabError, match="contains a space"):
         clean_key("two words", LOCAL)

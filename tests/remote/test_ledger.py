@@ -44,7 +44,7 @@ def test_a_call_is_counted_at_its_most_until_it_is_settled(tmp_path: Path) -> No
     now = spent(path, "run")
     assert (now.settled, now.unknown, now.calls, now.open) == (0.02, 0.1, 2, 1)
     assert (now.tokens_in, now.tokens_out) == (100, 10) and time.time() - DAY < now.since <= time.time()
-    assert [(one.id, one.what, one.state) for one in book.open_ones()] == [(third, "item-2", "reserved")]
+    assert [(one.id, one.what, one.state) for one in book.open_entries()] == [(third, "item-2", "reserved")]
     assert spent(path, "another run").calls == 0
 
 
@@ -62,7 +62,7 @@ def test_the_limit_of_the_run_counts_unknown_outcomes_and_names_both_figures(tmp
     book.reserve("b", 0.1)
     with pytest.raises(LabError, match=r"this run is \$0\.2500: \$0\.1000 are spent.*\$0\.1000 more.*Raise") as told:
         book.reserve("c", 0.1)
-    assert "judged so far is kept" in str(told.value)
+    assert "judgements made so far are stored" in str(told.value)
     assert book.reserve("d", 0.05)
     again = ledger(tmp_path, cap_run=0.25)  # the same run, resumed
     with pytest.raises(LabError, match="this run"):
@@ -144,7 +144,7 @@ def test_a_process_that_is_killed_leaves_its_call_as_unknown(tmp_path: Path) -> 
     )
     path = tmp_path / "ledger.jsonl"
     assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT).returncode == -9
-    assert [one.what for one in ledger(tmp_path).open_ones()] == ["item-7"]
+    assert [one.what for one in ledger(tmp_path).open_entries()] == ["item-7"]
     assert spent(path).unknown == 0.3
 
 
@@ -161,13 +161,13 @@ def test_a_full_disk_refuses_the_call(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "ledger.jsonl")], cwd=ROOT, capture_output=True, text=True
     )
-    assert "LabError: What judging costs cannot be written down" in told.stderr
+    assert "LabError: The cost of the next call cannot be written" in told.stderr
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match="cannot be written down"):
+    with pytest.raises(LabError, match="cannot be written"):
         ledger(tmp_path / "file").reserve("a", 0.1)
 
 
@@ -186,7 +186,7 @@ def test_prices_hold_for_snapshots_and_only_where_they_are_asked() -> None:
     mini = price("gpt-4o-mini", OPENAI)
     assert mini is not None and (mini.input, mini.output) == (0.15, 0.60)
     assert price("gpt-4o-mini-2024-07-18", OPENAI) == mini
-    assert round(mini.of(1_000_000, 500_000), 9) == 0.45
+    assert round(mini.cost(1_000_000, 500_000), 9) == 0.45
     for other in ("gpt-4o-mini-audio", "gpt-4o-minix", "gpt-4o", "", "gpt-4o-mini-2024-07-18-x"):
         assert price(other, OPENAI) is None, other
     assert price("gpt-4o-mini", "https://example.com/v1") is None
@@ -200,7 +200,7 @@ def test_prices_hold_for_snapshots_and_only_where_they_are_asked() -> None:
     for address in (*near, "https://judge/v1", "https://example.com/v1"):
         assert price("whatever", address) is None, address  # to be near is not to be free
         found = price("whatever", address, free=True)  # the owner says so
-        assert found is not None and found.of(10**6, 10**6) == 0, address
+        assert found is not None and found.cost(10**6, 10**6) == 0, address
     assert price("gpt-4o-mini", OPENAI, free=True) == mini and price("new", OPENAI, free=True) is None
     with pytest.raises(LabError, match=r"No price is known for 'new' at api\.openai\.com.*JUDGE_FREE=1.*prices\.toml"):
         known_price("new", OPENAI)
@@ -210,7 +210,7 @@ def test_prices_hold_for_snapshots_and_only_where_they_are_asked() -> None:
 
 
 def test_both_limits_at_0_mean_no_call_also_where_calls_cost_nothing(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"both \$0, so no judge at an address is called. Raise .*JUDGE_CAP_DAY"):
+    with pytest.raises(LabError, match=r"both \$0, so no remote judge is called. Raise .*JUDGE_CAP_DAY"):
         ledger(tmp_path, cap_run=0, cap_day=0).reserve("a", 0.0)
     assert not (tmp_path / "ledger.jsonl").exists()
     assert ledger(tmp_path, cap_run=0, cap_day=1).reserve("a", 0.0)
@@ -220,10 +220,10 @@ def test_both_limits_at_0_mean_no_call_also_where_calls_cost_nothing(tmp_path: P
 
 def test_retirement_is_said_before_and_after() -> None:
     assert retirement("gpt-4o-mini", date(2027, 1, 13)).startswith(
-        "gpt-4o-mini leaves OpenAI's API on 14 January 2027, in 1 day."
+        "gpt-4o-mini will be retired from OpenAI's API on 14 January 2027, in 1 day."
     )
     assert "gpt-6-luna" in retirement("gpt-4o-mini-2024-07-18", date(2026, 11, 24))
-    assert "left OpenAI's API" in retirement("gpt-4o-mini", date(2027, 1, 14))
+    assert "was retired from OpenAI's API" in retirement("gpt-4o-mini", date(2027, 1, 14))
     assert retirement("gpt-6-luna", date(2027, 1, 14)) == retirement("mine", date(2027, 1, 14)) == ""
 
 

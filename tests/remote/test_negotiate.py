@@ -54,7 +54,7 @@ def test_openai_itself_is_asked_with_its_own_word_for_the_limit(tmp_path: Path) 
     far = connect("gpt-4o-mini", "https://api.openai.com/v1", KEY, PRICE, ledger(tmp_path, cap_run=0))
     with pytest.raises(LabError, match="this run is"):  # the limit of nothing: not one byte is sent
         negotiate(far, QUESTION, FORM, fits)
-    asked = Capabilities(model="m", limit="max_completion_tokens").asked(QUESTION, FORM, 50)
+    asked = Capabilities(model="m", limit="max_completion_tokens").request(QUESTION, FORM, 50)
     assert asked["max_completion_tokens"] == 50 and "max_tokens" not in asked
 
 
@@ -145,7 +145,7 @@ def test_an_error_that_passes_costs_no_parameter(judge: JudgeServer, tmp_path: P
 
 @pytest.mark.parametrize(
     ("logprobs", "why"),
-    [(None, "none came back"), ({"tokens": ["4"], "top_logprobs": [{"4": -0.1}]}, "another shape")],
+    [(None, "not returned"), ({"tokens": ["4"], "top_logprobs": [{"4": -0.1}]}, "another form")],
 )
 def test_probabilities_that_cannot_be_used_are_not_asked_for_again(
     judge: JudgeServer, tmp_path: Path, logprobs: Any, why: str
@@ -175,7 +175,7 @@ def test_the_name_of_what_answered_is_kept_and_held_to(judge: JudgeServer, tmp_p
     [
         (refused(401, f"Incorrect API key provided: {KEY}"), "does not accept"),
         (refused(403, "No"), "does not let"),
-        (refused(404, "The model does not exist", code="model_not_found"), "has no judge"),
+        (refused(404, "The model does not exist", code="model_not_found"), "has no model"),
         (refused(429, "No credit", code="insufficient_quota"), "credit"),
         (refused(400, "maximum context length is 100 tokens"), "maximum context length is 100"),
         (Reply(b"<html>hello"), "no chat API"),
@@ -193,7 +193,7 @@ def test_an_address_that_refuses_everything_is_left_after_a_while(
     judge: JudgeServer, tmp_path: Path, status: int
 ) -> None:
     judge.rule = lambda body: refused(status, "I do not like this")
-    with pytest.raises(LabError, match="did not answer a trial question.*I do not like this"):
+    with pytest.raises(LabError, match="did not answer a test question.*I do not like this"):
         agree(judge, tmp_path)
     assert 4 <= judge.calls <= MOST
 
@@ -204,7 +204,7 @@ def test_every_attempt_is_in_the_ledger(judge: JudgeServer, tmp_path: Path) -> N
     lines = [json.loads(text) for text in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [one["state"] for one in lines] == ["reserved", "released"] * 2 + ["reserved", "settled"]
     assert {one["what"] for one in lines} == {"negotiation"} and agreed.attempts == 3
-    assert spent(tmp_path / "ledger.jsonl").settled == pytest.approx(PRICE.of(100, 20))
+    assert spent(tmp_path / "ledger.jsonl").settled == pytest.approx(PRICE.cost(100, 20))
 
 
 def test_a_fault_inside_that_names_a_parameter_is_a_refusal_at_once(judge: JudgeServer, tmp_path: Path) -> None:

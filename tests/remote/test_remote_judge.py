@@ -18,9 +18,9 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.judge.client import JudgeReply
 from backend.judge.remote_judge import RemoteJudge
-from backend.remote.address import AT_ONCE
+from backend.remote.address import CONCURRENCY
 from backend.remote.capabilities import Capabilities
-from backend.remote.client import LARGEST, connect
+from backend.remote.client import MAX_BODY, connect
 from backend.remote.ledger import spent
 from backend.remote.prices import FREE
 
@@ -43,7 +43,7 @@ def test_a_reply_comes_back_with_its_cost(judge: JudgeServer, tmp_path: Path) ->
     told = ask(judge, tmp_path, graded(logprobs=chances(TEXT)))
     assert (told.status, told.text, told.model, told.attempts, told.why) == ("ok", TEXT, "judge-1", 1, "")
     assert (told.tokens_in, told.tokens_out) == (100, 20)
-    assert told.cost == pytest.approx(PRICE.of(100, 20)) == pytest.approx(0.00014)
+    assert told.cost == pytest.approx(PRICE.cost(100, 20)) == pytest.approx(0.00014)
     assert "".join(token.text for token in told.tokens) == TEXT
     assert told.tokens[0].others == {told.tokens[0].text: -0.1, "3": -2.0}
     sum_ = spent(tmp_path / "ledger.jsonl")
@@ -72,17 +72,17 @@ def test_a_question_is_sent_as_it_was_agreed(judge: JudgeServer, tmp_path: Path)
         (graded(" \n"), "empty_reply", "empty"),
         (graded(choices=[]), "empty_reply", "empty"),
         (graded(content=None, finish="tool_calls"), "empty_reply", "empty"),
-        (graded(finish="error"), "api_error", "broke off"),
+        (graded(finish="error"), "api_error", "with an error"),
         (graded(model="judge-2"), "other_model", "judge-2 answered, but this run's judge is judge-1"),
         (Reply(b"<html>Please sign in</html>", headers={"Content-Type": "text/html"}), "api_error", "html"),
         (Reply(b"not json", headers={"Content-Type": "application/json"}), "api_error", "no chat API"),
-        (Reply(b""), "api_error", "it is empty"),
+        (Reply(b""), "api_error", "is empty"),
         (Reply([1, 2]), "api_error", "no chat API"),
         (Reply({"hello": "world"}), "api_error", "no chat API"),
         (Reply(b"[" * 100_000), "api_error", "no chat API"),
-        (Reply(b'{"choices": [' + b" " * LARGEST + b"]}"), "api_error", "longer than 1,000,000 bytes"),
+        (Reply(b'{"choices": [' + b" " * MAX_BODY + b"]}"), "api_error", "longer than 1,000,000 bytes"),
         (Reply({"error": {"message": "upstream died"}}), "api_error", "upstream died"),
-        (Reply(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), "api_error", "packed"),
+        (Reply(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), "api_error", "compressed"),
         (refused(400, "Something is wrong"), "api_error", "status 400: Something is wrong"),
         (refused(422, "Unprocessable"), "api_error", "status 422"),
         (refused(400, "This model's maximum context length is 8192 tokens"), "over_context", "8192"),
@@ -129,8 +129,8 @@ def test_a_reply_without_usage_settles_at_what_was_reserved(judge: JudgeServer, 
     assert (told.tokens_in, told.tokens_out) == (-(-letters // 3), 11)
     sum_, (reserved, settled) = spent(tmp_path / "ledger.jsonl"), jsonl.read(tmp_path / "ledger.jsonl")
     assert (reserved["state"], settled["state"], settled["reckoned"]) == ("reserved", "settled", True)
-    assert sum_.reckoned == 1 and sum_.settled == told.cost == settled["dollars"] == reserved["dollars"]
-    assert told.cost > PRICE.of(told.tokens_in, 11)
+    assert sum_.estimated == 1 and sum_.settled == told.cost == settled["dollars"] == reserved["dollars"]
+    assert told.cost > PRICE.cost(told.tokens_in, 11)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_judge_near_by_is_asked_one_at_a_time_and_others_four() -> None:
     agreed = Capabilities(model="m", limit="max_tokens")
     far = connect("m", "https://example.com/v1", KEY, PRICE, ledger(folder))
     near = connect("m", "http://localhost:1/v1", "", FREE, ledger(folder))
-    assert RemoteJudge(far, agreed).together == AT_ONCE and RemoteJudge(near, agreed).together == 1
+    assert RemoteJudge(far, agreed).together == CONCURRENCY and RemoteJudge(near, agreed).together == 1
     assert RemoteJudge(near, agreed, together=3).together == 3
 
 

@@ -92,7 +92,7 @@ def test_a_limit_of_rate_outlasting_the_question_is_its_failure(judge: JudgeServ
     assert (told.status, told.attempts) == ("api_error", 1) and "429" in told.why
     later = asker.ask(QUESTION, FORM, 300, "item-2")
     assert (later.status, later.attempts, judge.calls) == ("timed_out", 0, 1)
-    assert "kept everybody waiting" in later.why
+    assert "limited the rate" in later.why
 
 
 @pytest.mark.parametrize("header", ["0.3", "date"])
@@ -175,10 +175,10 @@ def test_closing_under_a_call_cancels_it_and_counts_it_as_unknown(judge: JudgeSe
     [
         (refused(401, "Incorrect API key"), "does not accept the key.*\\.env"),
         (refused(403, "No access"), "does not let the key"),
-        (refused(404, "The model does not exist", code="model_not_found"), "has no judge 'judge-1'.*JUDGE_MODEL"),
-        (refused(404, "model 'judge-1' not found, try pulling it first"), "has no judge"),
+        (refused(404, "The model does not exist", code="model_not_found"), "has no model 'judge-1'.*JUDGE_MODEL"),
+        (refused(404, "model 'judge-1' not found, try pulling it first"), "has no model"),
         (Reply(b"<html>404</html>", 404), "JUDGE_BASE_URL"),
-        (refused(400, "The model `judge-1` has been retired"), "has no judge"),
+        (refused(400, "The model `judge-1` has been retired"), "has no model"),
         (refused(429, "You exceeded your quota", code="insufficient_quota"), "credit"),
         (refused(429, "x", type="insufficient_quota"), "credit"),
         (refused(429, "x", code="credit_balance_exhausted"), "credit"),
@@ -205,7 +205,7 @@ def test_where_going_on_makes_no_sense_there_is_one_attempt(
 def test_a_key_is_not_sent_after_a_redirect(judge: JudgeServer, tmp_path: Path, status: int) -> None:
     with JudgeServer() as other:
         judge.next(Reply({}, status, {"Location": f"http://localhost:{other.port}/v1/chat/completions"}))
-        with pytest.raises(LabError, match="sends requests on to another address"):
+        with pytest.raises(LabError, match="redirects to another address"):
             endpoint(judge, tmp_path).ask(QUESTION, FORM, 300, "item")
         assert (judge.calls, other.calls) == (1, 0)
 
@@ -262,7 +262,7 @@ def test_who_waits_for_a_limit_is_let_go_and_who_is_answered_is_kept(judge: Judg
         waits = pool.submit(asker.ask, QUESTION, FORM, 300, "second")
         while not asker.waiting_until:
             time.sleep(0.01)
-        asker.let_go()
+        asker.cancel_waiting()
         assert waits.result().status == "cancelled"
         assert answered.result().status == "ok"
     assert judge.calls == 2

@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from backend.core.errors import LabError  # noqa: E402
+from backend.inference.sampling import Sampling  # noqa: E402
 from backend.llamacpp.context import Context, Task  # noqa: E402
 from backend.llamacpp.model import Model  # noqa: E402
 
-GREEDY = {"temperature": 0, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "seed": 1, "grammar": "", "repeat_penalty": 1}
-VARIED = GREEDY | {"temperature": 0.8, "repeat_penalty": 1.1}
+GREEDY = Sampling(temperature=0, top_p=0.9, seed=1)
+VARIED = Sampling(temperature=0.8, top_p=0.9, repeat_penalty=1.1, seed=1)
 
 
 def speak(model: Model, lane: Context) -> None:

@@ -1,85 +1,93 @@
 """python -m backend.inference.worker.echo
 
-The smallest runtime: it answers with your own words. It ships, because it shows what a runtime must do, and lets
-the app and its tests run where no model can. `/slow` before a text makes it take its time, `/crash` ends the process.
+The smallest runtime: it answers with the user's own words. It shows what a runtime must do, and lets the app and its
+tests run without a model. `/slow` before a text adds a pause before each word, `/crash` ends the process.
 """
 
 import os
 import time
-from typing import Any
+from dataclasses import dataclass, field
 
+from backend.inference.protocol import Ended, Generate, Ready, Request, Started, Stop, Text
 from backend.inference.sampling import End, Generation
 from backend.inference.worker.pipe import END, Pipe
 
 CONTEXT = 4096
-PAUSE = 0.05  # seconds a word, when slow
+PAUSE = 0.05  # seconds per word, when slow
 
 
-def words(body: dict[str, Any]) -> list[str]:
-    last = body["messages"][-1]["content"]
-    return [word + " " for word in last.removeprefix("/slow").split()]
+@dataclass
+class Answer:
+    """A request and the words that are still to be sent."""
+
+    request: Generate
+    words: list[str]
+    total: int
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def sent(self) -> int:
+        return self.total - len(self.words)
+
+    @property
+    def prompt(self) -> str:
+        return self.request.messages[-1]["content"]
 
 
 class EchoWorker:
-    """One request in flight is one list of words still to send."""
-
-    def __init__(self, wire: Pipe) -> None:
-        self.wire = wire
-        self.left: dict[int, list[str]] = {}
-        self.body: dict[int, dict[str, Any]] = {}
-        self.arrived: dict[int, float] = {}
-        wire.send("ready", context=CONTEXT, template="")
+    def __init__(self, pipe: Pipe) -> None:
+        self.pipe = pipe
+        self.answers: dict[int, Answer] = {}
+        pipe.send(Ready(context=CONTEXT))
 
     def run(self) -> None:
         while True:
-            for message in self.wire.take(wait=not self.left):
-                if message is END:
+            for request in self.pipe.take(wait=not self.answers):
+                if request is END:
                     return
-                self.receive(message)
-            for number in list(self.left):
-                self.step(number)
+                self.receive(request)
+            for answer in list(self.answers.values()):
+                self.step(answer)
 
-    def receive(self, body: dict[str, Any]) -> None:
-        number = body["id"]
-        if body["op"] == "stop":
-            if number in self.left:
-                self.finish(number, "stopped")
+    def receive(self, request: Request) -> None:
+        if isinstance(request, Stop):
+            if request.id in self.answers:
+                self.finish(self.answers[request.id], "stopped")
             return
-        if body["messages"][-1]["content"].startswith("/crash"):
-            self.wire.send("started", id=number)
+        self.pipe.send(Started(id=request.id))
+        text = request.messages[-1]["content"]
+        if text.startswith("/crash"):
             os.abort()
-        self.left[number], self.body[number], self.arrived[number] = words(body), body, time.monotonic()
-        self.wire.send("started", id=number)
+        words = [word + " " for word in text.removeprefix("/slow").split()]
+        self.answers[request.id] = Answer(request, words, len(words))
 
-    def step(self, number: int) -> None:
-        body, left = self.body[number], self.left[number]
-        said = len(words(body)) - len(left)
-        if not left:
-            self.finish(number, "stop")
-        elif said >= body["sampling"]["max_tokens"]:
-            self.finish(number, "length")
+    def step(self, answer: Answer) -> None:
+        if not answer.words:
+            self.finish(answer, "stop")
+        elif answer.sent >= answer.request.sampling.max_tokens:
+            self.finish(answer, "length")
         else:
-            time.sleep(PAUSE if body["messages"][-1]["content"].startswith("/slow") else 0)
-            self.wire.send("text", id=number, text=left.pop(0))
+            time.sleep(PAUSE if answer.prompt.startswith("/slow") else 0)
+            self.pipe.send(Text(id=answer.request.id, text=answer.words.pop(0)))
 
-    def finish(self, number: int, end: End) -> None:
-        body, left = self.body.pop(number), self.left.pop(number)
-        seconds = time.monotonic() - self.arrived.pop(number)
-        tokens = len(words(body)) - len(left)
-        prompt = sum(len(message["content"].split()) for message in body["messages"])
+    def finish(self, answer: Answer, end: End) -> None:
+        request = answer.request
+        del self.answers[request.id]
+        seconds = time.monotonic() - answer.arrived
+        prompt = sum(len(message["content"].split()) for message in request.messages)
         generation = Generation(
             prompt_tokens=prompt,
-            tokens=tokens,
+            tokens=answer.sent,
             waited=0,
             first_token=0,
             seconds=seconds,
-            tokens_per_second=tokens / seconds if seconds else 0.0,
+            tokens_per_second=answer.sent / seconds if seconds else 0.0,
             end=end,
-            context_used=prompt + tokens,
+            context_used=prompt + answer.sent,
             context_size=CONTEXT,
-            seed=body["sampling"]["seed"],
+            seed=request.sampling.seed,
         )
-        self.wire.send("ended", id=number, generation=generation.model_dump())
+        self.pipe.send(Ended(id=request.id, generation=generation))
 
 
 if __name__ == "__main__":

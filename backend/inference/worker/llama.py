@@ -1,8 +1,8 @@
 """python -m backend.inference.worker.llama --model base.gguf --context 4096 --slots 4 --waiting 16 --threads 2
 
-The worker that talks to GGUF models. One thread owns every llama.cpp call: it takes what has arrived, lets each
-lane compute one step, and sends what came of it. Requests that find no free slot wait in line: first come, first served
-within a lane, and in turns between visitors.
+The worker for GGUF models. One thread owns every llama.cpp call: it takes the requests that have arrived, lets each
+context compute one step, and sends the new text. Requests without a free slot wait in a queue: first come, first served
+within a context, and in turns between visitors.
 """
 
 import argparse
@@ -12,8 +12,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.core.errors import LabError
+from backend.core.errors import Code, LabError
 from backend.core.messages import Message
+from backend.inference.protocol import (
+    Ended,
+    Failed,
+    Generate,
+    Heartbeat,
+    Opened,
+    Opening,
+    Queued,
+    Ready,
+    Started,
+    Stop,
+    Text,
+    Unloadable,
+)
+from backend.inference.protocol import Request as Incoming
 from backend.inference.sampling import End, Generation
 from backend.inference.worker.pipe import END, Pipe
 from backend.inference.worker.stop_texts import AnswerText
@@ -21,267 +36,277 @@ from backend.llamacpp.chat_template import ChatTemplate, encode, fit_history
 from backend.llamacpp.context import Context, Task
 from backend.llamacpp.model import Model
 
-PATIENCE = 3.0  # seconds a template may take for all the renderings of one request
-BEAT = 1.0  # seconds between two signs of life, at most
-SMALLEST = 256  # tokens of context for a trial
-LANES = 4  # contexts kept; an idle one leaves when a fifth adapter is asked for
+TEMPLATE_SECONDS = 3.0  # for all renderings of one request
+HEARTBEAT_SECONDS = 1.0
+TRIAL_CONTEXT = 256  # tokens
+MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed
 
 
 @dataclass(eq=False)
 class Request:
-    """One request from its arrival to its end."""
+    """A request from its arrival to its end. Times are of `time.monotonic`, 0 until they happen."""
 
-    body: dict[str, Any]
+    generate: Generate
     arrived: float = field(default_factory=time.monotonic)
     started: float = 0.0
-    first: float = 0.0
-    last: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
     limit: int = 0
+    """Tokens that the answer may have."""
     left_out: int = 0
+    """Messages of the conversation that did not fit into the context."""
     task: Task | None = None
     answer: AnswerText | None = None
     place: int = -1
 
     @property
     def id(self) -> int:
-        return int(self.body["id"])
+        return self.generate.id
 
     @property
-    def lane(self) -> str:
-        return str(self.body["lane"])
+    def context(self) -> str:
+        """Key of the context that it needs: one per version of an adapter's file, "" for the base."""
+        return f"{self.generate.adapter} {self.generate.adapter_version}" if self.generate.adapter else ""
 
     @property
     def address(self) -> str:
-        """Of a visitor; empty for the owner."""
-        return str(self.body["visitor"][0])
+        """Network address of a visitor; empty for the owner."""
+        return self.generate.visitor.address
 
     @property
     def session(self) -> str:
-        return str(self.body["visitor"][1])
+        return self.generate.visitor.session
 
 
-def in_turns(waiting: Iterable[Request], active: Iterable[Request], of: Callable[[Request], str]) -> list[Request]:
-    """The line in an order that is fair between addresses or sessions (`of`), else as it was.
+def in_turns(waiting: Iterable[Request], active: Iterable[Request], key: Callable[[Request], str]) -> list[Request]:
+    """Sort the queue so that it is fair between addresses or sessions (`key`); otherwise the order stays.
 
-    The first request of each comes before the second of any; what is being answered counts as theirs already.
+    The first request of each comes before the second request of any. Requests being answered count.
     """
-    taken: Counter[str] = Counter(map(of, active))
+    taken: Counter[str] = Counter(map(key, active))
     turn: dict[int, int] = {}
-    line = list(waiting)
-    for request in line:
-        turn[request.id] = taken[of(request)]
-        taken[of(request)] += 1
-    return sorted(line, key=lambda request: turn[request.id])
+    queue = list(waiting)
+    for request in queue:
+        turn[request.id] = taken[key(request)]
+        taken[key(request)] += 1
+    return sorted(queue, key=lambda request: turn[request.id])
 
 
 class LlamaWorker:
-    def __init__(self, options: argparse.Namespace, wire: Pipe) -> None:
-        self.options, self.wire = options, wire
+    def __init__(self, options: argparse.Namespace, pipe: Pipe) -> None:
+        self.options, self.pipe = options, pipe
         self.model = Model(options.model)
-        self.context = min(options.context, self.model.context_trained)
-        self.lanes: dict[str, Context] = {}
+        self.context_size = min(options.context, self.model.context_trained)
+        self.contexts: dict[str, Context] = {}
         self.templates: dict[str, ChatTemplate] = {}
         self.waiting: deque[Request] = deque()
         self.active: dict[int, Request] = {}
-        self.beaten = 0.0
+        self.last_heartbeat = 0.0
         self.try_out()
-        wire.send("ready", context=self.context, template=self.model.template)
+        pipe.send(Ready(context=self.context_size, template=self.model.template))
 
     def try_out(self) -> None:
-        """Compute one token before anybody is answered, so that a file that cannot is known for it."""
-        lane = Context(self.model, None, SMALLEST, 1, self.options.threads)
-        lane.try_out()
-        lane.close()
+        """Compute one token before the first request: a file that cannot is refused now."""
+        context = Context(self.model, None, TRIAL_CONTEXT, 1, self.options.threads)
+        context.try_out()
+        context.close()
 
     def run(self) -> None:
         while True:
-            if time.monotonic() - self.beaten > BEAT:
-                self.beaten = time.monotonic()
-                self.wire.send("beat")  # it may compute for long before there is a word to send
-            for message in self.wire.take(wait=not self.active and not self.waiting):
+            if time.monotonic() - self.last_heartbeat > HEARTBEAT_SECONDS:
+                self.last_heartbeat = time.monotonic()
+                self.pipe.send(Heartbeat())  # a long prompt takes long before there is text to send
+            for message in self.pipe.take(wait=not self.active and not self.waiting):
                 if message is END:
                     return
                 self.receive(message)
-            self.admit()  # an answer may have ended since
-            for name, lane in list(self.lanes.items()):
-                if lane.busy:
-                    self.step(name, lane)
+            self.admit()  # an answer may have ended, which frees a slot
+            for name, context in list(self.contexts.items()):
+                if context.busy:
+                    self.step(name, context)
 
-    def receive(self, body: dict[str, Any]) -> None:
-        if body["op"] == "stop":
-            self.stop(body["id"])
+    def receive(self, message: Incoming) -> None:
+        if isinstance(message, Stop):
+            self.stop(message.id)
             return
-        request = Request(body)
+        request = Request(message)
         self.waiting.append(request)
         self.admit()
-        mine = sum(other.address == request.address for other in self.waiting)
         if request not in self.waiting:
             return
+        same_address = sum(other.address == request.address for other in self.waiting)
         if len(self.waiting) > self.options.waiting:
             self.waiting.remove(request)
-            self.refuse(request, f"{len(self.waiting)} requests are already waiting here. Try again in a moment.")
-        elif request.address and mine > max(1, self.options.waiting // 2):
+            self.fail(request, f"{len(self.waiting)} requests are already waiting here. Try again in a moment.", "busy")
+        elif request.address and same_address > max(1, self.options.waiting // 2):
             self.waiting.remove(request)
-            self.refuse(request, f"{mine - 1} requests of your network address are already waiting. Try again later.")
+            count = same_address - 1
+            self.fail(
+                request, f"{count} requests of your network address are already waiting. Try again later.", "busy"
+            )
 
     def stop(self, number: int) -> None:
         if number in self.active:
             self.finish(self.active[number], "stopped")
         for request in [request for request in self.waiting if request.id == number]:
             self.waiting.remove(request)
-            self.wire.send("ended", id=number, generation=self.account(request, "stopped").model_dump())
+            self.pipe.send(Ended(id=number, generation=self.generation(request, "stopped")))
 
-    def refuse(self, request: Request, why: str) -> None:
-        self.wire.send("failed", id=request.id, message=why)
+    def fail(self, request: Request, message: str, code: Code = "invalid") -> None:
+        self.pipe.send(Failed(id=request.id, code=code, message=message))
 
     def admit(self) -> None:
-        """Start the requests that can start, in fair turns; tell the others their place when it has changed."""
+        """Start the requests that have a free slot, in fair turns. Tell the others their place when it has changed."""
         active = self.active.values()
         by_session = in_turns(self.waiting, active, lambda request: request.address + "\0" + request.session)
         self.waiting = deque(in_turns(by_session, active, lambda request: request.address))
-        still: deque[Request] = deque()
+        still_waiting: deque[Request] = deque()
         while self.waiting:
             request = self.waiting.popleft()
             try:
-                lane = self.lane(request.lane, request.body["adapter"])
-                if lane and lane.free:
-                    self.begin(request, lane)
+                context = self.context(request.context, request.generate.adapter)
+                if context and context.free:
+                    self.start(request, context)
                 else:
-                    still.append(request)
+                    still_waiting.append(request)
             except LabError as error:
-                self.refuse(request, str(error))
-        self.waiting = still
+                self.fail(request, str(error), error.code)
+        self.waiting = still_waiting
         for place, request in enumerate(self.waiting):
             if request.place != place:
                 request.place = place
-                self.wire.send("place", id=request.id, place=place)
+                self.pipe.send(Queued(id=request.id, place=place))
 
-    def lane(self, name: str, path: str) -> Context | None:
-        """The lane of that adapter, made when it is first asked for; None while every lane is busy."""
-        if name in self.lanes:
-            self.lanes[name] = self.lanes.pop(name)  # the least used stands first
-        elif len(self.lanes) < LANES or self.evict():
-            self.lanes[name] = self.open(path)
-        return self.lanes.get(name)
+    def context(self, key: str, adapter: str) -> Context | None:
+        """The context of that adapter, made on its first use; None while all contexts are busy."""
+        if key in self.contexts:
+            self.contexts[key] = self.contexts.pop(key)  # the least recently used is first
+        elif len(self.contexts) < MOST_CONTEXTS or self.evict():
+            self.contexts[key] = self.open(adapter)
+        return self.contexts.get(key)
 
-    def open(self, path: str) -> Context:
-        """A new lane. The screen is told which adapter is being opened, should that end this process."""
-        if not path:
-            return self.lane_over(None)
-        self.wire.send("opening", adapter=path)
+    def open(self, adapter: str) -> Context:
+        """A new context. The app is told which adapter is being opened, in case that file ends this process."""
+        if not adapter:
+            return self.new_context(None)
+        self.pipe.send(Opening(adapter=adapter))
         try:
-            lane = self.lane_over(self.model.adapter(path))
+            context = self.new_context(self.model.adapter(adapter))
             try:
-                lane.try_out()
+                context.try_out()
             except LabError:
-                lane.close()
+                context.close()
                 raise
-            return lane
+            return context
         finally:
-            self.wire.send("opened", adapter=path)
+            self.pipe.send(Opened(adapter=adapter))
 
-    def lane_over(self, adapter: Any) -> Context:
-        return Context(self.model, adapter, self.context, self.options.slots, self.options.threads)
+    def new_context(self, adapter: Any) -> Context:
+        return Context(self.model, adapter, self.context_size, self.options.slots, self.options.threads)
 
     def evict(self) -> bool:
-        idle = next((name for name, lane in self.lanes.items() if not lane.busy), None)
+        """Close an idle context; False if all are busy."""
+        idle = next((key for key, context in self.contexts.items() if not context.busy), None)
         if idle is not None:
-            self.lanes.pop(idle).close()
+            self.contexts.pop(idle).close()
         return idle is not None
 
-    def begin(self, request: Request, lane: Context) -> None:
-        body = request.body
-        template = self.template(body["template"])
-        deadline = time.monotonic() + PATIENCE
+    def start(self, request: Request, context: Context) -> None:
+        """Write the prompt and give it a slot. LabError if there is no prompt that fits."""
+        generate = request.generate
+        template = self.template(generate.template)
+        deadline = time.monotonic() + TEMPLATE_SECONDS
 
-        def tokens_of(some: Sequence[Message]) -> list[int]:
+        def tokens_of(messages: Sequence[Message]) -> list[int]:
             if time.monotonic() > deadline:
                 raise LabError("The chat template of this model is too slow for this conversation. Start a new one.")
-            return encode(template.parts(some), self.model.control, self.model.special, self.model.words)
+            return encode(template.parts(messages), self.model.control, self.model.special, self.model.words)
 
-        tokens, request.left_out = fit_history(
-            body["messages"], tokens_of, self.context, body["sampling"]["max_tokens"]
-        )
+        most = generate.sampling.max_tokens
+        tokens, request.left_out = fit_history(generate.messages, tokens_of, self.context_size, most)
         if not tokens:
-            raise LabError("The vocabulary of this model turns your message into nothing. Choose another variant.")
-        request.limit = min(body["sampling"]["max_tokens"], self.context - len(tokens))
-        request.answer = AnswerText(body["stops"])
-        request.task = Task(request.id, tokens, len(tokens), self.model.sampler(body["sampling"]))
+            raise LabError("The vocabulary of this model turns your message into no tokens. Choose another variant.")
+        request.limit = min(most, self.context_size - len(tokens))
+        request.answer = AnswerText(generate.stops)
+        request.task = Task(request.id, tokens, len(tokens), self.model.sampler(generate.sampling))
         request.started = time.monotonic()
-        lane.start(request.task)
+        context.start(request.task)
         self.active[request.id] = request
-        self.wire.send("started", id=request.id)
+        self.pipe.send(Started(id=request.id))
 
     def template(self, source: str) -> ChatTemplate:
-        """The template asked for, or the model's own; LabError where it has none."""
+        """The template with that source, or the model's own; LabError where it has none."""
         source = source or self.model.template
         if not source:
             raise LabError(
-                "This GGUF carries no chat template, so how it was trained to be spoken to is not known. "
+                "This GGUF has no chat template, so its prompt format is not known. "
                 "Name its template in a variant.json beside it."
             )
         if source not in self.templates:
             self.templates[source] = ChatTemplate(source, self.model.bos, self.model.eos, self.model.control)
         return self.templates[source]
 
-    def step(self, name: str, lane: Context) -> None:
+    def step(self, key: str, context: Context) -> None:
         try:
-            gained = lane.step()
+            new_tokens = context.step()
         except RuntimeError as error:
-            for request in [request for request in self.active.values() if request.lane == name]:
+            for request in [request for request in self.active.values() if request.context == key]:
                 self.end(request)
-                self.refuse(request, f"llama.cpp could not compute this ({error}). Try again, or restart the app.")
+                message = f"llama.cpp could not compute this ({error}). Try again, or restart the app."
+                self.fail(request, message, "crashed")
             return
-        for task, token in gained:
-            self.token(self.active[task.id], token)
+        for task, token in new_tokens:
+            self.add_token(self.active[task.id], token)
 
-    def token(self, request: Request, token: int) -> None:
+    def add_token(self, request: Request, token: int) -> None:
         assert request.task and request.answer
-        if self.model.ends(token):  # not counted, and neither is its time
+        if self.model.ends(token):  # neither the end token nor its time is counted
             request.task.tokens.pop()
             self.finish(request, "stop")
             return
-        request.last = time.monotonic()
-        request.first = request.first or request.last
+        request.last_token = time.monotonic()
+        request.first_token = request.first_token or request.last_token
         if text := request.answer.push(self.model.piece(token)):
-            self.wire.send("text", id=request.id, text=text)
+            self.pipe.send(Text(id=request.id, text=text))
         count = len(request.task.tokens) - request.task.prompt
         if request.answer.ended:
             self.finish(request, "stop")
         elif count >= request.limit:
-            self.finish(request, "length" if request.limit == request.body["sampling"]["max_tokens"] else "context")
+            self.finish(request, "length" if request.limit == request.generate.sampling.max_tokens else "context")
 
     def finish(self, request: Request, end: End) -> None:
         assert request.answer
         if text := request.answer.rest():
-            self.wire.send("text", id=request.id, text=text)
-        self.wire.send("ended", id=request.id, generation=self.account(request, end).model_dump())
+            self.pipe.send(Text(id=request.id, text=text))
+        self.pipe.send(Ended(id=request.id, generation=self.generation(request, end)))
         self.end(request)
 
     def end(self, request: Request) -> None:
+        """Free its slot."""
         assert request.task
-        self.lanes[request.lane].end(request.task)
+        self.contexts[request.context].end(request.task)
         del self.active[request.id]
 
-    def account(self, request: Request, end: End) -> Generation:
+    def generation(self, request: Request, end: End) -> Generation:
+        """The statistics of an answer."""
         task = request.task
         now = time.monotonic()
         tokens = len(task.tokens) - task.prompt if task else 0
-        streamed = request.last - request.first
+        streamed = request.last_token - request.first_token
         return Generation(
             prompt_tokens=task.prompt if task else 0,
             reused_tokens=task.reused if task else 0,
             tokens=tokens,
             waited=(request.started or now) - request.arrived,
-            first_token=(request.first or now) - request.arrived,
-            seconds=(request.last or now) - request.arrived,
+            first_token=(request.first_token or now) - request.arrived,
+            seconds=(request.last_token or now) - request.arrived,
             tokens_per_second=(tokens - 1) / streamed if tokens > 1 and streamed > 0 else 0.0,
             end=end,
             context_used=len(task.tokens) if task else 0,
-            context_size=self.context,
+            context_size=self.context_size,
             left_out=request.left_out,
-            seed=request.body["sampling"]["seed"],
-            template=request.body["template_name"],
+            seed=request.generate.sampling.seed,
+            template=request.generate.template_name,
         )
 
 
@@ -291,11 +316,11 @@ def main() -> None:
     for name in ("context", "slots", "waiting", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-    wire = Pipe()
+    pipe = Pipe()
     try:
-        worker = LlamaWorker(options, wire)
+        worker = LlamaWorker(options, pipe)
     except LabError as error:
-        wire.send("unloadable", message=str(error))
+        pipe.send(Unloadable(message=str(error)))
         return
     worker.run()
 
