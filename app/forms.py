@@ -1,6 +1,6 @@
-"""A form drawn from a pydantic class, and read back: the class says bounds, title and sentence once."""
+"""Forms drawn from pydantic classes, and read back: a class says the bounds, title and description of a field once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import gradio as gr
@@ -10,46 +10,95 @@ from pydantic.fields import FieldInfo
 from backend.core.errors import LabError
 
 Model = TypeVar("Model", bound=BaseModel)
-WIDE = 10_000  # a range that no slider can be set on
+Controls = dict[str, gr.components.Component]
+WIDE = 10_000  # a range too large for a slider
 FINE = 0.01  # a slider's step
 
 
 def draw(
-    model: type[BaseModel], suffix: str = "", choices: dict[str, Sequence[str]] | None = None
-) -> list[gr.components.Component]:
-    """One control per field that is no form itself, in order. `suffix` keeps labels unique when a page holds the form
-    twice; `choices` are the values of fields whose class cannot list them."""
+    model: type[BaseModel], suffix: str = "", choices: Mapping[str, Sequence[str]] | None = None, prefix: str = ""
+) -> Controls:
+    """One control per field, by name, in order; fields that are forms themselves have none.
+
+    `suffix` and `prefix` keep labels and names unique where a page or an event holds a form twice. `choices` are the
+    values of fields whose class cannot list them.
+    """
     listed = choices or {}
-    return [_control(model.model_fields[name], suffix, listed.get(name)) for name in drawn(model)]
+    return {prefix + name: _control(model.model_fields[name], suffix, listed.get(name)) for name in names(model)}
 
 
-def drawn(model: type[BaseModel]) -> list[str]:
-    """Names of the fields that have a control."""
+def names(model: type[BaseModel]) -> list[str]:
+    """The fields that have a control."""
     return [name for name, field in model.model_fields.items() if not _is_form(field)]
 
 
-def parse(model: type[Model], values: Sequence[Any], **given: Any) -> Model:
-    """The controls' values as a checked value, with what is `given` for the rest; LabError with the first thing that is
-    wrong."""
-    named = {name: value for name, value in zip(drawn(model), values, strict=True) if value is not None}
+def values_of(value: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The values of the controls that `draw` makes for this class."""
+    return {prefix + name: getattr(value, name) for name in names(type(value))}
+
+
+def parse(model: type[Model], values: Mapping[str, Any], prefix: str = "", **more: Any) -> Model:
+    """The checked value of a form; `more` are the fields without a control. Other entries of `values` are ignored.
+
+    LabError with the first field that is empty or wrong, by its title.
+    """
+    fields = {name: values[prefix + name] for name in names(model)}
+    for name, value in fields.items():
+        if value is None:
+            if model.model_fields[name].annotation is not str:
+                raise LabError(f"{_title(model, name)} is empty. Fill it in.")
+            fields[name] = ""
     try:
-        return model.model_validate(named | given)
+        return model.model_validate(fields | more)
     except ValidationError as error:
         raise LabError(_sentence(model, error.errors()[0])) from None
 
 
-def _sentence(model: type[BaseModel], first: Any) -> str:
-    said = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"]:
-        return f"{said}."
-    name = str(first["loc"][0])
+def check_bounds_in_parse() -> None:
+    """Gradio refuses numbers out of bounds without naming the field, before `parse` can name it."""
+    gr.Number.raise_if_out_of_bounds = staticmethod(lambda *_: None)
+
+
+def number(value: float | None, title: str, low: int, high: int) -> int:
+    """The value of a number field that belongs to no class. LabError as `parse`."""
+    if value is None:
+        raise LabError(f"{title} is empty. Fill it in.")
+    if not low <= value <= high or value != int(value):
+        raise LabError(f"{title} must be a whole number from {low:,} to {high:,}; it is {value:g}.")
+    return int(value)
+
+
+def _title(model: type[BaseModel], name: str) -> str:
     field = model.model_fields.get(name)
-    title = field.title if field and field.title else name
-    if first["type"] == "string_pattern_mismatch":
-        said = "use letters, digits, dots, underscores and dashes, without spaces"
-    if first["type"] == "missing":
+    return field.title if field and field.title else name
+
+
+def _sentence(model: type[BaseModel], error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return f"{message}."
+    name, value = str(error["loc"][0]), str(error["input"])[:50]
+    title, field = _title(model, name), model.model_fields.get(name)
+    if error["type"] == "missing":
         return f"{title} is empty. Fill it in."
-    return f"{title} cannot be {str(first['input'])[:50]!r}: {said[:1].lower()}{said[1:]}."
+    if field and field.annotation in (int, float):
+        return f"{title} must be {_range(field)}; it is {value!r}."
+    if error["type"] == "string_pattern_mismatch":
+        message = "use letters, digits, dots, underscores and dashes, without spaces"
+    return f"{title} cannot be {value!r}: {message[:1].lower()}{message[1:]}."
+
+
+def _range(field: FieldInfo) -> str:
+    """The bounds of a number in words."""
+    rules: dict[str, Any] = {
+        name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)
+    }
+    kind = "a whole number" if field.annotation is int else "a number"
+    low = f"from {rules['ge']:,}" if "ge" in rules else f"above {rules['gt']:,}" if "gt" in rules else ""
+    high = f"to {rules['le']:,}" if "le" in rules else f"below {rules['lt']:,}" if "lt" in rules else ""
+    if "gt" in rules and "le" in rules:
+        high = f"and at most {rules['le']:,}"
+    return " ".join(part for part in (kind, low, high) if part)
 
 
 def _is_form(field: FieldInfo) -> bool:
@@ -58,27 +107,25 @@ def _is_form(field: FieldInfo) -> bool:
 
 def _control(field: FieldInfo, suffix: str, listed: Sequence[str] | None) -> gr.components.Component:
     label, value = f"{field.title}{suffix}", None if field.is_required() else field.default
-    said = {"label": label, "info": field.description}
+    texts = {"label": label, "info": field.description}
     if field.annotation is bool:
-        return gr.Checkbox(value=bool(value), **said)
+        return gr.Checkbox(value=bool(value), **texts)
     if listed or get_origin(field.annotation) is Literal:
-        return gr.Dropdown(list(listed or get_args(field.annotation)), value=value, interactive=True, **said)
+        return gr.Dropdown(list(listed or get_args(field.annotation)), value=value, interactive=True, **texts)
     if field.annotation is str:
-        return gr.Textbox(value=value, lines=1 if _limit(field) <= 1000 else 2, **said)
+        return gr.Textbox(value=value, lines=1 if _length_limit(field) <= 1000 else 2, **texts)
     low, high = _bounds(field)
     whole = field.annotation is int
     if high - low > WIDE or (not whole and value and value < FINE):
-        return gr.Number(value=value, minimum=low if whole else 0, maximum=high, precision=0 if whole else None, **said)
-    return gr.Slider(low, high, value=value, step=1 if whole else FINE, **said)
+        precision = 0 if whole else None
+        return gr.Number(value=value, minimum=low if whole else 0, maximum=high, precision=precision, **texts)
+    return gr.Slider(low, high, value=value, step=1 if whole else FINE, **texts)
 
 
-def _limit(field: FieldInfo) -> int:
-    """Characters a text may have; a pattern is of short ones."""
-    return next((rule.max_length for rule in field.metadata if hasattr(rule, "max_length")), _of_pattern(field))
-
-
-def _of_pattern(field: FieldInfo) -> int:
-    return 200 if any(getattr(rule, "pattern", None) for rule in field.metadata) else WIDE
+def _length_limit(field: FieldInfo) -> int:
+    """Characters that a text may have; texts with a pattern are short."""
+    pattern = any(getattr(rule, "pattern", None) for rule in field.metadata)
+    return next((rule.max_length for rule in field.metadata if hasattr(rule, "max_length")), 200 if pattern else WIDE)
 
 
 def _bounds(field: FieldInfo) -> tuple[float, float]:

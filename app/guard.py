@@ -1,4 +1,4 @@
-"""Role may do what. Every handler that changes, spends, downloads or deletes asks here first.
+"""Who may do what. Every handler that changes, spends, downloads or deletes asks here first.
 
 Hidden buttons and private endpoints protect nothing: anyone can post to them. On a laptop the app listens to this
 machine only and whoever reaches it is its owner; on a Space everybody is a visitor except the logged-in creator.
@@ -149,18 +149,18 @@ def shown(settings: Settings) -> Callable[[Handler], Handler]:
         if inspect.isgeneratorfunction(handler):
 
             @functools.wraps(handler)
-            def stream(*values: Any) -> Iterator[Any]:
+            def stream(*values: Any, **named: Any) -> Iterator[Any]:
                 try:
-                    yield from handler(*values)
+                    yield from handler(*values, **named)
                 except Exception as error:
                     raise _toast(settings, error) from None
 
             return stream  # type: ignore[return-value]
 
         @functools.wraps(handler)
-        def call(*values: Any) -> Any:
+        def call(*values: Any, **named: Any) -> Any:
             try:
-                return handler(*values)
+                return handler(*values, **named)
             except Exception as error:
                 raise _toast(settings, error) from None
 

@@ -27,7 +27,7 @@ class Lab:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._engines = Engines(settings, lambda file, how: self.library.crashed(file, how))
+        self._engines = Engines(settings, lambda file, how: self.library.record_crash(file, how))
         self.library = Library(settings, self._engines)
         self.training = Training(settings, self.library.memory_free)
         self.evaluations = Evaluations(settings)
@@ -104,7 +104,7 @@ class Lab:
         """Take a model out of memory; whoever it is answering is told."""
         self._engines.unload(pid)
 
-    def keep(self, vote: Vote) -> None:
+    def save_vote(self, vote: Vote) -> None:
         """Append a judgement; LabError if it cannot be written."""
         try:
             votes.append_vote(self._votes, vote)
@@ -114,9 +114,9 @@ class Lab:
                 f"{self.settings.lab_runs.name}/, and vote again."
             ) from error
 
-    def judgements(self) -> list[Vote]:
+    def votes(self) -> list[Vote]:
         return votes.read_votes(self._votes)
 
     def wins(self) -> list[WinRecord]:
         """What each variant won and lost, from every vote kept."""
-        return votes.wins(self.judgements())
+        return votes.wins(self.votes())

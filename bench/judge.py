@@ -26,7 +26,7 @@ from backend.core import jsonl
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.evaluation import records
-from backend.evaluation.imported_answers import ImportedAnswer
+from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile
 from backend.evaluation.request import JudgeRequest
 from backend.jobs.run import Run
 from backend.judge import prompt
@@ -157,8 +157,10 @@ def one_after_the_other(server: Server, folder: Path, calls: int) -> Took:
 
 def started(server: Server, lab: Lab, together: int) -> Run:
     judge = JudgeRequest(kind="endpoint", rubric="lab", model="judge", address=server.url, free=True, together=together)
-    spec = lab.evaluations.spec(MODELS, judge, answers=answers(), check=False, rejudged=0, name=f"{together} at once")
-    return lab.evaluations.start(spec)
+    imported = ImportedFile(answers())
+    name = f"{together} at once"
+    request = lab.evaluations.request(MODELS, judge, answers=imported, check=False, rejudged=0, name=name)
+    return lab.evaluations.start(request, imported)
 
 
 def wait(run: Run, lab: Lab) -> None:

@@ -108,7 +108,7 @@ def ended(run: Run) -> Run:
 def ours(lab: Lab, spec: TrainSettings) -> float:
     """Steps a second of the app's worker, over the same stretch: the call of the trainer."""
     run = ended(lab.training.start(spec))
-    made = lab.training.standing(run.id).made
+    made = lab.training.status(run.id).made
     assert made
     return spec.steps / made.seconds
 
@@ -147,7 +147,7 @@ def _right(question: Question, text: str) -> bool:
 def trained(lab: Lab, preset: str) -> str:
     """A preset trained and exported; the variant's id."""
     run = ended(lab.training.start(presets()[preset].spec))
-    made = lab.training.standing(run.id).made
+    made = lab.training.status(run.id).made
     assert made
     print(
         f"{preset}: {made.steps} steps in {made.seconds:.0f} s, evaluation loss {made.eval_first} to {made.eval_best}"
@@ -193,7 +193,7 @@ def chatting(lab: Lab, variant: str, answers: int) -> float:
     idle = statistics.median(once() for _ in range(answers))
     spec = presets()["tiny_lora"].spec
     run = lab.training.start(TrainSettings.model_validate(spec.model_dump() | {"name": "beside", "steps": 5000}))
-    while run.live and not lab.training.standing(run.id).curve.steps:
+    while run.live and not lab.training.status(run.id).curve.steps:
         time.sleep(0.1)
     busy = statistics.median(once() for _ in range(answers))
     assert run.live

@@ -1,10 +1,10 @@
-"""Which variants exist and in what state: the catalogue, and what lies in `weights/`.
+"""Lists the variants with their states: those of catalogue.toml, and the files in the weights folder.
 
-models/tiny/<file>                     embedded: shipped with the repository
-models/weights/<id>/<file>             a catalogue variant, once it is here
-models/weights/<id>/variant.json       a variant registered by its own record
-models/weights/<name>.gguf             a model somebody dropped
-models/weights/<name>@<base id>.gguf   a LoRA somebody dropped, with the variant it runs over
+models/tiny/<file>                     embedded: part of the repository
+models/weights/<id>/<file>             a variant of the catalogue, after its download
+models/weights/<id>/variant.json       the record of a variant that the library or an export installed
+models/weights/<name>.gguf             a model that a person put there
+models/weights/<name>@<base id>.gguf   a LoRA adapter that a person put there, with the variant it runs over
 """
 
 import itertools
@@ -23,12 +23,12 @@ from models.variant import Variant, identifier
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny"
-State = Literal["embedded", "ready", "not here", "arriving", "needs its base", "damaged", "crashes the loader"]
+State = Literal["embedded", "ready", "not downloaded", "arriving", "needs its base", "damaged", "crashes the loader"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant and how it stands. `model` and `adapter` are files to load; both None for a runtime without any."""
+    """A variant with its state. `model` and `adapter`: the files to load; both are None for a runtime without files."""
 
     variant: Variant
     state: State
@@ -36,35 +36,36 @@ class Entry:
     model: Path | None = None
     adapter: Path | None = None
     header: Header | None = None
-    """Of the file itself: for an adapter, the adapter's."""
+    """The header of the variant's own file: for an adapter, the adapter's."""
     base_header: Header | None = None
-    """For an adapter that has found its base: the base's."""
+    """For an adapter whose base is present: the base's header."""
     path: Path | None = None
-    """The variant's own file, whether or not it is there or is any good."""
+    """The variant's own file, which may be missing or damaged."""
 
     @property
     def runs(self) -> bool:
+        """Whether the variant can be loaded."""
         return self.state in ("embedded", "ready")
 
 
 def catalogue() -> list[Variant]:
-    """The variants of catalogue.toml. A wrong entry is an error of ours: pydantic says where."""
+    """The variants of catalogue.toml. Raises pydantic's ValidationError for a wrong entry."""
     text = (HERE / "catalogue.toml").read_text(encoding="utf-8")
     return [Variant.model_validate(record) for record in tomllib.loads(text)["variant"]]
 
 
-def look(weights: Path) -> list[Entry]:
-    """Every variant with its state, read from disk now. Adapters are settled last, when their bases are known."""
+def list_variants(weights: Path) -> list[Entry]:
+    """Read all variants and their states from disk."""
     known, registered = list(_known(weights)), list(_registered(weights))
-    entries = {variant.id: _state(variant, path, weights) for variant, path in known}
+    entries = {variant.id: _entry(variant, path, weights) for variant, path in known}
     downloads = {variant.id for variant, _ in known if variant.repo}
     for variant, _ in registered:
-        if variant.id in downloads:  # its own record may say more than the catalogue
+        if variant.id in downloads:  # the record beside the file replaces the catalogue's entry
             entries.pop(variant.id, None)
-    for variant, path in [*registered, *_dropped(weights)]:
-        name = _free(variant.id, entries)
-        entries[name] = _state(variant.model_copy(update={"id": name}), path, weights)
-    return [_seated(entry, entries) for entry in entries.values()]
+    for variant, path in [*registered, *_unregistered(weights)]:
+        name = _free_id(variant.id, entries)
+        entries[name] = _entry(variant.model_copy(update={"id": name}), path, weights)
+    return [_with_base(entry, entries) for entry in entries.values()]
 
 
 def _known(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
@@ -80,15 +81,16 @@ def _registered(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
         try:
             variant = Variant.model_validate_json(record.read_bytes())
         except (OSError, ValueError) as error:
-            yield _unreadable(record.parent.name, f"its variant.json cannot be read: {_first(error)}"), None
+            yield _unreadable(record.parent.name, f"its variant.json cannot be read: {_first_line(error)}"), None
             continue
         yield variant, record.parent / Path(variant.file).name
 
 
-def _dropped(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
+def _unregistered(weights: Path) -> Iterator[tuple[Variant, Path | None]]:
+    """GGUF files that lie directly in the weights folder."""
     for path in sorted(path for path in weights.glob("*") if path.suffix.lower() == ".gguf" and path.is_file()):
         if not _unicode(path.name):
-            yield _unreadable(path.stem, "the name of this file is not Unicode, so it cannot be shown. Rename it"), None
+            yield _unreadable(path.stem, "the name of this file is not valid Unicode. Rename the file"), None
             continue
         name, _, base = path.stem.partition("@")
         yield Variant(id=identifier(name), file=path.name, over=identifier(base) if base else ""), path
@@ -102,26 +104,29 @@ def _unicode(name: str) -> bool:
     return name.encode("utf-8", "replace").decode() == name
 
 
-def _free(name: str, taken: dict[str, Entry]) -> str:
-    """The id itself, unless another file has it already."""
+def _free_id(name: str, taken: dict[str, Entry]) -> str:
+    """`name`, or `name` with a number if another variant has that id."""
     if name not in taken:
         return name
     return next(f"{name}_{number}" for number in itertools.count(2) if f"{name}_{number}" not in taken)
 
 
-def _state(variant: Variant, path: Path | None, weights: Path) -> Entry:
+def _entry(variant: Variant, path: Path | None, weights: Path) -> Entry:
+    """Determine the state of a variant from its file. For an adapter, `_with_base` completes it."""
     if path is None:
-        broken = variant.about if variant.file else ""
-        return Entry(variant, "damaged" if broken else "embedded", broken)
+        error = variant.about if variant.file else ""  # `_unreadable` puts the reason into `about`
+        return Entry(variant, "damaged" if error else "embedded", error)
     try:
         if not path.is_file():
-            return Entry(variant, "not here", _how_to_get(variant, path), path=path)
+            return Entry(variant, "not downloaded", _how_to_get(variant, path), path=path)
         stat = path.stat()
         header = _header(path, stat.st_size, stat.st_mtime_ns)
         if isinstance(header, BadFile):
             raise header
     except (BadFile, OSError) as error:
-        return Entry(variant, "damaged", f"{path.name} is not usable: {_first(error)}. Replace or remove it", path=path)
+        return Entry(
+            variant, "damaged", f"{path.name} is not usable: {_first_line(error)}. Replace or remove it", path=path
+        )
     variant = _completed(variant, header, stat.st_size)
     state: State = "embedded" if path.parent == TINY else "ready"
     why = ""
@@ -134,13 +139,13 @@ def _state(variant: Variant, path: Path | None, weights: Path) -> Entry:
 
 def _how_to_get(variant: Variant, path: Path) -> str:
     if variant.repo:
-        return f"not downloaded yet; it lies at {variant.repo} on the Hub"
-    return f"{path.name} is missing from its folder. Put it back (git restore, if it came with the repository)"
+        return f"download it from {variant.repo} on the Hub"
+    return f"{path.name} is missing from its folder. Restore it (with git restore, if it is part of the repository)"
 
 
 @lru_cache(maxsize=256)
 def _header(path: Path, size: int, changed: int) -> Header | BadFile:
-    """The header, or what is wrong with it; read again only when the file has changed."""
+    """The header, or the error of reading it. It is read again only if the file has changed."""
     try:
         return read_header(path)
     except BadFile as error:
@@ -148,7 +153,7 @@ def _header(path: Path, size: int, changed: int) -> Header | BadFile:
 
 
 def _completed(variant: Variant, header: Header, size: int) -> Variant:
-    """The record, with what only the file knows."""
+    """Complete the record with facts from the file."""
     facts = {
         "size": size,
         "quantisation": variant.quantisation or header.quantisation,
@@ -159,25 +164,25 @@ def _completed(variant: Variant, header: Header, size: int) -> Variant:
     return variant.model_copy(update=facts)
 
 
-def _seated(entry: Entry, entries: dict[str, Entry]) -> Entry:
-    """An adapter with the weights it runs over, if they are here and are what it was made for."""
+def _with_base(entry: Entry, entries: dict[str, Entry]) -> Entry:
+    """Add the base to an adapter; the state is "needs its base" if the base is missing or does not fit."""
     if not entry.runs or entry.adapter is None:
         return entry
     over = entries.get(entry.variant.over)
     if not entry.variant.over:
-        how = f"rename it to {entry.adapter.stem}@BASE.gguf, BASE being the id of the variant it was trained on"
-        return replace(entry, state="needs its base", why=f"this is a LoRA adapter: {how}")
+        advice = f"rename it to {entry.adapter.stem}@BASE.gguf, where BASE is the id of the variant it was trained on"
+        return replace(entry, state="needs its base", why=f"this is a LoRA adapter: {advice}")
     if over is None or over.model is None or not over.runs:
         return replace(entry, state="needs its base", why=f"it runs over {entry.variant.over}, which is not ready")
-    if entry.header and over.header and (unlike := _unlike(entry.header, over.header)):
+    if entry.header and over.header and (difference := _difference(entry.header, over.header)):
         return replace(
-            entry, state="needs its base", why=f"it was made for another base than {over.variant.id}: {unlike}"
+            entry, state="needs its base", why=f"it was made for another base than {over.variant.id}: {difference}"
         )
     return replace(entry, model=over.model, base_header=over.header)
 
 
-def _unlike(adapter: Header, base: Header) -> str:
-    """What the two headers disagree on, as far as the adapter says anything of its base; empty if nothing."""
+def _difference(adapter: Header, base: Header) -> str:
+    """The first difference between the base that the adapter's header describes and this base; empty if none."""
     facts = (
         "block_count",
         "embedding_length",
@@ -186,16 +191,17 @@ def _unlike(adapter: Header, base: Header) -> str:
         "attention.head_count_kv",
     )
     for fact in facts:
-        wanted, found = adapter.keys.get(f"llama.{fact}"), base.keys.get(f"llama.{fact}")
-        if wanted is not None and found is not None and wanted != found:
-            return f"{fact} {wanted} is not {found}"
+        expected, actual = adapter.keys.get(f"llama.{fact}"), base.keys.get(f"llama.{fact}")
+        if expected is not None and actual is not None and expected != actual:
+            return f"{fact} {expected} is not {actual}"
     return ""
 
 
-def _first(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
+    """An error in one line, without the path of the weights folder."""
     if isinstance(error, ValidationError):
-        wrong = error.errors()[0]
-        return f"{'.'.join(map(str, wrong['loc'])) or 'it'}: {wrong['msg']}"
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # its text names the folder
+        return error.strerror  # str(error) contains the path
     return (str(error) or type(error).__name__).splitlines()[0][:200]

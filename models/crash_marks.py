@@ -1,6 +1,6 @@
-"""Files that killed a loader or are not what they were, remembered beside them, so that they are left alone.
+"""Marks for files that crashed a process or are damaged, so that they are not loaded again.
 
-A mark belongs to the file as it was: when the file is replaced, its mark no longer counts.
+The marks are stored in the weights folder. A mark is valid as long as the size and the time of its file are unchanged.
 """
 
 import json
@@ -17,40 +17,41 @@ Fault = Literal["crashes the loader", "damaged"]
 
 
 def mark(weights: Path, file: Path, fault: Fault, why: str) -> None:
-    """Remember what is wrong with this file. Best effort: a full disk only costs the memory of it."""
+    """Mark a file. If the disk refuses, for example because it is full, the file stays unmarked."""
     with suppress(OSError):
-        place = _place(weights, file)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_suffix(f".{os.getpid()}.part")
+        path = _path(weights, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps({"stamp": _stamp(file), "fault": fault, "why": why}))
-        part.replace(place)
+        part.replace(path)
 
 
-def crashed(weights: Path, file: Path, how: str) -> None:
-    """Remember that this file ended the process that opened it; `how` names the signal."""
-    mark(weights, file, "crashes the loader", f"{file.name} ended the process that opened it ({how}): it is left alone")
+def record_crash(weights: Path, file: Path, how: str) -> None:
+    """Mark a file that crashed the process that loaded it. `how`: the name of the signal."""
+    mark(weights, file, "crashes the loader", f"{file.name} crashed the process that loaded it ({how})")
 
 
 def marked(weights: Path, file: Path) -> tuple[Fault, str] | None:
-    """What is wrong with it and why; None if nothing is, or if it was replaced since."""
+    """The fault of a file and its reason; None if the file is not marked, or has changed since."""
     try:
-        found = json.loads(_place(weights, file).read_bytes())
-        known = found["stamp"] == _stamp(file) and found["fault"] in get_args(Fault)
-        return (found["fault"], str(found["why"])) if known else None
+        record = json.loads(_path(weights, file).read_bytes())
+        valid = record["stamp"] == _stamp(file) and record["fault"] in get_args(Fault)
+        return (record["fault"], str(record["why"])) if valid else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def unmark(weights: Path, file: Path) -> None:
-    """Let it be tried once more."""
-    _place(weights, file).unlink(missing_ok=True)
+    """Remove the mark of a file."""
+    _path(weights, file).unlink(missing_ok=True)
 
 
-def _place(weights: Path, file: Path) -> Path:
+def _path(weights: Path, file: Path) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{file.resolve().parent.name}-{file.name}")
     return weights / FOLDER / f"{name[:200]}.json"
 
 
 def _stamp(file: Path) -> str:
-    found = file.stat()
-    return f"{found.st_size} {found.st_mtime_ns}"
+    """Size and time of change, to notice that the file was replaced."""
+    stat = file.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Template(BaseModel):
-    """A way of writing a conversation as one prompt."""
+    """A chat template: it converts a conversation to a prompt. Generation ends at one of the `stops`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,5 +20,6 @@ class Template(BaseModel):
 
 @lru_cache(maxsize=1)
 def templates() -> dict[str, Template]:
+    """Name -> template, from templates.toml."""
     text = (Path(__file__).parent / "templates.toml").read_text(encoding="utf-8")
     return {name: Template.model_validate(record) for name, record in tomllib.loads(text).items()}

@@ -11,7 +11,7 @@ Method = Literal["base", "lora", "qlora", "none"]
 
 
 class Variant(BaseModel):
-    """One entry of the catalogue, or one file found in `weights/`. A value: it says what, not whether it is here."""
+    """The record of a variant: an entry of catalogue.toml, or a variant.json. It does not say whether the file exists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,26 +19,26 @@ class Variant(BaseModel):
     about: str = ""
     runtime: Literal["llama", "echo"] = "llama"
     base: Annotated[str, AfterValidator(lambda text: PurePath(text).name if text.startswith("/") else text)] = ""
-    """The model it was made from, as its makers name it; a folder of this machine by its last part."""
+    """The base model, as its owner names it. Of a folder on this machine, only the last part is stored."""
     method: Method = "base"
     quantisation: str = ""
     size: int = Field(0, ge=0)
-    """Bytes to download or on disk."""
+    """Size of the file in bytes."""
     licence: str = "unknown"
     template: str = "own"
-    """The prompt template it was trained with: a name in templates.toml, or `own`: the one in its GGUF."""
+    """The chat template that it was trained with: a name in templates.toml, or "own" for the one in its GGUF."""
     file: str = ""
-    """The GGUF: a file name in its folder; for an adapter, the adapter's."""
+    """The name of the GGUF in its folder; for an adapter, the adapter's."""
     over: str = ""
     """For an adapter: the id of the variant whose weights it runs over."""
     repo: str = ""
     revision: str = "main"
     commit: str = ""
-    """What `revision` was when it was downloaded, as 40 digits; empty for what did not come from the Hub."""
+    """The commit of `revision` at the download, 40 digits; empty if the file is not from the Hub."""
     sha256: str = ""
-    """Of the file, when it was placed."""
+    """The sha256 of the file when it was installed."""
 
 
 def identifier(name: str) -> str:
-    """An id made of any name; `unnamed` when nothing usable is left of it."""
+    """Make an id from any name; `unnamed` if no usable character is left."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:90] or "unnamed"

@@ -1,4 +1,4 @@
-"""The Chat tab: one person, one variant."""
+"""The Chat tab: a conversation with one variant."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,10 +45,10 @@ def chat_tab(lab: Lab) -> None:
                     label="Variant",
                 )
                 note = gr.Markdown(chat_view.variant_note(ready[0]))
-                spoken = gr.Radio(
+                prompt_format = gr.Radio(
                     ["as trained", "as its file says"],
                     value="as trained",
-                    label="Prompt template",
+                    label="Prompt format",
                     visible=chat_view.mismatched(ready[0]),
                 )
                 missing = gr.Markdown(chat_view.missing(entries))
@@ -56,7 +56,7 @@ def chat_tab(lab: Lab) -> None:
                     gr.Markdown(f"Answers to visitors end at {lab.settings.lab_visitor_tokens} tokens.")
                 preset = gr.Dropdown(list(PRESETS), value="none", label="System prompt preset")
                 system = gr.Textbox(label="System prompt", lines=2, value="", placeholder="Empty: none is sent.")
-                with gr.Accordion("How the next token is chosen", open=False):
+                with gr.Accordion("Generation settings", open=False):
                     sampling = forms.draw(Sampling)
             with gr.Column(scale=3):
                 chatbot = gr.Chatbot(
@@ -82,55 +82,66 @@ def chat_tab(lab: Lab) -> None:
                 saved = gr.Textbox(label="Saved conversation", visible="hidden")
 
     # handlers
-    def view(said: list[Turn], box: Any = SAME) -> tuple[Any, ...]:
-        return box, said, chat_view.chat(said), chat_view.context(said)
+    def view(turns: list[Turn], box: Any = SAME, messages: Any = None) -> tuple[Any, ...]:
+        """Every output. `messages` are the turns as the chatbot takes them, if they are rendered already."""
+        return box, turns, messages or chat_view.chat(turns), chat_view.context(turns)
 
-    def answer(
-        message: str, earlier: list[Turn], shown_now: list[Turn], box: str, request: gr.Request, *asking: Any
+    def stream_answer(
+        request: gr.Request, message: str, earlier: list[Turn], history: list[Turn], box: str, **controls: Any
     ) -> Iterator[tuple[Any, ...]]:
-        """The turn that `message` opens after `earlier`, as it arrives. If it is refused, all stays as it was."""
-        chosen, way, system_text, *values = asking
-        sampled = guard.bounded(lab.settings, request, forms.parse(Sampling, values))
-        said = [*earlier, conversation.asked(message)]
-        guard.require_short(lab.settings, request, [system_text or "", *(turn.content for turn in said)])
+        """Stream the answer to `message` after `earlier`. If it is refused, the page keeps `history`."""
+        variant, prompt_format = controls["variant"] or "", controls["prompt_format"]
+        system_prompt = controls["system_prompt"] or ""
+        settings = guard.bounded(lab.settings, request, forms.parse(Sampling, controls))
+        turns = [*earlier, conversation.user_turn(message)]
+        guard.require_short(lab.settings, request, [system_prompt, *(turn.content for turn in turns)])
         with running.turn(request) as now:
             try:
                 visitor = guard.visitor(lab.settings, request)
-                reply = lab.reply(chosen or "", conversation.messages(system_text, said), sampled, way, visitor)
+                messages = conversation.messages(system_prompt, turns)
+                reply = lab.reply(variant, messages, settings, prompt_format, visitor)
             except LabError as error:
                 guard.warning(str(error))
-                yield view(shown_now, box)
+                yield view(history, box)
                 return
             now.add(reply)
-            cleared: Any = "" if box else SAME  # once: what is typed meanwhile is the next message
+            finished = chat_view.chat(turns)  # rendered once, not with each piece of the answer
+            cleared: Any = "" if box else SAME  # once: text that is typed meanwhile is the next message
             for _ in watch(now.replies):
                 if now.dropped:
-                    yield (SAME,) * len(outs)  # or the page would get the last state once more
+                    yield (SAME,) * len(outs)  # or the page would get its last state once more
                     return
-                yield view([*said, conversation.answered(chosen, reply)], cleared)
+                answer = conversation.answer_turn(variant, reply)
+                yield view([*turns, answer], cleared, [*finished, *chat_view.chat([answer])])
                 cleared = SAME
 
     @shown
-    def say(message: str | None, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        yield from answer(message or "", said, said, message or "", request, *asking)
+    def send_message(
+        request: gr.Request, message: str | None, history: list[Turn], **controls: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from stream_answer(request, message or "", history, history, message or "", **controls)
 
     @shown
-    def example(data: gr.SelectData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        yield from answer(data.value["text"], said, said, "", request, *asking)
+    def example(
+        data: gr.SelectData, request: gr.Request, history: list[Turn], **controls: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from stream_answer(request, data.value["text"], history, history, "", **controls)
 
     @shown
-    def retry(data: gr.RetryData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        earlier, message = conversation.before(said, _index(data.index))
-        yield from answer(message, earlier, said, "", request, *asking)
+    def retry(
+        data: gr.RetryData, request: gr.Request, history: list[Turn], **controls: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        earlier, message = conversation.before(history, _index(data.index))
+        yield from stream_answer(request, message, earlier, history, "", **controls)
 
     @shown
-    def edit(data: gr.EditData, said: list[Turn], request: gr.Request, *asking: Any) -> Iterator[tuple[Any, ...]]:
-        earlier, message = conversation.before(said, _index(data.index))
-        yield from answer(chat_view.typed(str(data.value), message), earlier, said, "", request, *asking)
+    def edit(data: gr.EditData, request: gr.Request, history: list[Turn], **controls: Any) -> Iterator[tuple[Any, ...]]:
+        earlier, message = conversation.before(history, _index(data.index))
+        yield from stream_answer(request, chat_view.typed(str(data.value), message), earlier, history, "", **controls)
 
     @shown
-    def undo(data: gr.UndoData, said: list[Turn]) -> tuple[Any, ...]:
-        return view(*conversation.before(said, _index(data.index)))
+    def undo(data: gr.UndoData, history: list[Turn]) -> tuple[Any, ...]:
+        return view(*conversation.before(history, _index(data.index)))
 
     @shown
     def clear(request: gr.Request) -> tuple[Any, ...]:
@@ -138,25 +149,34 @@ def chat_tab(lab: Lab) -> None:
         return view([])
 
     @shown
-    def choose(chosen: str) -> tuple[Any, Any]:
-        entry = lab.entry(chosen)
+    def choose(variant: str) -> tuple[Any, Any]:
+        entry = lab.entry(variant)
         return chat_view.variant_note(entry), gr.Radio(visible=chat_view.mismatched(entry))
 
     @shown
-    def refresh(chosen: str) -> tuple[Any, str]:
-        now = lab.entries()
-        options = chat_view.options(now)
-        kept = chosen if chosen in [name for _, name in options] else options[0][1]
-        return gr.Dropdown(options, value=kept), chat_view.missing(now)
+    def refresh(variant: str) -> tuple[Any, str]:
+        entries = lab.entries()
+        options = chat_view.options(entries)
+        value = variant if variant in [name for _, name in options] else options[0][1]
+        return gr.Dropdown(options, value=value), chat_view.missing(entries)
 
     # bindings
-    asking = [turns, variant, spoken, system, *sampling]
+    controls = {
+        "history": turns,
+        "variant": variant,
+        "prompt_format": prompt_format,
+        "system_prompt": system,
+        **sampling,
+    }
     outs = [text, turns, chatbot, meter]
-    many = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
-    gr.on([text.submit, send.click], say, [text, *asking], outs, api_name="chat", **many)
-    chatbot.example_select(example, asking, outs, api_name="chat_example", **many)
-    chatbot.retry(retry, asking, outs, api_name="chat_retry", **many)
-    chatbot.edit(edit, asking, outs, api_name="chat_edit", **many)
+    streaming: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
+    gr.on(
+        [text.submit, send.click], send_message, None, outs, inputs_kwargs={"message": text, **controls},
+        api_name="chat", **streaming,
+    )  # fmt: skip
+    chatbot.example_select(example, None, outs, inputs_kwargs=controls, api_name="chat_example", **streaming)
+    chatbot.retry(retry, None, outs, inputs_kwargs=controls, api_name="chat_retry", **streaming)
+    chatbot.edit(edit, None, outs, inputs_kwargs=controls, api_name="chat_edit", **streaming)
     chatbot.undo(undo, [turns], outs, api_name="chat_undo", show_progress="hidden")
     stop.click(running.stop, None, None, api_name="chat_stop", queue=False)
     new.click(clear, None, outs, api_name="chat_new", queue=False)
@@ -166,11 +186,16 @@ def chat_tab(lab: Lab) -> None:
         (as_markdown, conversation.as_markdown, "conversation.md"),
     ):
         made = button.click(
-            shown(write), [system, turns], saved, api_name=file.replace(".", "_"), show_progress="hidden"
+            shown(write),
+            None,
+            saved,
+            inputs_kwargs={"system_prompt": system, "history": turns},
+            api_name=file.replace(".", "_"),
+            show_progress="hidden",
         )
         made.success(None, saved, None, js=f"(text) => ({SAVE})(text, '{file}')")
-    variant.change(choose, variant, [note, spoken], api_name="chat_variant", show_progress="hidden")
-    preset.input(lambda name: PRESETS[name], preset, system, api_name="chat_preset", show_progress="hidden")
+    variant.change(choose, variant, [note, prompt_format], api_name="chat_variant", show_progress="hidden")
+    preset.input(lambda preset: PRESETS[preset], preset, system, api_name="chat_preset", show_progress="hidden")
     tab.select(refresh, variant, [variant, missing], api_name="chat_refresh", show_progress="hidden")
 
 

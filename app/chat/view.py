@@ -1,18 +1,13 @@
 """Pure formatting: values to text and rows. Knows no gradio, so that it can be tested by itself."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from app import markup
-from app.compare.comparison import STOPPED, Comparison
 from app.markup import plain
-from backend.core.machine import amount
-from backend.inference.conversation import ENDS, Turn
+from backend.core.units import amount
+from backend.inference.conversation import ENDS, STOPPED, Turn
 from backend.inference.sampling import Generation
-from backend.judge.votes import Vote, WinRecord
 from models.catalogue import Entry
-
-LETTERS = "ABCD"
 
 
 def typed(edited: str, before: str) -> str:
@@ -127,40 +122,3 @@ def missing(entries: Sequence[Entry]) -> str:
     """Which variants cannot run, and that the Library says what to do."""
     names = [f"{entry.variant.id} ({entry.state})" for entry in entries if not entry.runs]
     return f"Not ready: {plain(', '.join(names))}. The Library tab says what to do." if names else ""
-
-
-WINS = ["variant", "won", "lost", "tied", "all bad", "votes"]
-
-
-def wins(records: Sequence[WinRecord]) -> list[list[Any]]:
-    return [[record.variant, record.won, record.lost, record.tied, record.bad, record.votes] for record in records]
-
-
-def agreement(found: Mapping[str, tuple[int, int]]) -> str:
-    """How other judges go with your votes."""
-    told = [f"{plain(judge)} says what you say on {same} of {both}" for judge, (same, both) in found.items()]
-    return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
-
-
-def side(now: Comparison, place: int) -> list[dict[str, str]]:
-    """One column of a comparison."""
-    return chat(now.turns[place], blind=now.hidden) if place < len(now.turns) else []
-
-
-def heading(now: Comparison, place: int) -> str:
-    """Above a column: its letter, and its variant unless that is hidden."""
-    letter = LETTERS[place]
-    hidden = now.hidden or place >= len(now.variants)
-    return f"**{letter}**" if hidden else f"**{letter}** · {plain(now.variants[place])}"
-
-
-def names(variants: Sequence[str]) -> str:
-    """Who was who."""
-    return ", ".join(f"{letter} is **{plain(name)}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
-
-
-def vote_status(judgement: Vote, was_hidden: bool) -> str:
-    """Your vote, and who was who if it was blind."""
-    best = f"{LETTERS[judgement.winner]} is better" if judgement.winner is not None else judgement.verdict
-    who = [candidate.variant for candidate in judgement.candidates]
-    return f"Your vote: **{best}**." + (f" {names(who)}" if was_hidden else "")

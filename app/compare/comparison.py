@@ -7,14 +7,14 @@ from typing import Literal
 
 from backend.core.errors import LabError
 from backend.inference import conversation
-from backend.inference.conversation import Turn
+from backend.inference.conversation import STOPPED, Turn
 from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from backend.judge.votes import Candidate, Vote
 from backend.lab import Lab
 
 Pace = Literal["together", "one after another (fair speeds)"]
-STOPPED = "Stopped by you before it began."
+LETTERS = "ABCD"  # what the columns are called
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def ignored(now: Comparison, chosen: Sequence[str], blind: bool) -> str:
 
 def asked(now: Comparison, prompt: str, system: str, sampling: Sampling) -> Comparison:
     """With the prompt put to everyone."""
-    turns = tuple((*turns, conversation.asked(prompt)) for turns in now.turns)
+    turns = tuple((*turns, conversation.user_turn(prompt)) for turns in now.turns)
     return replace(now, turns=turns, system=system, sampling=sampling, voted=False)
 
 
@@ -84,7 +84,7 @@ def start(lab: Lab, now: Comparison, place: int, stopped: bool = False, visitor:
 
 def arriving(now: Comparison, replies: Sequence[Reply]) -> Comparison:
     """With the answers so far; those that have not begun yet have none."""
-    answers = [conversation.answered(name, reply) for name, reply in zip(now.variants, replies, strict=False)]
+    answers = [conversation.answer_turn(name, reply) for name, reply in zip(now.variants, replies, strict=False)]
     turns = [(*turns, answers[place]) if place < len(answers) else turns for place, turns in enumerate(now.turns)]
     return replace(now, turns=tuple(turns))
 

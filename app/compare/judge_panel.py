@@ -1,4 +1,4 @@
-"""Part of the Compare tab: what a judge says of the answers on the screen."""
+"""A judge for the answers of a comparison: scores, or a winner."""
 
 import time
 from collections.abc import Iterator
@@ -14,16 +14,18 @@ from app.judge.form_choices import CAME, OVERLAP, RUBRICS, Way
 from backend.core.errors import LabError
 from backend.lab import Lab
 
-LOOK = 0.4  # seconds between two looks at a run that is waited for
+INTERVAL = 0.4  # seconds between two readings of the run
 
 
 def judge_panel(lab: Lab, match: Any, tab: gr.Tab) -> Any:
-    """`match`: the comparison on the screen. Returns what holds the opinion: it is of these answers and no others."""
+    """`match`: the state of the comparison. Returns the component with the judgement, which belongs to these answers."""
     shown = guard.shown(lab.settings)
 
     # components
     with gr.Accordion("Ask a judge about these answers", open=False):
-        gr.Markdown("One judgement is an impression. The Judge tab makes many of them, and says what they can carry.")
+        gr.Markdown(
+            "One judgement is an impression. The Judge tab makes many, and says what can be concluded from them."
+        )
         with gr.Row():
             judge = gr.Dropdown(_judges(lab), value=OVERLAP, label="Judge of the screen", interactive=True)
             rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of the screen", interactive=True)
@@ -36,23 +38,25 @@ def judge_panel(lab: Lab, match: Any, tab: gr.Tab) -> Any:
     # handlers
     def asking(way: Way) -> Any:
         @shown
-        def ask(now: Comparison, who: str, by: str, known: str, request: gr.Request) -> Iterator[str]:
+        def ask(request: gr.Request, now: Comparison, judge: str, rubric: str, reference: str | None) -> Iterator[str]:
             guard.require_owner(lab.settings, request, "ask a judge")
-            run = lab.evaluations.start(form_choices.on_screen(lab, now, known or "", who, by, way), listed=False)
-            while (one := lab.evaluations.standing(run.id)).live:
-                yield judge_view.progress(one)
-                time.sleep(LOOK)
-            if one.state != "done":
-                raise LabError(one.why or f"The judge ended as {one.state}. Try again.")
+            evaluation, answers = form_choices.judge_comparison(lab, now, reference or "", judge, rubric, way)
+            run = lab.evaluations.start(evaluation, answers, listed=False)
+            while (status := lab.evaluations.status(run.id)).live:
+                yield judge_view.progress(status)
+                time.sleep(INTERVAL)
+            if status.state != "done":
+                raise LabError(status.why or f"The judge ended as {status.state}. Try again.")
             names = judge_view.letters(form_choices.names_of(now), now.hidden)
             yield judge_view.on_screen(lab.evaluations.result(run.id), names)
 
         return ask
 
     # bindings
-    told: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden"}
-    score.click(asking("score"), [match, judge, rubric, reference], said, api_name="judge_scores", **told)
-    pick.click(asking("winner"), [match, judge, rubric, reference], said, api_name="judge_picks", **told)
+    streaming: dict[str, Any] = {"concurrency_limit": 4, "show_progress": "hidden"}
+    inputs = [match, judge, rubric, reference]
+    score.click(asking("score"), inputs, said, api_name="judge_scores", **streaming)
+    pick.click(asking("winner"), inputs, said, api_name="judge_picks", **streaming)
     tab.select(
         lambda: gr.update(choices=_judges(lab)), None, judge, api_visibility="private",
         show_progress="hidden",
@@ -61,4 +65,4 @@ def judge_panel(lab: Lab, match: Any, tab: gr.Tab) -> Any:
 
 
 def _judges(lab: Lab) -> list[tuple[str, str]]:
-    return [one for one in form_choices.judges(lab) if one[1] != CAME]
+    return [choice for choice in form_choices.judges(lab.settings, lab.entries()) if choice[1] != CAME]

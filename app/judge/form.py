@@ -1,4 +1,4 @@
-"""Part of the Judge tab: what is to be evaluated, what it will cost, and Start."""
+"""The form of a new evaluation: variants, rows, judge, the estimated cost, and Start."""
 
 from datetime import date
 from pathlib import Path
@@ -10,7 +10,7 @@ from app import forms, guard
 from app.chat import view as chat_view
 from app.judge import form_choices
 from app.judge import view as judge_view
-from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, OVERLAP, RUBRICS, TOY, FormChoices
+from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, MOST, OVERLAP, RUBRICS, TOY, FormChoices
 from app.markup import plain
 from backend.core.errors import LabError
 from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
@@ -25,7 +25,7 @@ LONGEST = 128  # tokens of an answer, at first: what is cut is marked
 
 
 class Form(NamedTuple):
-    """What the tab needs of it: the event that starts a run, and what to choose from again when the tab is opened."""
+    """For the tab: the event that starts a run, and the lists to refresh when the tab is opened."""
 
     started: Any
     lists: list[Any]
@@ -34,122 +34,137 @@ class Form(NamedTuple):
 def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     """`which`: the list of evaluations, in which a new one is chosen."""
     shown = guard.shown(lab.settings)
+    entries = lab.entries()
 
     # components
     with gr.Accordion("New evaluation", open=True):
         variants = gr.Dropdown(
-            chat_view.options(lab.entries()), value=["tiny_base", "tiny_lora"], multiselect=True,
+            chat_view.options(entries), value=["tiny_base", "tiny_lora"], multiselect=True,
             label="Variants to evaluate", info="Each answers every row, in the template it was trained on.",
         )  # fmt: skip
         with gr.Row():
-            source = gr.Dropdown(form_choices.sources(lab), value=TOY, label="Rows", interactive=True, scale=3)
+            source = gr.Dropdown(
+                form_choices.sources(lab.training.statuses()), value=TOY, label="Rows", interactive=True, scale=3
+            )
             rows = gr.Number(ROWS, label="Rows at the most", minimum=1, maximum=10_000, precision=0, scale=1)
             drop = gr.UploadButton("Drop or choose a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
         file = gr.Textbox(label="The file", interactive=False, visible=False)
         with gr.Row():
-            judge = gr.Dropdown(form_choices.judges(lab), value=OVERLAP, label="Judge", interactive=True, scale=3)
+            judge = gr.Dropdown(
+                form_choices.judges(lab.settings, entries), value=OVERLAP, label="Judge", interactive=True, scale=3
+            )
             rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of a model", interactive=True, scale=1)
             baseline = gr.Dropdown([AUTOMATIC], value=NONE, label="Baseline", interactive=True, scale=2)
         with gr.Accordion("How answers are made, and how the judge is asked", open=False):
-            of_how = forms.draw(EvaluateOptions)
-            of_judge = forms.draw(JudgeOptions)
-            of_sampling = forms.draw(Sampling, " (evaluation)")
+            evaluate_controls = forms.draw(EvaluateOptions)
+            judge_controls = forms.draw(JudgeOptions, prefix="judge_")
+            sampling_controls = forms.draw(Sampling, " (evaluation)")
         cost = gr.Markdown()
         start = gr.Button("Start evaluation", variant="primary")
         said = gr.Markdown()
-    for name, component in zip(forms.drawn(Sampling), of_sampling, strict=True):
+    for name, component in sampling_controls.items():
         component.value = LONGEST if name == "max_tokens" else getattr(GREEDY, name)
-    named = dict(zip(forms.drawn(JudgeOptions), of_judge, strict=True))
-    named["cap_run"].value = lab.settings.judge_cap_run
-    controls = [variants, source, rows, file, judge, rubric, baseline, *of_how, *of_judge, *of_sampling]
+    judge_controls["judge_cap_run"].value = lab.settings.judge_cap_run
+    controls = {
+        "variants": variants,
+        "source": source,
+        "rows": rows,
+        "file": file,
+        "judge": judge,
+        "rubric": rubric,
+        "baseline": baseline,
+        **evaluate_controls,
+        **judge_controls,
+        **sampling_controls,
+    }
 
     # handlers
-    def chosen(values: tuple[Any, ...]) -> FormChoices:
-        first, rest = values[:7], values[7:]
-        names, where, count, path, who, by, against = first
-        if count is None:
-            raise LabError("How many rows is empty. Fill it in.")
+    def choices(values: dict[str, Any]) -> FormChoices:
         return FormChoices(
-            variants=tuple(names or ()),
-            source=where,
-            rows=int(count),
-            file=path or "",
-            judge=who,
-            rubric=by,
-            baseline=against or "",
-            how=forms.parse(EvaluateOptions, rest[: len(of_how)]),
-            judge_how=forms.parse(JudgeOptions, rest[len(of_how) : len(of_how) + len(of_judge)]),
-            sampling=forms.parse(Sampling, rest[len(of_how) + len(of_judge) :]),
+            variants=tuple(values["variants"] or ()),
+            source=values["source"],
+            rows=forms.number(values["rows"], "Rows at the most", 1, MOST),
+            file=values["file"] or "",
+            judge=values["judge"],
+            rubric=values["rubric"],
+            baseline=values["baseline"] or "",
+            options=forms.parse(EvaluateOptions, values),
+            judge_options=forms.parse(JudgeOptions, values, "judge_"),
+            sampling=forms.parse(Sampling, values),
         )
 
     @shown
-    def reckon(request: gr.Request, *values: Any) -> str:
-        """Called while somebody chooses: what is missing is said, not refused."""
+    def estimate_cost(request: gr.Request, **values: Any) -> str:
+        """Called on every change of a control: a missing choice is shown, not refused. Writes nothing."""
         if not guard.may_change(lab.settings, request):
             return "You are a visitor here: only the owner evaluates. You may look at what was evaluated."
         try:
-            wanted = chosen(values)
-            found = form_choices.forecast(lab, wanted)
+            wanted = choices(values)
+            cost = form_choices.cost_forecast(lab, wanted)
         except LabError as error:
             return f"⚠ {plain(str(error))}"
-        limits = wanted.judge_how.cap_run, lab.settings.judge_cap_day
-        told = judge_view.forecast(found, lab.evaluations.spent(), *limits)
-        leaving = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
-        return f"{told}\n\n⚠ {plain(leaving)}" if leaving else told
+        limits = wanted.judge_options.cap_run, lab.settings.judge_cap_day
+        text = judge_view.forecast(cost, lab.evaluations.spent(), *limits)
+        retires = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
+        return f"{text}\n\n⚠ {plain(retires)}" if retires else text
 
     @shown
-    def take(path: str | None, request: gr.Request) -> list[Any]:
-        guard.require_owner(lab.settings, request, "bring rows or answers")
-        kept = lab.training.keep_file(Path(path or ""))
-        where = ANSWERS if _means_answers(kept) else FILE
-        found = lab.evaluations.brought(kept) if where == ANSWERS else None  # says what is wrong with it
-        scored = found is not None and found.scored
-        who = CAME if scored else gr.skip()
-        against = [AUTOMATIC, *((name, name) for name in found.models)] if found else []
-        baselines = gr.update(choices=against, value=NONE) if found else gr.skip()
-        return [gr.update(value=str(kept), visible=True), where, who, baselines]
+    def upload(path: str | None, request: gr.Request) -> list[Any]:
+        guard.require_owner(lab.settings, request, "upload rows or answers")
+        saved = lab.training.save_upload(Path(path or ""))
+        source = ANSWERS if _is_answers(saved) else FILE
+        answers = lab.evaluations.read_answers(saved) if source == ANSWERS else None  # LabError for a faulty file
+        judge = CAME if answers and answers.scored else gr.skip()
+        names = [AUTOMATIC, *((name, name) for name in answers.models)] if answers else []
+        baselines = gr.update(choices=names, value=NONE) if answers else gr.skip()
+        return [gr.update(value=str(saved), visible=True), source, judge, baselines]
 
     @shown
-    def choose_rows(where: str, path: str | None) -> list[Any]:
-        """Which controls make sense for these rows."""
-        own = where in (FILE, ANSWERS)
+    def choose_rows(source: str, file: str | None) -> list[Any]:
+        """Show the controls that this source of rows has."""
+        own = source in (FILE, ANSWERS)
         return [
-            gr.update(visible=where != ANSWERS),
-            gr.update(visible=where != ANSWERS),
-            gr.update(visible=own and bool(path)),
+            gr.update(visible=source != ANSWERS),
+            gr.update(visible=source != ANSWERS),
+            gr.update(visible=own and bool(file)),
         ]
 
     @shown
-    def among(names: list[str] | None, against: str | None) -> Any:
-        options = [AUTOMATIC, *((name, name) for name in names or ())]
-        return gr.update(choices=options, value=against if against in (names or ()) else NONE)
+    def list_baselines(variants: list[str] | None, baseline: str | None) -> Any:
+        options = [AUTOMATIC, *((name, name) for name in variants or ())]
+        return gr.update(choices=options, value=baseline if baseline in (variants or ()) else NONE)
 
     @shown
-    def begin(request: gr.Request, *values: Any) -> list[Any]:
+    def start_evaluation(request: gr.Request, **values: Any) -> list[Any]:
         guard.require_owner(lab.settings, request, "evaluate")
-        run = lab.evaluations.start(form_choices.asked(lab, chosen(values)))
-        guard.info(f"The evaluation has begun: {run.spec.name}.")
-        listed = gr.update(choices=judge_view.options(lab.evaluations.standings()), value=run.id)
-        return [f"Run {plain(run.id)} has begun; it stands below. The page may be closed meanwhile.", listed]
+        chosen = choices(values)
+        run = lab.evaluations.start(form_choices.evaluate_request(lab, chosen), form_choices.imported(chosen))
+        guard.info(f"The evaluation has started: {run.spec.name}.")
+        listed = gr.update(choices=judge_view.options(lab.evaluations.statuses()), value=run.id)
+        return [f"Run {plain(run.id)} has started; see below. You can close the page meanwhile.", listed]
 
     # bindings
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    brought = drop.upload(take, drop, [file, source, judge, baseline], api_name="bring_answers", show_progress="hidden")
-    fitting = brought.then(choose_rows, [source, file], [variants, rows, file], **quiet)
-    fitting.then(reckon, controls, cost, **quiet)
+    uploaded = drop.upload(
+        upload, drop, [file, source, judge, baseline], api_name="bring_answers", show_progress="hidden"
+    )
+    refreshed = uploaded.then(choose_rows, [source, file], [variants, rows, file], **quiet)
+    refreshed.then(estimate_cost, None, cost, inputs_kwargs=controls, **quiet)
     source.input(choose_rows, [source, file], [variants, rows, file], **quiet)
-    tab.select(reckon, controls, cost, **quiet)
-    variants.change(among, [variants, baseline], baseline, **quiet)
-    for control in controls:
+    tab.select(estimate_cost, None, cost, inputs_kwargs=controls, **quiet)
+    variants.change(list_baselines, [variants, baseline], baseline, **quiet)
+    for control in controls.values():
         event = control.change if control in (variants, source, judge) else getattr(control, "input", None)
         if event is not None and control is not file:
-            event(reckon, controls, cost, trigger_mode="always_last", **quiet)
-    started = start.click(begin, controls, [said, which], api_name="evaluate", show_progress="hidden")
+            event(estimate_cost, None, cost, inputs_kwargs=controls, trigger_mode="always_last", **quiet)
+    started = start.click(
+        start_evaluation, None, [said, which], inputs_kwargs=controls, api_name="evaluate", show_progress="hidden"
+    )
     return Form(started, [variants, source, judge])
 
 
-def _means_answers(path: Path) -> bool:
-    """Whether a file looks like answers made elsewhere, with or without faults; else it is one of rows."""
+def _is_answers(path: Path) -> bool:
+    """Whether a file looks like imported answers, with or without faults; otherwise it is a file of rows."""
     with path.open("rb") as file:
         head = file.read(1 << 16).split(b"\n", 1)[0]
     return b"candidate" in head and b"model" in head

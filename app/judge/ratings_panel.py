@@ -38,7 +38,7 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
 
     # handlers
     def next_one(run: str) -> list[Any]:
-        found = lab.evaluations.to_rate(run)
+        found = lab.evaluations.next_to_rate(run)
         key = (run, found.question.id, found.answer.variant) if found else None
         seen = gr.update(visible=found is not None)
         return [key, answer_view.rating(found), seen, seen, *[gr.update(value=None) for _ in radios]]

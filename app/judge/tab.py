@@ -1,7 +1,7 @@
-"""The Judge tab: evaluate, and what came of it."""
+"""The Judge tab: start an evaluation, and look at the results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -16,31 +16,45 @@ from app.polling import UNKNOWN, LiveSection, choices, poll
 from backend.evaluation.evaluations import EvaluationStatus
 from backend.evaluation.result import Result
 from backend.lab import Lab
+from backend.training.status import TrainingStatus
+from models.catalogue import Entry
 
 VISITING = (
-    "You are a visitor here: you may look at every verdict. What was asked and answered is shown to the owner, who "
-    "also evaluates and rates."
+    "You are a visitor here: you can see every verdict. Questions and answers are shown only to the owner, who also "
+    "evaluates and rates."
 )
 PACE = 2.0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Evaluations, the newest first."""
+    """What the tab shows, read once per tick for all its sections. Evaluations are the newest first."""
 
     lab: Lab
     runs: Sequence[EvaluationStatus]
+    trainings: Sequence[TrainingStatus]
+    entries: Sequence[Entry]
     owner: bool
+    _checked: dict[str, EvaluationStatus] = field(default_factory=dict)
+    _results: dict[str, Result | None] = field(default_factory=dict)
 
     def named(self, chosen: Any) -> EvaluationStatus | None:
-        """The chosen one, else the newest."""
-        one = next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
-        return self.lab.evaluations.checked(one) if one else None
+        """The chosen evaluation, else the newest."""
+        status = next((run for run in self.runs if run.id == chosen), self.runs[0] if self.runs else None)
+        if status is None:
+            return None
+        if status.id not in self._checked:
+            self._checked[status.id] = self.lab.evaluations.checked(status)
+        return self._checked[status.id]
 
     def result(self, chosen: Any) -> Result | None:
-        """What there is of the chosen one so far."""
-        one = self.named(chosen)
-        return self.lab.evaluations.result(one.id) if one and one.spec else None
+        """The results of the chosen evaluation so far."""
+        status = self.named(chosen)
+        if status is None or not status.spec:
+            return None
+        if status.id not in self._results:
+            self._results[status.id] = self.lab.evaluations.result(status.id)
+        return self._results[status.id]
 
 
 def judge_tab(lab: Lab) -> None:
@@ -53,7 +67,7 @@ def judge_tab(lab: Lab) -> None:
 
         def view(now: Snapshot, chosen: Any) -> list[Any]:
             listed = choices(judge_view.options(now.runs), None if chosen is UNKNOWN else chosen)
-            return [listed, gr.update(visible=not now.runs), *_lists(lab)]
+            return [listed, gr.update(visible=not now.runs), *_lists(now)]
 
         acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
         parts = [LiveSection([which, nothing, *form.lists], view, acted, [which])]
@@ -61,14 +75,16 @@ def judge_tab(lab: Lab) -> None:
         parts.append(ratings_panel(lab, which))
 
         def see(owner: bool) -> tuple[Snapshot, bool]:
-            lab.evaluations.tend()
-            found = lab.evaluations.standings()
-            return Snapshot(lab, found, owner), any(one.live for one in found)
+            lab.evaluations.reap_orphans()
+            runs = lab.evaluations.statuses()
+            now = Snapshot(lab, runs, lab.training.statuses(), lab.entries(), owner)
+            return now, any(run.live for run in runs)
 
         poll(lab, tab, "judge", parts, see, visiting, PACE)
 
 
-def _lists(lab: Lab) -> list[Any]:
-    """Variants, rows and judges there are now."""
-    variants = gr.update(choices=chat_view.options(lab.entries()))
-    return [variants, gr.update(choices=form_choices.sources(lab)), gr.update(choices=form_choices.judges(lab))]
+def _lists(now: Snapshot) -> list[Any]:
+    """The variants, sources of rows and judges that can be chosen now."""
+    variants = gr.update(choices=chat_view.options(now.entries))
+    sources = gr.update(choices=form_choices.sources(now.trainings))
+    return [variants, sources, gr.update(choices=form_choices.judges(now.lab.settings, now.entries))]

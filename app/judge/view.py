@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from app.chat.view import LETTERS
+from app.compare.comparison import LETTERS
 from app.judge.result_view import judge, picked_sentence
 from app.markup import plain
-from app.runs.view import duration
+from backend.core.units import duration
 from backend.evaluation.cost_forecast import CostForecast
 from backend.evaluation.evaluations import EvaluationStatus
 from backend.evaluation.records import VoteRecord
@@ -14,35 +14,36 @@ from backend.evaluation.result import Result
 from backend.remote.ledger import Spent, dollars
 
 
-def label(one: EvaluationStatus) -> str:
-    """Tells evaluations of one name apart."""
-    return f"{one.name} · {time.strftime('%d %b %H:%M:%S', time.localtime(one.asked))} · {one.state}"
+def label(status: EvaluationStatus) -> str:
+    """An evaluation in a list; tells evaluations of the same name apart."""
+    created = time.strftime("%d %b %H:%M:%S", time.localtime(status.created))
+    return f"{status.name} · {created} · {status.state}"
 
 
-def options(found: Sequence[EvaluationStatus]) -> list[tuple[str, str]]:
-    """What may be chosen: evaluations as a list shows them and by id."""
-    return [(label(one), one.id) for one in found]
+def options(statuses: Sequence[EvaluationStatus]) -> list[tuple[str, str]]:
+    """The evaluations that can be chosen: label and id of each."""
+    return [(label(status), status.id) for status in statuses]
 
 
-def progress(one: EvaluationStatus, owner: bool = True) -> str:
-    """How it stands, as Markdown. Why it failed may name files and addresses: that is for its owner."""
-    told = [f"**{plain(one.state)}**. {plain(one.why if owner else '')}".strip()]
-    facts = one.doing
-    if one.live and facts:
+def progress(status: EvaluationStatus, owner: bool = True) -> str:
+    """The status as Markdown. The reason of a failure can name files and addresses: only for its owner."""
+    lines = [f"**{plain(status.state)}**. {plain(status.why if owner else '')}".strip()]
+    facts = status.progress or status.result
+    if status.live and facts:
         done, total = facts.get("done"), facts.get("total")
         count = f" {done:,} of {total:,}" if isinstance(done, int) and isinstance(total, int) else ""
         failed = f", {facts['failed']:,} failed" if facts.get("failed") else ""
         paid = f", {dollars(float(facts['dollars']))} so far" if facts.get("dollars") else ""
-        told.append(f"{plain(str(facts.get('state', '')) if owner else '')}{count}{failed}{paid} …")
+        lines.append(f"{plain(status.activity if owner else '')}{count}{failed}{paid} …")
         wait = float(facts.get("waiting_until") or 0) - time.time()
         if wait > 0:
-            told.append(f"The judge's address asks for a pause: {wait:.0f} s to go.")
-    if one.waiting:
-        told.append(f"It waits for {plain(', '.join(one.waiting)) if owner else 'other runs'}.")
+            lines.append(f"The judge's address asks for a pause: {wait:.0f} s left.")
+    if status.waiting:
+        lines.append(f"It waits for {plain(', '.join(status.waiting)) if owner else 'other runs'}.")
     if facts.get("unknown"):
         calls = plain(str(facts["unknown"]))
-        told.append(f"⚠ The outcome of {calls} calls is not known: a kill came between. They may be billed.")
-    return " ".join(told)
+        lines.append(f"⚠ The outcome of {calls} calls is unknown, because the run was killed. They may be billed.")
+    return " ".join(lines)
 
 
 def forecast(found: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:

@@ -74,7 +74,7 @@ def add_model_panel(lab: Lab) -> LiveSection:
         named = next((one for one in found.files if one.path == chosen), None) if found else None
         if found is None or named is None:
             raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
-        run = lab.library.fetch(found, named, str(base or ""))
+        run = lab.library.download_file(found, named, str(base or ""))
         guard.info(f"{run.spec.name} is being fetched. How far it is stands under Transfers and tests.")
 
     @shown
@@ -82,7 +82,7 @@ def add_model_panel(lab: Lab) -> LiveSection:
         guard.require_owner(lab.settings, request, "bring files")
         if not paths:
             raise LabError("No file came. Choose a .gguf, or the two files of an adapter.")
-        run = lab.library.bring([Path(path) for path in paths], str(base or ""), move=True)
+        run = lab.library.import_files([Path(path) for path in paths], str(base or ""), move=True)
         guard.info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
 
     def view(now: Snapshot) -> list[Any]:

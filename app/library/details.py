@@ -10,7 +10,7 @@ from app.library.snapshot import Snapshot
 from app.markup import plain
 from app.polling import UNKNOWN, LiveSection
 from backend.core.errors import LabError
-from backend.core.machine import amount
+from backend.core.units import amount
 from backend.lab import Lab
 
 WHOLE = "as set"
@@ -76,12 +76,12 @@ def details_panel(lab: Lab) -> LiveSection:
     @shown
     def try_again(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "try a model that crashed once more")
-        lab.library.forgive(chosen(variant))
+        lab.library.unmark(chosen(variant))
 
     @shown
     def ask(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
-        freed = lab.library.frees(chosen(variant))
+        freed = lab.library.removable_size(chosen(variant))
         return gr.update(visible=True), f"Remove **{plain(str(variant))}**? This frees {amount(freed) or '0 B'}."
 
     @shown

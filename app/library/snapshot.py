@@ -33,7 +33,7 @@ def take_snapshot(lab: Lab, owner: bool) -> Snapshot:
 def _tended(lab: Lab) -> str:
     """Whoever looks should not be kept from it by folders that cannot be tidied."""
     try:
-        lab.library.tend()
+        lab.library.reap_orphans()
     except LabError as error:
         return f"⚠ {plain(str(error))}"
     return ""

@@ -12,7 +12,7 @@ from app.library.details import details_panel
 from app.library.loaded_panel import loaded_panel
 from app.library.snapshot import Snapshot, take_snapshot
 from app.polling import LiveSection, choices, poll
-from backend.core.machine import amount
+from backend.core.units import amount
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
 
@@ -66,7 +66,7 @@ def _shelf(lab: Lab) -> LiveSection:
         return download
 
     def view(now: Snapshot) -> list[Any]:
-        absent = {entry.variant.id for entry in now.entries if entry.state in ("not here", "damaged")}
+        absent = {entry.variant.id for entry in now.entries if entry.state in ("not downloaded", "damaged")}
         visible = [gr.update(visible=one.id in absent) for one in wanted]
         free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
         return [library_view.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.markup import link, plain
-from backend.core.machine import amount
+from backend.core.units import amount, duration
 from backend.hub.listing import RepositoryFile, RepositoryListing
 from backend.inference.engine import LoadedModel
 from backend.library.describe import VariantDetails
@@ -60,7 +60,7 @@ def transfers(found: Sequence[TransferStatus], owner: bool = True) -> list[list[
     return [
         [
             f"{VERBS.get(one.kind, one.kind)} {one.variant}",
-            one.step if one.state == "running" and one.step else one.state,
+            one.activity if one.state == "running" and one.activity else one.state,
             progress(one),
             f"{amount(int(one.speed))}/s" if one.speed and one.state == "running" else "",
             duration(one.left) if one.left and one.state == "running" else "",
@@ -103,13 +103,6 @@ def outcome(one: TransferStatus) -> str:
 def may_stop(found: Sequence[TransferStatus]) -> list[tuple[str, str]]:
     """The transfers that can be cancelled, as a list shows them and by id."""
     return [(f"{VERBS.get(one.kind, one.kind)} {one.variant}", one.id) for one in found if one.live]
-
-
-def duration(seconds: float) -> str:
-    """Seconds, as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def loaded(found: Sequence[LoadedModel]) -> list[list[str]]:

@@ -41,8 +41,8 @@ def runs_tab(lab: Lab) -> None:
         parts = [table, one, _curves(one.inputs[0])]
 
         def see(owner: bool) -> tuple[Snapshot, bool]:
-            lab.training.tend()
-            found = lab.training.standings()
+            lab.training.reap_orphans()
+            found = lab.training.statuses()
             return Snapshot(found, owner), any(one.live for one in found)
 
         poll(lab, tab, "runs", parts, see, visiting, PACE)
@@ -144,7 +144,7 @@ def _curves(which: Any) -> LiveSection:
         headers, rows = runs_view.settings(found, now.owner)
         kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
         several_of = len({one.name for one in found}) < len(found)
-        titles = [f"{one.name}, {runs_view.begun(one)}" if several_of else one.name for one in found]
+        titles = [f"{one.name}, {runs_view.started(one)}" if several_of else one.name for one in found]
         figure = figures.losses(list(zip(titles, found, strict=True))) if found else None
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 

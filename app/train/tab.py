@@ -1,4 +1,4 @@
-"""The Train tab: a preset, its form, a look at the data, and Start."""
+"""The Train tab: a preset, its form, a report on the data, and Start."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import forms, guard
 from app.markup import plain
-from app.runs import view as runs_view
+from app.train import view as train_view
 from backend.core.errors import LabError
 from backend.data.dataset import ENDINGS, DatasetSpec
 from backend.lab import Lab
@@ -19,8 +19,8 @@ from backend.training.request import TrainSettings
 from models.templates import templates
 
 FIRST = "tiny_lora"
-LOOK = 0.3  # seconds between two looks at a run that is waited for
-NOTHING = ["", "", gr.update(visible=False), ""]  # said, report, lengths, rows
+INTERVAL = 0.3  # seconds between two readings of a run
+NOTHING = ["", "", gr.update(visible=False), ""]  # of said, report, lengths and rows
 OWN = "**A file of your own**: JSON, JSONL, CSV or Parquet, as ShareGPT, messages, Alpaca or prompt and completion."
 
 
@@ -31,7 +31,7 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     # components
     with gr.Tab("Train", id="train") as tab:
         visiting = gr.Markdown(
-            "You are a visitor here: only the owner trains. You may look at everything.", visible=False
+            "You are a visitor here: only the owner trains. You can look at everything.", visible=False
         )
         with gr.Row():
             preset = gr.Dropdown(list(presets()), value=FIRST, label="Preset", interactive=True, scale=1)
@@ -39,11 +39,11 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         with gr.Accordion("Data", open=False):
             gr.Markdown(OWN)
             drop = gr.UploadButton("Drop or choose a file", file_types=list(ENDINGS), size="sm")
-            of_data = forms.draw(DatasetSpec)
+            data_controls = forms.draw(DatasetSpec, prefix="data_")
         with gr.Accordion("Every setting", open=False):
-            of_spec = forms.draw(TrainSettings, choices={"template": ["own", *templates()]})
-        different = gr.Markdown(runs_view.differences([], FIRST))
-        needs = gr.Markdown()  # reckoned when somebody comes to the tab: it asks the processor and the GPU
+            settings_controls = forms.draw(TrainSettings, choices={"template": ["own", *templates()]})
+        different = gr.Markdown(train_view.differences([], FIRST))
+        needs = gr.Markdown()  # filled when the tab is opened: it reads the processor and the GPU
         with gr.Row():
             look = gr.Button("Look at the data")
             attempt = gr.Button("Try five steps")
@@ -52,116 +52,109 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         report = gr.Markdown()
         lengths = gr.Plot(label="Lengths of rows", visible=False)
         rows = gr.HTML()
-    controls = [*of_data, *of_spec]
-    for component, value in zip(controls, _values(first.spec), strict=True):
+    controls = {**data_controls, **settings_controls}
+    for component, value in zip(controls.values(), _values(first.spec), strict=True):
         component.value = value
 
     # handlers
-    def spec_of(values: tuple[Any, ...]) -> TrainSettings:
-        for name, value in zip((*forms.drawn(DatasetSpec), *forms.drawn(TrainSettings)), values, strict=True):
-            if value is None:
-                field = DatasetSpec.model_fields.get(name) or TrainSettings.model_fields[name]
-                raise LabError(f"{field.title} is empty. Fill it in, or choose the preset again.")
-        data = forms.parse(DatasetSpec, values[: len(of_data)])
-        return forms.parse(TrainSettings, values[len(of_data) :], data=data)
+    def settings_of(values: dict[str, Any]) -> TrainSettings:
+        return forms.parse(TrainSettings, values, data=forms.parse(DatasetSpec, values, "data_"))
 
     @shown
-    def choose(name: str) -> list[Any]:
-        chosen = presets()[name]
-        same = runs_view.differences([], name) + runs_view.costs(chosen.spec)
-        told = [chosen.about, same, _needs(lab, chosen.spec)]
-        return [*told, *_values(chosen.spec), *NOTHING]
+    def choose(preset: str) -> list[Any]:
+        chosen = presets()[preset]
+        same = train_view.differences([], preset) + train_view.costs(chosen.spec)
+        return [chosen.about, same, _needs(lab, chosen.spec), *_values(chosen.spec), *NOTHING]
 
     @shown
-    def compare(request: gr.Request, name: str, *values: Any) -> list[Any]:
-        """Called while somebody types: what is not whole yet is said, not refused."""
+    def compare(request: gr.Request, preset: str, **values: Any) -> list[Any]:
+        """Called on every change of a control: an incomplete value is shown, not refused."""
         try:
-            spec = spec_of(values)
+            settings = settings_of(values)
         except LabError as error:
             return [f"⚠ {plain(str(error))}", ""]
-        told = runs_view.differences(changes(spec, presets()[name].spec), name) + runs_view.costs(spec)
-        # A visitor must not learn which folders there are, and which models of the Hub are in the cache.
-        public = spec.base in {one.spec.base for one in presets().values()}
-        return [told, _needs(lab, spec) if public or guard.may_change(lab.settings, request) else ""]
+        text = train_view.differences(changes(settings, presets()[preset].spec), preset) + train_view.costs(settings)
+        # Visitors must not learn which folders exist, and which models of the Hub are in the cache.
+        public = settings.base in {one.spec.base for one in presets().values()}
+        return [text, _needs(lab, settings) if public or guard.may_change(lab.settings, request) else ""]
 
     @shown
-    def visit(request: gr.Request, name: str, *values: Any) -> list[Any]:
-        return [gr.update(visible=not guard.may_change(lab.settings, request)), compare(request, name, *values)[1]]
+    def visit(request: gr.Request, preset: str, **values: Any) -> list[Any]:
+        return [gr.update(visible=not guard.may_change(lab.settings, request)), compare(request, preset, **values)[1]]
 
     @shown
-    def keep(path: str | None, request: gr.Request) -> list[Any]:
-        guard.require_owner(lab.settings, request, "bring data")
-        kept = lab.training.keep_file(Path(path or ""))
-        count = lab.training.length(kept)
+    def upload(path: str | None, request: gr.Request) -> list[Any]:
+        guard.require_owner(lab.settings, request, "upload data")
+        saved = lab.training.save_upload(Path(path or ""))
+        count = lab.training.count_rows(saved)
         held = min(20, count // 10)
         rows = [0, count - held, count - held, held] if count else [gr.skip()] * 4
-        guard.info(f"{kept.name} is kept. See which rows are trained on and which are held out, then look at the data.")
-        return [str(kept), "", *rows, *NOTHING]
+        guard.info(f"{saved.name} is saved. Check the training and eval splits, then look at the data.")
+        return [str(saved), "", *rows, *NOTHING]
 
     @shown
-    def inspect(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+    def inspect(request: gr.Request, **values: Any) -> Iterator[list[Any]]:
         guard.require_owner(lab.settings, request, "look at data")
-        spec = spec_of(values)
-        run = lab.training.inspect(spec)
+        settings = settings_of(values)
+        run = lab.training.inspect(settings)
         while run.live:
             step = run.last("step")
-            state = str(step.facts.get("state", "")) if step else run.state
-            yield [f"Looking: {plain(state)} …", *NOTHING[1:]]
-            time.sleep(LOOK)
+            activity = str(step.facts.get("state", "")) if step else run.state
+            yield [f"Reading: {plain(activity)} …", *NOTHING[1:]]
+            time.sleep(INTERVAL)
         try:
-            found = lab.training.inspected(run.id)
+            report = lab.training.dataset_report(run.id)
         except LabError as error:
             yield [f"⚠ {plain(str(error))}", *NOTHING[1:]]
             return
         yield [
             "",
-            runs_view.inspected(found, spec),
-            gr.update(value=figures.lengths(found), visible=True),
-            runs_view.samples(found.samples),
+            train_view.report(report, settings),
+            gr.update(value=figures.lengths(report), visible=True),
+            train_view.samples(report.samples),
         ]
 
     @shown
-    def measure(request: gr.Request, *values: Any) -> Iterator[str]:
+    def measure(request: gr.Request, **values: Any) -> Iterator[str]:
         guard.require_owner(lab.settings, request, "try trainings")
-        run = lab.training.attempt(spec_of(values))
-        while (one := lab.training.standing(run.id)).live:
-            yield runs_view.attempted(one)
-            time.sleep(LOOK)
-        yield runs_view.attempted(one)
+        run = lab.training.attempt(settings_of(values))
+        while (status := lab.training.status(run.id)).live:
+            yield train_view.attempt(status)
+            time.sleep(INTERVAL)
+        yield train_view.attempt(status)
 
     @shown
-    def begin(request: gr.Request, *values: Any) -> list[Any]:
+    def start_training(request: gr.Request, **values: Any) -> list[Any]:
         guard.require_owner(lab.settings, request, "train")
-        spec = spec_of(values)
-        run = lab.training.start(spec)
-        guard.info(f"{spec.name} has begun. Its curve is in the Runs tab.")
-        begun = f"{plain(spec.name)} has begun: run {plain(run.id)}. Its curve is in the Runs tab."
-        return [begun, gr.Tabs(selected="runs")]
+        settings = settings_of(values)
+        run = lab.training.start(settings)
+        guard.info(f"{settings.name} has started. Its curve is in the Runs tab.")
+        text = f"{plain(settings.name)} has started: run {plain(run.id)}. Its curve is in the Runs tab."
+        return [text, gr.Tabs(selected="runs")]
 
     # bindings
-    tab.select(visit, [preset, *controls], [visiting, needs], api_visibility="private", show_progress="hidden")
-    preset.input(choose, preset, [about, different, needs, *controls, said, report, lengths, rows], api_name="preset")
-    typed = [component.blur for component in controls if isinstance(component, gr.Textbox)]  # input misses a paste
-    for changed in [*(component.input for component in controls), *typed]:
-        changed(
-            compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden",
-            trigger_mode="always_last",
-        )  # fmt: skip
     seen = [said, report, lengths, rows]
-    named = dict(zip(forms.drawn(DatasetSpec), of_data, strict=True))
-    filled = [named[name] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
-    kept = drop.upload(keep, drop, [*filled, *seen], api_name="bring_data")
-    kept.then(compare, [preset, *controls], [different, needs], api_visibility="private", show_progress="hidden")
-    told = {"show_progress": "minimal", "concurrency_limit": 4}
-    look.click(inspect, controls, [said, report, lengths, rows], api_name="inspect", **told)
-    attempt.click(measure, controls, said, api_name="try", **told)
-    start.click(begin, controls, [said, tabs], api_name="train")
+    quiet: dict[str, Any] = {
+        "inputs_kwargs": {"preset": preset, **controls}, "api_visibility": "private", "show_progress": "hidden"
+    }  # fmt: skip
+    tab.select(visit, None, [visiting, needs], **quiet)
+    preset.input(choose, preset, [about, different, needs, *controls.values(), *seen], api_name="preset")
+    texts = [component for component in controls.values() if isinstance(component, gr.Textbox)]
+    for changed in [*(component.input for component in controls.values()), *(text.blur for text in texts)]:
+        changed(compare, None, [different, needs], trigger_mode="always_last", **quiet)  # blur: input misses a paste
+    filled = [controls[f"data_{name}"] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
+    uploaded = drop.upload(upload, drop, [*filled, *seen], api_name="bring_data")
+    uploaded.then(compare, None, [different, needs], **quiet)
+    waiting: dict[str, Any] = {"inputs_kwargs": controls, "show_progress": "minimal", "concurrency_limit": 4}
+    look.click(inspect, None, seen, api_name="inspect", **waiting)
+    attempt.click(measure, None, said, api_name="try", **waiting)
+    start.click(start_training, None, [said, tabs], inputs_kwargs=controls, api_name="train")
 
 
-def _values(spec: TrainSettings) -> list[Any]:
-    """What the form holds for a spec."""
-    return [getattr(value, name) for value in (spec.data, spec) for name in forms.drawn(type(value))]
+def _values(settings: TrainSettings) -> list[Any]:
+    """The values of the form's controls, in order."""
+    return [*forms.values_of(settings.data, "data_").values(), *forms.values_of(settings).values()]
 
 
-def _needs(lab: Lab, spec: TrainSettings) -> str:
-    return runs_view.estimate(lab.training.estimate(spec))
+def _needs(lab: Lab, settings: TrainSettings) -> str:
+    return train_view.estimate(lab.training.estimate(settings))

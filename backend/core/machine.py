@@ -53,14 +53,6 @@ def memory_free() -> int:
     return free
 
 
-def amount(count: int) -> str:
-    """Bytes, as people write them; nothing for none."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} B" if count else ""
-
-
 def environment(network: bool = False) -> dict[str, str]:
     """What a child process may know of ours: no secret, no setting of a library that is not named here."""
     names = INHERITED + (NETWORK if network else ())

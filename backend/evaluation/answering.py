@@ -22,7 +22,7 @@ from backend.evaluation.request import EvaluateRequest
 from backend.inference import memory, placement
 from backend.inference.engines import Engines
 from backend.inference.reply import Reply
-from models.catalogue import Entry, look
+from models.catalogue import Entry, list_variants
 
 AHEAD = 3
 """Questions given to an engine for each one it answers at once: so that it never waits for us."""
@@ -73,7 +73,7 @@ def _write_answers(folder: Path, answered: list[Answer]) -> None:
 def generate_answers(asked: EvaluateRequest, questions: Sequence[Question], folder: Path, say: Say) -> None:
     """Everything that is not answered yet. `say` is told how many are, of how many, and the tokens written so far.
     LabError if a variant cannot run; an answer that fails is written down as such and tried again on resume."""
-    entries = {entry.variant.id: entry for entry in look(Path(asked.weights))}
+    entries = {entry.variant.id: entry for entry in list_variants(Path(asked.weights))}
     chosen = [_entry(entries, name) for name in asked.variants]
     told = {one.variant.id: one.variant.model_dump() for one in chosen}
     write_atomic(folder / records.VARIANTS, json.dumps(told) + "\n")

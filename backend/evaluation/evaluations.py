@@ -1,9 +1,9 @@
-"""The judging desk: what can be evaluated, how evaluations stand, and everything that can be asked for."""
+"""`Evaluations`: plan, start, resume and stop evaluations; read their status and results; rate answers."""
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +22,35 @@ from backend.evaluation.records import Rating
 from backend.evaluation.request import EvaluateRequest, JudgeRequest
 from backend.evaluation.result import Result, read_result
 from backend.jobs import launcher
-from backend.jobs.launcher import waits_for
-from backend.jobs.run import LIVE, RECENT, Run, State, find, folders_in, read_each, reap_orphans
+from backend.jobs.run import RECENT, Run, find, folders_in, read_each, reap_orphans
+from backend.jobs.status import RunStatus, read_fields, unreadable_fields
 from backend.judge.rubric import rubrics
 from backend.remote import ledger, prices
 from backend.remote.address import clean_key, judge_address
 from backend.remote.ledger import Spent
-from models.catalogue import look
+from models.catalogue import list_variants
 from models.variant import Variant
 
 KINDS = ("evaluate", "judge")
 OPINION = "opinion"  # of what stands on the screen: it is in no list
-BROUGHT = "data"  # the folder of answers that were brought, below the runs
+ANSWERS = "data"  # the folder of imported answers, below the runs
 
 
-@dataclass(frozen=True)
-class EvaluationStatus:
-    """One evaluation. `doing`: the facts of its newest step."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationStatus(RunStatus):
+    """`spec` is None if another version of the app wrote it."""
 
-    id: str
-    name: str
-    state: State
-    why: str
-    asked: float
-    spec: EvaluateRequest | None
-    doing: Mapping[str, Any] = field(default_factory=dict)
-    waiting: tuple[str, ...] = ()
-    folder: Path = Path()
-    failed: int = 0
-    """Of one that is done: answers and judgements that failed, and are tried again when it is resumed."""
+    spec: EvaluateRequest | None = None
 
     @property
-    def live(self) -> bool:
-        return self.state in LIVE
+    def failed(self) -> int:
+        """Answers and judgements of a finished evaluation that failed: they are repeated when it is resumed."""
+        return int(self.result.get("failed") or 0)
 
     @property
     def resumable(self) -> bool:
-        """Whether there is more to be had: what has ended early, and what is done but for failures."""
+        """Whether it ended early, or is done with failures."""
         return self.state in ("stopped", "failed", "lost") or (self.state == "done" and self.failed > 0)
-
-    @property
-    def log(self) -> str:
-        return Run(self.folder).log()
 
 
 class Evaluations:
@@ -88,17 +75,18 @@ class Evaluations:
             cap_run=self.settings.judge_cap_run,
         )
 
-    def spec(
+    def request(
         self,
         variants: Sequence[str],
         judge: JudgeRequest,
         data: DatasetSpec | None = None,
-        answers: Sequence[ImportedAnswer] = (),
+        answers: ImportedFile | None = None,
         baseline: str = "",
         name: str = "",
         **more: Any,
     ) -> EvaluateRequest:
-        """An evaluation of rows, or of answers that are here already. LabError if it makes no sense."""
+        """The request for an evaluation of rows (`data`), or of imported answers. Writes nothing. LabError if the
+        choices contradict each other."""
         if not variants:
             raise LabError("No variant is chosen. Choose two or more, so that there is something to compare.")
         variants = tuple(dict.fromkeys(variants))
@@ -108,15 +96,11 @@ class Evaluations:
             ledger.refuse_without_limit(judge.cap_run, self.settings.judge_cap_day)
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
-        known = {entry.variant.id: entry.variant for entry in look(self.settings.lab_weights)}
+        known = {entry.variant.id: entry.variant for entry in list_variants(self.settings.lab_weights)}
         planned = plan_contrasts([known.get(one) or _stranger(one) for one in variants], baseline)
-        try:
-            path = str(imported_answers.save(answers, self.runs / BROUGHT)) if answers else ""
-        except OSError as error:
-            raise LabError(
-                f"The answers could not be kept ({error.strerror}). Free space or allow writing in {self.runs.name}/, "
-                "then try again."
-            ) from error
+        if answers:
+            imported_answers.check(answers)
+        path = str((self.runs / ANSWERS).resolve() / answers.file_name) if answers else ""
         fields: dict[str, Any] = {
             "name": name or " · ".join(variants)[:100],
             "data": data,
@@ -136,30 +120,39 @@ class Evaluations:
         except ValueError as error:
             raise LabError(f"This cannot be evaluated: {_first(error)}.") from None
 
-    def brought(self, path: Path) -> ImportedFile:
+    def read_answers(self, path: Path) -> ImportedFile:
         """What a file of answers holds. LabError with its faults."""
         return imported_answers.read(path)
 
-    def forecast(self, asked: EvaluateRequest, rows: int, answers: Sequence[ImportedAnswer] = ()) -> CostForecast:
-        """What judging it will cost. `rows`: how many there are, or will be at the most."""
-        judge = asked.judge
+    def forecast(self, request: EvaluateRequest, rows: int, answers: Sequence[ImportedAnswer] = ()) -> CostForecast:
+        """The estimated cost of judging. `rows`: how many there are at the most. Writes nothing."""
+        judge = request.judge
         price = prices.FREE if judge.kind != "endpoint" else prices.price(judge.model, judge.address, judge.free)
-        return forecast_cost(asked, rows, price, answers)
+        return forecast_cost(request, rows, price, answers)
 
     def spent(self) -> Spent:
         """What judging has cost in the last day, all runs together."""
         return ledger.spent(self.runs / ledger.FILE, since=time.time() - 86_400)
 
-    def start(self, asked: EvaluateRequest, listed: bool = True) -> Run:
-        """Evaluate. The live run that does just this already, if there is one."""
-        kind = ("judge" if asked.given else "evaluate") if listed else OPINION
-        digest = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()[:16]
-        return launcher.launch(self.runs, kind, asked.name, asked, digest, self._secrets(asked))
+    def start(self, request: EvaluateRequest, answers: ImportedFile | None = None, listed: bool = True) -> Run:
+        """Start an evaluation, or return the live run with the same request. `answers`: the imported answers that the
+        request was made for."""
+        if answers:
+            try:
+                imported_answers.save(answers, self.runs / ANSWERS)
+            except OSError as error:
+                raise LabError(
+                    f"The answers could not be saved ({error.strerror}). Free space or allow writing in "
+                    f"{self.runs.name}/, then try again."
+                ) from error
+        kind = ("judge" if request.given else "evaluate") if listed else OPINION
+        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()[:16]
+        return launcher.launch(self.runs, kind, request.name, request, digest, self._secrets(request))
 
     def resume(self, run: str) -> Run:
         """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
         found = self._run(run)
-        more = found.state == "done" and _standing(found).resumable
+        more = found.state == "done" and _read_status(found).resumable
         return launcher.launch_again(found, self._secrets(_spec(found)), done_too=more)
 
     def stop(self, run: str) -> None:
@@ -174,12 +167,12 @@ class Evaluations:
 
     # looking
 
-    def standings(self) -> list[EvaluationStatus]:
+    def statuses(self) -> list[EvaluationStatus]:
         """Every evaluation, the newest first."""
-        return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _standing, _unreadable)
+        return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _read_status, _unreadable)
 
-    def standing(self, run: str) -> EvaluationStatus:
-        (found,) = read_each([self._run(run)], _standing, _unreadable)
+    def status(self, run: str) -> EvaluationStatus:
+        (found,) = read_each([self._run(run)], _read_status, _unreadable)
         return found
 
     def checked(self, one: EvaluationStatus) -> EvaluationStatus:
@@ -206,12 +199,12 @@ class Evaluations:
             said = f"its records are not what this app writes ({type(error).__name__})"
             raise LabError(found.unreadable(said)) from error
 
-    def tend(self) -> None:
+    def reap_orphans(self) -> None:
         reap_orphans(self.runs)
 
     # people
 
-    def to_rate(self, run: str) -> RatingTask | None:
+    def next_to_rate(self, run: str) -> RatingTask | None:
         """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
         rated."""
         found = self.result(run)
@@ -251,25 +244,11 @@ class Evaluations:
 
 
 def _unreadable(run: Run, why: str) -> EvaluationStatus:
-    """A run that cannot be read, under the name of its folder."""
-    return EvaluationStatus(run.id, run.id, "unreadable", why, asked=run.begun, spec=None, folder=run.folder)
+    return EvaluationStatus(**unreadable_fields(run, why))
 
 
-def _standing(run: Run) -> EvaluationStatus:
-    state, asked = run.state, run.spec
-    step, made = run.last("step"), run.last("result") if state == "done" else None
-    return EvaluationStatus(
-        id=run.id,
-        name=asked.name,
-        state=state,
-        why=run.why,
-        asked=asked.created,
-        spec=_spec(run),
-        doing=step.facts if step else {},
-        waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
-        folder=run.folder,
-        failed=int(made.facts.get("failed") or 0) if made else 0,
-    )
+def _read_status(run: Run) -> EvaluationStatus:
+    return EvaluationStatus(**read_fields(run), spec=_spec(run))
 
 
 def _spec(run: Run) -> EvaluateRequest | None:

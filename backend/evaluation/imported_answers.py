@@ -1,11 +1,13 @@
-"""Answers made elsewhere: a CSV or JSON lines file with model, id, instruction, reference and candidate; and what a
-comparison has on the screen. With score and explanation, the verdict can be had without another judge."""
+"""Imported answers: a CSV or JSON Lines file with the columns model, id, instruction, reference and candidate, or the
+answers of a comparison. With the columns score and explanation, no other judge is needed."""
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,18 +43,29 @@ class ImportedAnswer(BaseModel):
     explanation: str = ""
 
 
-class ImportedFile(NamedTuple):
-    """What a file holds. `scored`: scores came along; they lie between `low` and `high`."""
+@dataclass(frozen=True)
+class ImportedFile:
+    """Answers, and whether they come with scores (`scored`) on the scale from `low` to `high`."""
 
-    rows: list[ImportedAnswer]
-    scored: bool
-    low: float
-    high: float
+    rows: Sequence[ImportedAnswer]
+    scored: bool = False
+    low: float = 1.0
+    high: float = 5.0
 
     @property
     def models(self) -> tuple[str, ...]:
-        """In the order in which they first appear."""
-        return tuple(dict.fromkeys(one.model for one in self.rows))
+        """In the order of their first answers."""
+        return tuple(dict.fromkeys(row.model for row in self.rows))
+
+    @cached_property
+    def text(self) -> str:
+        """The rows as the JSON Lines file that runs read."""
+        return "".join(row.model_dump_json() + "\n" for row in self.rows)
+
+    @cached_property
+    def file_name(self) -> str:
+        """Named by its content: the same answers are the same file."""
+        return f"{_digest(self.text.encode())}.answers.jsonl"
 
 
 def read(path: Path) -> ImportedFile:
@@ -71,7 +84,10 @@ def read(path: Path) -> ImportedFile:
     faults += [f"line {line:,}: {fault}" for line, fault in _together(found)]
     if faults:
         more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        raise LabError(f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Mend it there.")
+        raise LabError(
+            f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Correct these lines, then "
+            "import it again."
+        )
     rows = [one for _, one in found]
     if not rows:
         raise LabError(f"{shown(path.name)} holds no answers.")
@@ -82,15 +98,18 @@ def read(path: Path) -> ImportedFile:
     return ImportedFile(rows, bool(scores), low, high)
 
 
-def save(rows: Sequence[ImportedAnswer], folder: Path) -> Path:
-    """The same rows as a file that runs may read. LabError where they contradict each other, OSError if the disk
-    refuses it."""
-    if faults := _together(list(enumerate(rows, 1))):
+def check(answers: ImportedFile) -> None:
+    """LabError if the rows contradict each other."""
+    if faults := _together(list(enumerate(answers.rows, 1))):
         raise LabError(f"These answers cannot be judged together: {faults[0][1]}.")
-    text = "".join(one.model_dump_json() + "\n" for one in rows)
-    path = folder / f"{_digest(text.encode())}.answers.jsonl"
+
+
+def save(answers: ImportedFile, folder: Path) -> Path:
+    """Write the file that runs read. LabError as `check`, OSError if the disk refuses it."""
+    check(answers)
+    path = folder / answers.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text)
+    write_atomic(path, answers.text)
     return path.resolve()
 
 
@@ -102,7 +121,7 @@ def load(path: Path) -> tuple[list[Question], list[Answer]]:
     except (OSError, ValueError):
         rows = []
     if not rows:
-        raise LabError(f"The answers that were brought ({path.name}) are gone or were changed. Bring them again.")
+        raise LabError(f"The imported answers ({path.name}) are gone or were changed. Import them again.")
     asked = {one.id: one for one in reversed(rows)}
     order = list(dict.fromkeys(one.id for one in rows))
     questions = [

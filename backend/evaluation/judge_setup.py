@@ -28,7 +28,7 @@ from backend.remote.client import ApiClient, connect
 from backend.remote.ledger import FILE, Ledger, SavedReplies
 from backend.remote.negotiate import negotiate
 from backend.remote.prices import known_price, retirement
-from models.catalogue import Entry, look
+from models.catalogue import Entry, list_variants
 
 TRIAL = Item(
     messages=[Message(role="user", content="Which colour does a ripe lemon have?")],
@@ -168,7 +168,7 @@ def _shown(asked: EvaluateRequest) -> dict[str, str]:
 
 
 def _entry(asked: EvaluateRequest) -> Entry:
-    found = next((one for one in look(Path(asked.weights)) if one.variant.id == asked.judge.model), None)
+    found = next((one for one in list_variants(Path(asked.weights)) if one.variant.id == asked.judge.model), None)
     if found is None or not found.runs:
         raise LabError(f"{asked.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another.")
     return found
@@ -200,7 +200,7 @@ def _digest(file: Path) -> str:
 def _kin(asked: EvaluateRequest, entry: Entry) -> list[str]:
     """A judge tends to like what it, or its family, has written."""
     family = entry.variant.base or entry.variant.id
-    found = {one.variant.id: one.variant for one in look(Path(asked.weights))}
+    found = {one.variant.id: one.variant for one in list_variants(Path(asked.weights))}
     same = [name for name in asked.variants if name in found and (found[name].base or name) == family]
     if not same:
         return []

@@ -26,7 +26,7 @@ from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportRequest, TrainingRecord, read_record
 from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
-from models.catalogue import Entry, catalogue, look
+from models.catalogue import Entry, catalogue, list_variants
 from models.check import BadFile, read_header
 from models.variant import Variant
 
@@ -75,7 +75,7 @@ def merge(export: ExportJob) -> None:
     """Write the merged model, quantised if so asked."""
     base, quantisation = export.base().folder, export.spec.quantisation
     size = sum(file.stat().st_size for file in model_files(base))
-    weights_folder.room(Path(export.spec.weights), size + int(size * SHARES[quantisation]))
+    weights_folder.check_space(Path(export.spec.weights), size + int(size * SHARES[quantisation]))
     if export.spec.importance and not (export.adapter / IMPORTANCE).is_file():
         raise LabError(
             "The training run measured no importance matrix. Export without it, or train again with that setting on."
@@ -114,7 +114,7 @@ def quantise(export: ExportJob, whole: Path) -> None:
 def adapt(export: ExportJob, base: Entry) -> None:
     """Write the adapter for a GGUF that is here."""
     assert base.header
-    weights_folder.room(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
+    weights_folder.check_space(Path(export.spec.weights), (export.adapter / "adapter_model.safetensors").stat().st_size)
     export.say("writing")
     shape = llama.shape_in(base.header.keys)
     write_over(shape, export.adapter, export.file, "F16", export.spec.id, base.header.name or base.variant.id)
@@ -123,7 +123,7 @@ def adapt(export: ExportJob, base: Entry) -> None:
 def base_here(made: TrainingRecord, weights: Path) -> Entry:
     """The variant that holds the base's own weights. LabError naming what to download if there is none."""
     name = short(made.base)
-    bases = [entry for entry in look(weights) if entry.variant.base == name and entry.variant.method == "base"]
+    bases = [entry for entry in list_variants(weights) if entry.variant.base == name and entry.variant.method == "base"]
     for entry in bases:
         if entry.runs and entry.model and not entry.adapter:
             return entry
@@ -196,16 +196,16 @@ def finish(export: ExportJob) -> tuple[Variant, LogitComparison | None]:
     if (export.adapter / CARD).is_file():
         shutil.copyfile(export.adapter / CARD, export.file.parent / CARD)
     export.say("placing")
-    weights_folder.place(export.file.parent, weights, variant)
+    weights_folder.install(export.file.parent, weights, variant)
     return variant, close
 
 
 def export(spec: ExportRequest, journal: Journal) -> None:
     """Everything that was asked, or a LabError and nothing; the adapter stays what it is."""
     begun, weights, made = time.monotonic(), Path(spec.weights), read_record(Path(spec.run))
-    weights_folder.sweep(weights)
-    weights_folder.refuse_if_here(weights, spec.id)
-    with weights_folder.arriving(weights, journal.folder.name) as folder:
+    weights_folder.remove_leftovers(weights)
+    weights_folder.refuse_if_exists(weights, spec.id)
+    with weights_folder.staging(weights, journal.folder.name) as folder:
         try:
             variant, close = finish(ExportJob(spec, made, folder, journal))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The Hub's client for the workers: its settings, a limit of silence, retries, and which file is meant."""
+"""The Hub's client for workers: its settings, timeouts, retries, and the lookup of a file's commit and checksum."""
 
 import difflib
 import logging
@@ -23,13 +23,13 @@ from backend.hub.errors import BUSY, Stalled, Target, chain, cut_short, explain,
 from backend.hub.names import HubPath, usable_file
 
 ATTEMPTS = 3
-LONGEST_PAUSE = 30.0  # seconds; a Hub that asks for a longer pause is not asked again
+LONGEST_PAUSE = 30.0  # seconds; no retry if the Hub requires a longer pause
 Result = TypeVar("Result")
 DIGEST = (40, 64)  # hexadecimal digits: git's sha1 for a small file, sha256 for a large one
 
 
 def prepare() -> None:
-    """Plain transfers, which can be followed and cut short, in pieces small enough to see a slow line."""
+    """Configure the client: plain HTTP downloads without Xet, in pieces that are small enough to show progress."""
     constants.HF_HUB_DISABLE_XET = True
     constants.HF_HUB_DISABLE_TELEMETRY = True
     constants.HF_HUB_DISABLE_PROGRESS_BARS = True
@@ -38,41 +38,46 @@ def prepare() -> None:
 
 
 @contextmanager
-def time_limit(patience: float) -> Iterator[None]:
-    """Raises Stalled when the block takes longer than `patience` seconds and nothing calls `keep_waiting`. For the main
-    thread of a worker."""
+def time_limit(timeout: float) -> Iterator[None]:
+    """Raise Stalled if the block runs for `timeout` seconds without a call of `restart_timer`.
+
+    Works by a signal, so it is for the main thread of a worker.
+    """
 
     def stalled(number: int, frame: FrameType | None) -> None:
-        raise Stalled(f"{patience:.0f}")
+        raise Stalled(f"{timeout:.0f}")
 
     signal.signal(signal.SIGALRM, stalled)
     try:
-        keep_waiting(patience)
+        restart_timer(timeout)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def keep_waiting(patience: float) -> None:
-    """Something came. The alarm rings again every second, should its first ring be lost inside a library."""
-    signal.setitimer(signal.ITIMER_REAL, patience, 1.0)
+def restart_timer(timeout: float) -> None:
+    """Restart the timer of `time_limit`, because data arrived.
+
+    After the timeout, the signal repeats every second: a library may swallow the first exception.
+    """
+    signal.setitimer(signal.ITIMER_REAL, timeout, 1.0)
 
 
-def retried(ask: Callable[[], Result]) -> Result:
-    """Ask, and again after a pause when the line or the Hub failed; three times at most."""
+def with_retries(request: Callable[[], Result]) -> Result:
+    """Call `request`, and repeat it after a temporary error of the network or the Hub, up to ATTEMPTS times."""
     for attempt in range(1, ATTEMPTS):
         try:
-            return ask()
+            return request()
         except Exception as error:
             pause = pause_after(error, attempt)
             if pause is None:
                 raise
             time.sleep(pause)
-    return ask()
+    return request()
 
 
 def pause_after(error: Exception, attempt: int) -> float | None:
-    """Seconds to wait before asking again; None when it would change nothing."""
+    """Seconds to wait before the next attempt; None if a retry cannot help."""
     for cause in chain(error):
         if isinstance(cause, HfHubHTTPError):
             if cause.response.status_code == BUSY:
@@ -86,28 +91,26 @@ def pause_after(error: Exception, attempt: int) -> float | None:
     return None
 
 
-def explained(error: BaseException, place: HubPath) -> LabError:
-    """The sentence for an error about a model's repository. An unknown error is raised again."""
-    return explain(
-        error, Target(place.repo, place.repo, "repository", place.revision, place.file, lambda: nearest(place))
-    )
+def lab_error(error: BaseException, path: HubPath) -> LabError:
+    """Convert an error about a model's repository. An unknown error is raised again."""
+    return explain(error, Target(path.repo, path.repo, "repository", path.revision, path.file, lambda: nearest(path)))
 
 
-def nearest(place: HubPath) -> str:
-    """The file of the repository with the most similar name; empty when there is none."""
+def nearest(path: HubPath) -> str:
+    """The file of the repository with the most similar name; empty if there is none."""
     try:
-        info = huggingface_hub.HfApi().model_info(place.repo, revision=place.revision, timeout=5.0)
-        paths = [one.rfilename for one in (info.siblings or [])[:1000] if usable_file(one.rfilename)]
+        info = huggingface_hub.HfApi().model_info(path.repo, revision=path.revision, timeout=5.0)
+        files = [sibling.rfilename for sibling in (info.siblings or [])[:1000] if usable_file(sibling.rfilename)]
     except Exception:  # only a hint: the sentence is complete without it
         return ""
-    return next(iter(difflib.get_close_matches(place.file, paths, n=1)), "")
+    return next(iter(difflib.get_close_matches(path.file, files, n=1)), "")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of the Hub at one commit. `cached` when nobody answered and the cache has it."""
+    """One file of the Hub at one commit. `size` in bytes. `cached`: the Hub did not answer, and the cache has it."""
 
-    place: HubPath
+    path: HubPath
     commit: str
     size: int
     digest: str
@@ -115,40 +118,46 @@ class HubFile:
 
     @property
     def name(self) -> str:
-        return self.place.file.rpartition("/")[2]
+        return self.path.file.rpartition("/")[2]
 
 
-def resolve_file(place: HubPath, patience: float) -> HubFile:
-    """Ask the Hub what the file is. Without an answer, what the cache knows. LabError when neither helps."""
-    url = hf_hub_url(place.repo, place.file, revision=place.revision)
+def resolve_file(path: HubPath, timeout: float) -> HubFile:
+    """Get the file's commit, size and checksum from the Hub, or from the local cache if the Hub does not answer.
 
-    def ask() -> HfFileMetadata:
-        with time_limit(patience):
+    Raises LabError if neither has them.
+    """
+    url = hf_hub_url(path.repo, path.file, revision=path.revision)
+
+    def request() -> HfFileMetadata:
+        with time_limit(timeout):
             return get_hf_file_metadata(url)
 
     try:
-        facts = retried(ask)
+        metadata = with_retries(request)
     except Exception as error:
-        found = in_cache(place) if errors.no_network(error) else None
-        if found is None:
-            raise explained(error, place) from error
-        return found
-    commit, digest = facts.commit_hash or "", facts.etag or ""
-    pinned = commit == place.revision or not names.COMMIT.fullmatch(place.revision)
-    if not names.COMMIT.fullmatch(commit) or not pinned or len(digest) not in DIGEST or facts.size is None:
+        file = cached_file(path) if errors.no_network(error) else None
+        if file is None:
+            raise lab_error(error, path) from error
+        return file
+    commit, digest = metadata.commit_hash or "", metadata.etag or ""
+    pinned = commit == path.revision or not names.COMMIT.fullmatch(path.revision)
+    if not names.COMMIT.fullmatch(commit) or not pinned or len(digest) not in DIGEST or metadata.size is None:
         raise LabError(
-            f"What answers at {errors.address()} does not say which commit and which checksum {place.file} has, so it "
-            "cannot be verified. Check HF_ENDPOINT, or whether the network asks you to sign in."
+            f"The server at {errors.address()} does not state the commit and the checksum of {path.file}, so the file "
+            "cannot be verified. Check HF_ENDPOINT, and whether the network requires a sign-in."
         )
-    return HubFile(place, commit, facts.size, digest)
+    return HubFile(path, commit, metadata.size, digest)
 
 
-def in_cache(place: HubPath) -> HubFile | None:
-    """The file by its revision's name, if the cache tells its checksum: the name of the blob it links to."""
-    path = try_to_load_from_cache(place.repo, place.file, revision=place.revision)
-    if not isinstance(path, str) or not os.path.islink(path):
+def cached_file(path: HubPath) -> HubFile | None:
+    """The file in the local cache at this revision; None if the cache does not have it with its checksum.
+
+    The checksum is the name of the blob that the cached file links to.
+    """
+    link = try_to_load_from_cache(path.repo, path.file, revision=path.revision)
+    if not isinstance(link, str) or not os.path.islink(link):
         return None
-    digest, commit = Path(os.readlink(path)).name, Path(path).parts[-1 - len(place.file.split("/"))]
+    digest, commit = Path(os.readlink(link)).name, Path(link).parts[-1 - len(path.file.split("/"))]
     if len(digest) not in DIGEST or not names.COMMIT.fullmatch(commit):
         return None
-    return HubFile(place, commit, os.stat(path).st_size, digest, cached=True)
+    return HubFile(path, commit, os.stat(link).st_size, digest, cached=True)

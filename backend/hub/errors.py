@@ -1,4 +1,4 @@
-"""The errors of the Hub's client as sentences for people, for models and for datasets. For workers."""
+"""Converts errors of the Hub's client, about models and datasets, to sentences for people. For workers only."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Stalled(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """What was asked of the Hub, as a sentence names it.
+    """The repository, dataset or file of a request, as a sentence names it.
 
     `kind` is "repository" or "dataset"; `path` is its path on the Hub; `file` and `revision` may be empty.
     `nearest` returns the file of the repository with the most similar name.
@@ -105,18 +105,18 @@ def _sentence(error: BaseException, target: Target) -> str:
         case GatedRepoError():
             terms, them = ("terms", "them") if target.is_dataset else ("licence", "it")
             return (
-                f"{name} is gated: its owner wants its {terms} accepted first. Open {page}, accept {them} there, then "
+                f"{name} is gated: you must accept its {terms} first. Open {page}, accept {them} there, then "
                 "put a token of that account into HF_TOKEN in .env (or run `hf auth login`) and try again."
             )
         case DisabledRepoError():
-            return f"The Hub has switched {name} off. Choose another {target.kind}."
+            return f"The Hub has disabled {name}. Choose another {target.kind}."
         case RevisionNotFoundError():
-            return f"{name} has no revision {target.revision}. Look up its branches on {page}."
+            return f"{name} has no revision {target.revision}. See its branches on {page}."
         case EntryNotFoundError() if target.is_dataset:
-            return ""  # `datasets` asks for files that need not exist, and continues
+            return ""  # `datasets` requests files that need not exist, and continues
         case RemoteEntryNotFoundError():
             near = target.nearest()
-            choose = f"Did you mean {near}?" if near else "Choose one from its list."
+            choose = f"Did you mean {near}?" if near else "Choose a file from its list."
             return f"{name} has no file {target.file or 'of that name'} at {target.revision}. {choose}"
         case RepositoryNotFoundError():
             what = "is not a dataset on the Hub" if target.is_dataset else "is not on the Hub"
@@ -128,7 +128,7 @@ def _sentence(error: BaseException, target: Target) -> str:
             return _status_sentence(error.response, target)
         case OfflineModeIsEnabled():
             missing = "cannot be read" if target.is_dataset else "is not in its cache"
-            return f"HF_HUB_OFFLINE is set, so nothing is asked of the Hub, and {name} {missing}. Unset it."
+            return f"HF_HUB_OFFLINE is set, so the Hub is not contacted, and {name} {missing}. Unset HF_HUB_OFFLINE."
         case _:
             return _network_sentence(error, target)
 
@@ -144,33 +144,33 @@ def _status_sentence(response: httpx.Response, target: Target) -> str:
         )
     if status == BUSY:
         wait = retry_after(response, 300)
-        return f"The Hub has had too many requests from here. Wait {wait:.0f} seconds, or set HF_TOKEN."
+        return f"The Hub limits the rate of requests from this machine. Wait {wait:.0f} seconds, or set HF_TOKEN."
     if status >= 500:
-        return f"The Hub is in trouble (it answers {status}). Nothing is wrong here; try again in a while."
+        return f"The Hub has an error of its own (status {status}). Try again in a few minutes."
     return f"The Hub refused this with status {status}. Open {target.page} and check that it still exists."
 
 
 def _network_sentence(error: BaseException, target: Target) -> str:
     proxies = [name for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") if os.environ.get(name)]
     through = f" through the proxy in {proxies[0]}" if proxies else ""
-    again = "then try again, or give a file" if target.is_dataset else "then try again"
+    again = "then try again, or use a file" if target.is_dataset else "then try again"
     match error:
         case httpx.TooManyRedirects():
-            return f"{address()} sends every request in a circle. Check HF_ENDPOINT and the proxy settings."
+            return f"{address()} redirects requests in a loop. Check HF_ENDPOINT and the proxy settings."
         case httpx.ProxyError() | httpx.UnsupportedProtocol():
             return "The proxy did not let the request pass. Check HTTPS_PROXY and HF_ENDPOINT, or unset them."
         case Stalled():
-            return f"Nothing more arrived from the Hub for {error} seconds, three times over. Try again later."
+            return f"No data arrived from the Hub for {error} seconds, in three attempts. Try again later."
         case httpx.TimeoutException():
             return f"{address()} did not answer in time{through}. Check the network, {again}."
         case httpx.NetworkError() | httpx.RemoteProtocolError() if not isinstance(error, httpx.ConnectError):
-            return f"The connection to {address()} broke off{through}, three times over. Try again later."
+            return f"The connection to {address()} broke off{through}, in three attempts. Try again later."
         case httpx.TransportError():
             return f"{address()} cannot be reached{through}. Check the network, {again}."
         case FileMetadataError() | json.JSONDecodeError() | httpx.DecodingError() if _is_answer(error, target):
             return (
-                f"What answers at {address()} is not the Hub (a sign-in page of the network, perhaps). Open "
-                "that address in a browser, then try again."
+                f"The server at {address()} is not the Hub; it may be a sign-in page of your network. Open that "
+                "address in a browser, then try again."
             )
         case OSError() if error.errno is not None and error.filename and not target.is_dataset:
             return (
@@ -178,10 +178,10 @@ def _network_sentence(error: BaseException, target: Target) -> str:
                 "or allow writing there, or set HF_HOME to another folder."
             )
         case OSError() if cut_short(error):
-            return "The file arrived in another length than the Hub says, three times over. Try again later."
+            return "The file arrived with another length than the Hub states, in three attempts. Try again later."
     return ""
 
 
 def _is_answer(error: BaseException, target: Target) -> bool:
-    """Whether it comes from an answer of the Hub. For datasets, a file of data that is not JSON raises the same."""
+    """Whether the error comes from a response of the Hub: for datasets, a data file that is not JSON raises it, too."""
     return not target.is_dataset or not isinstance(error, json.JSONDecodeError) or error.doc.lstrip()[:1] == "<"

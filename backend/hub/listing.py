@@ -1,4 +1,4 @@
-"""Asking the Hub what a repository holds, without letting it into this process."""
+"""Lists the files of a Hub repository in a process of its own, so that a hostile response cannot harm this one."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class RepositoryFile(BaseModel):
-    """A file that could become a variant, or `why` it cannot."""
+    """A file of a repository that can become a variant; or not, then `why` has the reason. `size` in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,12 +28,12 @@ class RepositoryFile(BaseModel):
     size: int = Field(ge=0)
     sha256: str = ""
     quantisation: str = ""
-    """As its name says; empty when it does not."""
+    """As its name states it; empty if it does not."""
     why: str = ""
 
 
 class RepositoryListing(BaseModel):
-    """What a repository holds at a revision."""
+    """The files of a repository at a revision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,21 +44,23 @@ class RepositoryListing(BaseModel):
     gated: bool = False
     kind: Literal["gguf", "adapter", "neither"]
     why: str = ""
-    """Why there is nothing to choose, when there is nothing."""
+    """Why there is no file to choose; empty if there is one."""
     architecture: str = ""
     base: str = ""
     files: tuple[RepositoryFile, ...] = ()
     wanted: str = ""
-    """The file whose address was pasted, if it was a file's."""
+    """The file whose address was pasted; empty if the address was not a file's."""
     left_out: int = 0
-    """Files that are of no use here, or whose names this app would not write to disk."""
+    """Number of files that this app cannot use, or whose names it refuses to write to disk."""
 
 
-def list_repository(place: HubPath, environment: dict[str, str], patience: float = 30.0) -> RepositoryListing:
-    """What the repository holds, from a process of its own with this `environment`. LabError with the reason if it
-    cannot be had within `patience` seconds."""
+def list_repository(path: HubPath, environment: dict[str, str], timeout: float = 30.0) -> RepositoryListing:
+    """List a repository in a process with this `environment`.
+
+    Raises LabError with the reason if that is not possible within `timeout` seconds.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "backend.hub.list_files", f"--revision={place.revision}", "--", place.repo],
+        [sys.executable, "-m", "backend.hub.list_files", f"--revision={path.revision}", "--", path.repo],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -68,32 +70,32 @@ def list_repository(place: HubPath, environment: dict[str, str], patience: float
     )
     assert process.stdout
     try:
-        answer = _read(process.stdout, time.monotonic() + patience)
+        output = _read(process.stdout, time.monotonic() + timeout)
     finally:
         _kill(process)
-    if answer is None:
-        raise LabError(f"The Hub did not list {place.repo} within {patience:.0f} seconds. Try again in a while.")
-    return _understood(answer, place)
+    if output is None:
+        raise LabError(f"The Hub did not list {path.repo} within {timeout:.0f} seconds. Try again later.")
+    return _parse(output, path)
 
 
 def _read(pipe: IO[bytes], deadline: float) -> bytes | None:
-    """Everything until the end; None when time is over."""
-    found = bytearray()
+    """Read the pipe to its end; None if the deadline passes first."""
+    output = bytearray()
     os.set_blocking(pipe.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while selector.select(max(0.0, deadline - time.monotonic())):
             piece = pipe.read(1 << 16)
             if not piece:
-                return bytes(found)
-            found += piece
-            if len(found) > MOST_BYTES:
-                raise LabError("The Hub's list of files is too long to be one of a model. Choose another repository.")
+                return bytes(output)
+            output += piece
+            if len(output) > MOST_BYTES:
+                raise LabError("The Hub's file list is too long for a model repository. Choose another repository.")
     return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """It may still be running; it has nothing to lose."""
+    """End the process, which may still be running, and close its pipe."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -101,14 +103,14 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _understood(answer: bytes, place: HubPath) -> RepositoryListing:
+def _parse(output: bytes, path: HubPath) -> RepositoryListing:
     try:
-        record = json.loads(answer)
+        record = json.loads(output)
         if isinstance(record, dict) and "error" in record:
             raise LabError(str(record["error"]))
         return RepositoryListing.model_validate(record)
     except (ValueError, RecursionError):
         raise LabError(
-            f"{place.repo} could not be listed: the process that asked the Hub ended without an answer. Try again; if "
-            "it stays so, the repository is too large to be listed."
+            f"{path.repo} could not be listed: the process that lists it ended without a result. Try again. If that "
+            "happens every time, the repository is too large to be listed."
         ) from None

@@ -1,4 +1,4 @@
-"""A conversation as the lab keeps it: turns with what is known of each answer, and what one can do with them."""
+"""A conversation: turns with the statistics of each answer; going back to a turn, and saving it as JSON or Markdown."""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from backend.core.errors import LabError
 from backend.core.messages import Message, plain
 from backend.inference.reply import Reply
 from backend.inference.sampling import End, Generation
+
+STOPPED = "Stopped by you before it started."
 
 ENDS: dict[End, str] = {
     "stop": "the model ended it",
@@ -28,17 +30,17 @@ class Turn(BaseModel):
     content: str
     variant: str = ""
     state: str = "ended"
-    """While it arrives: the reply's state; `waiting` with its place in line."""
+    """While it arrives: the state of its reply; `waiting` with its `place` in the queue."""
     place: int = 0
     generation: Generation | None = None
     error: str = ""
 
 
-def asked(text: str) -> Turn:
+def user_turn(text: str) -> Turn:
     return Turn(role="user", content=plain(text))
 
 
-def answered(variant: str, reply: Reply) -> Turn:
+def answer_turn(variant: str, reply: Reply) -> Turn:
     """The answer as far as it has arrived."""
     return Turn(
         role="assistant",
@@ -52,15 +54,15 @@ def answered(variant: str, reply: Reply) -> Turn:
 
 
 def messages(system: str | None, turns: Sequence[Turn]) -> list[Message]:
-    """What the model is given. A question whose answer failed before its first word was never asked: some
+    """The messages that the model gets. A question whose answer failed before its first word is left out: some
     templates refuse two questions in a row."""
-    said = [Message(role="system", content=plain(system))] if system and system.strip() else []
+    messages = [Message(role="system", content=plain(system))] if system and system.strip() else []
     for turn in turns:
         if turn.error and not turn.content:
-            said.pop()
+            messages.pop()
         else:
-            said.append(Message(role=turn.role, content=turn.content))
-    return said
+            messages.append(Message(role=turn.role, content=turn.content))
+    return messages
 
 
 def before(turns: Sequence[Turn], index: int) -> tuple[list[Turn], str]:
@@ -71,23 +73,25 @@ def before(turns: Sequence[Turn], index: int) -> tuple[list[Turn], str]:
     return list(turns[: questions[-1]]), turns[questions[-1]].content
 
 
-def as_json(system: str | None, turns: Sequence[Turn]) -> str:
+def as_json(system_prompt: str | None, history: Sequence[Turn]) -> str:
     """The whole conversation with every statistic: `{"system": ..., "turns": [...]}`."""
-    record = {"system": plain(system or ""), "turns": [turn.model_dump(exclude_defaults=True) for turn in turns]}
+    turns = [turn.model_dump(exclude_defaults=True) for turn in history]
+    record = {"system": plain(system_prompt or ""), "turns": turns}
     return json.dumps(record, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(system: str | None, turns: Sequence[Turn]) -> str:
-    """To read: a heading per turn, the text as it was."""
-    parts = [f"## System\n\n{plain(system).strip()}\n"] if system and system.strip() else []
-    for turn in turns:
+def as_markdown(system_prompt: str | None, history: Sequence[Turn]) -> str:
+    """The conversation for reading: a heading per turn, and its text unchanged."""
+    system = plain(system_prompt or "").strip()
+    parts = [f"## System\n\n{system}\n"] if system else []
+    for turn in history:
         who = "You" if turn.role == "user" else turn.variant
         parts.append("\n\n".join([f"## {who}", *filter(None, [turn.content]), *_marks(turn)]) + "\n")
     return "\n".join(parts)
 
 
 def _marks(turn: Turn) -> list[str]:
-    """What a reader must know of an answer that is not whole."""
+    """What a reader must know of an incomplete answer."""
     marks = [turn.error] if turn.error else []
     if turn.generation and turn.generation.end != "stop":
         marks.append(ENDS[turn.generation.end])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from backend.core.errors import LabError
-from backend.core.machine import amount
+from backend.core.units import amount
 from models.check import Header
 
 ROWS = 128  # tokens computed in one step (CHUNK of the lanes)

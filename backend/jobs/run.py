@@ -51,8 +51,8 @@ class Run:
         return folders.kind_of(self.folder.name)
 
     @property
-    def begun(self) -> float:
-        """When it was asked for, as the folder's name tells it, in seconds since 1970; 0 if that is no date."""
+    def created(self) -> float:
+        """When it was created, by the name of its folder, in seconds since 1970; 0 if that is no date."""
         try:
             return float(max(0, calendar.timegm(time.strptime(self.id[:15], "%Y%m%d-%H%M%S"))))
         except ValueError:

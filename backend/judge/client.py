@@ -1,4 +1,4 @@
-"""A question to a model that judges, whichever model that is, and what came of it."""
+"""The interface of a model that judges, local or remote, and its reply."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,10 @@ from backend.remote.response import ReplyFormat, Token
 
 @dataclass(frozen=True)
 class JudgeReply:
-    """What came of a question. With `status` ok there is a `text` to read; else `why` says in a sentence what
-    happened. Tokens and dollars are of every attempt together, as far as they are known."""
+    """The reply to a question. If `status` is "ok", `text` is the reply; else `why` has the reason in a sentence.
+
+    Tokens, cost (dollars) and seconds are sums over all attempts, as far as they are known.
+    """
 
     status: Status
     text: str = ""
@@ -27,13 +29,17 @@ class JudgeReply:
 
 
 class JudgeClient(Protocol):
-    """A model that can be asked. LabError where going on makes no sense: a bad key, no credit, the cap reached."""
+    """A model that judges."""
 
     @property
     def together(self) -> int:
-        """How many questions may be under way at once."""
+        """The number of concurrent questions."""
         ...
 
     def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
-        """`tokens`: the longest reply. `what`: the item's key, for the ledger. Safe to call from several threads."""
+        """Ask one question. `tokens`: the longest reply. `what`: the key of the question, for the ledger.
+
+        Safe to call from several threads. Raises LabError for an error that stops the whole run, such as a wrong key,
+        no credit, or a spending limit.
+        """
         ...

@@ -1,6 +1,6 @@
-"""From an answer to its score, by a model that judges: asked once, read strictly, asked once more where that can help.
+"""Scores an answer with a model that judges. A reply that cannot be parsed is requested once more.
 
-A failure keeps its name. What is certain without a judge, that an empty answer is worth nothing, costs no call.
+A failure is a score with a status and a reason. An empty answer gets the lowest values without a call.
 """
 
 import math
@@ -18,135 +18,152 @@ from backend.judge.score import Identity, Item, Score
 from backend.remote.response import ReplyFormat, Token
 
 COVERED = 0.5
-"""Of the probability, how much must lie on grades; below it the rest could be anything."""
+"""The least probability that the grades must have together; below it, no expected score is computed."""
 TOKENS = 500
-"""The longest reply that is asked for; a reply that was cut is asked for again with twice as many."""
-KEPT = 20_000  # characters of a reply that are kept
-_UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")  # Cn and Co can be seen: an emoji newer than Python's table is Cn
+"""The longest reply. A reply that was cut off is requested again with twice as many tokens."""
+KEPT = 20_000  # characters of a reply that are stored
+_UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")  # without Cn and Co, which can be visible: a new emoji is Cn
 
 
 def expected_scores(tokens: Sequence[Token], rubric: Rubric) -> dict[str, float]:
-    """Criterion -> mean over its grades, each weighted by its probability. A criterion that cannot be reckoned is left
-    out: no probabilities, a grade split over tokens, or too little of the probability on grades."""
+    """Criterion -> the mean of its grades, weighted by their probabilities in the judge's reply.
+
+    A criterion is left out if its mean cannot be computed: there are no probabilities, the grade is split over several
+    tokens, or the grades have less than COVERED of the probability.
+    """
     text = "".join(token.text for token in tokens)
-    found = {}
-    for one in rubric.criteria:
-        grades = range(int(one.low), int(one.high) + 1)
-        places = list(re.finditer(rf'(?<!\\)"{re.escape(one.name)}"\s*:\s*(\d+)', text))
-        if len(places) != 1:
+    expected = {}
+    for criterion in rubric.criteria:
+        grades = range(int(criterion.low), int(criterion.high) + 1)
+        matches = list(re.finditer(rf'(?<!\\)"{re.escape(criterion.name)}"\s*:\s*(\d+)', text))
+        if len(matches) != 1:
             continue
-        mean = _mean(_token_at(tokens, places[0].start(1)), places[0].group(1), grades)
+        mean = _mean_grade(_token_at(tokens, matches[0].start(1)), matches[0].group(1), grades)
         if mean is not None:
-            found[one.name] = mean
-    return found
+            expected[criterion.name] = mean
+    return expected
 
 
-def _token_at(tokens: Sequence[Token], place: int) -> Token | None:
-    start = 0
+def _token_at(tokens: Sequence[Token], offset: int) -> Token | None:
+    """The token with the character at `offset` of the joined text."""
+    end = 0
     for token in tokens:
-        start += len(token.text)
-        if place < start:
+        end += len(token.text)
+        if offset < end:
             return token
     return None
 
 
-def _mean(token: Token | None, digit: str, grades: range) -> float | None:
+def _mean_grade(token: Token | None, digit: str, grades: range) -> float | None:
+    """The mean grade over the alternatives of a token that is exactly `digit`; None if it cannot be computed."""
     if token is None or token.text.strip() != digit:
         return None
-    mass: dict[int, float] = {}
-    for text, chance in token.others.items():
+    probabilities: dict[int, float] = {}
+    for text, logprob in token.others.items():
         if text.strip().isascii() and text.strip().isdigit() and int(text.strip()) in grades:
             grade = int(text.strip())
-            mass[grade] = mass.get(grade, 0.0) + math.exp(min(chance, 0.0))
-    whole = math.fsum(mass.values())
-    if whole < COVERED:
+            probabilities[grade] = probabilities.get(grade, 0.0) + math.exp(min(logprob, 0.0))
+    covered = math.fsum(probabilities.values())
+    if covered < COVERED:
         return None
-    return math.fsum(grade * chance for grade, chance in mass.items()) / whole
+    return math.fsum(grade * probability for grade, probability in probabilities.items()) / covered
 
 
 @dataclass(frozen=True)
 class Grader:
-    """A judge with its rubric. `together`: how many answers may be judged at once."""
+    """A model that scores answers by a rubric. `tokens`: the longest reply."""
 
-    asker: JudgeClient
+    client: JudgeClient
     rubric: Rubric
     identity: Identity
     tokens: int = TOKENS
 
     @property
     def together(self) -> int:
-        return self.asker.together
+        """The number of answers that may be scored concurrently."""
+        return self.client.together
 
     def score(self, item: Item, repeat: int = 0, round: int = 0) -> Score:
-        """`repeat` tells apart several judgements of one answer, `round` how often it has failed before. LabError where
-        going on makes no sense. Safe to call from several threads."""
+        """Score an answer. Safe to call from several threads.
+
+        `repeat`: the number of the judgement, if an answer is judged several times. `round`: how often the judgement
+        has failed before. Raises LabError for an error that stops the whole run.
+        """
         key = item.key(self.identity.id, repeat)
         if is_empty(item.answer):
-            return worthless(key, self.identity.id, self.rubric)
+            return lowest_score(key, self.identity.id, self.rubric)
         messages = question(self.rubric, item)
-        told, found = self._asked(messages, f"{key}.{round}")
+        reply, parsed = ask_with_retry(
+            self.client,
+            messages,
+            form(self.rubric),
+            self.tokens,
+            f"{key}.{round}",
+            lambda text: parse_reply(text, self.rubric),
+        )
         return Score(
             key=key,
             judge=self.identity.id,
-            status=found.status,
-            why=found.why,
-            values={name: float(value) for name, value in found.values.items()},
-            expected=expected_scores(told.tokens, self.rubric) if found.status == "ok" else {},
-            evidence=found.evidence,
-            flags=found.flags,
+            status=parsed.status,
+            why=parsed.why,
+            values={name: float(value) for name, value in parsed.values.items()},
+            expected=expected_scores(reply.tokens, self.rubric) if parsed.status == "ok" else {},
+            evidence=parsed.evidence,
+            flags=parsed.flags,
             prompt=messages,
-            reply=told.text[:KEPT],
-            model=told.model,
-            tokens_in=told.tokens_in,
-            tokens_out=told.tokens_out,
-            cost=told.cost,
-            seconds=told.seconds,
-            attempts=told.attempts,
-        )
-
-    def _asked(self, messages: list[Message], what: str) -> tuple[JudgeReply, ParsedReply]:
-        return asked_twice(
-            self.asker, messages, form(self.rubric), self.tokens, what, lambda t: parse_reply(t, self.rubric)
+            reply=reply.text[:KEPT],
+            model=reply.model,
+            tokens_in=reply.tokens_in,
+            tokens_out=reply.tokens_out,
+            cost=reply.cost,
+            seconds=reply.seconds,
+            attempts=reply.attempts,
         )
 
 
-def asked_twice(
-    asker: JudgeClient,
+def ask_with_retry(
+    client: JudgeClient,
     messages: Sequence[Message],
     form: ReplyFormat,
     tokens: int,
     what: str,
-    reads: Callable[[str], ParsedReply],
+    parse: Callable[[str], ParsedReply],
 ) -> tuple[JudgeReply, ParsedReply]:
-    """A question, asked again where that can help: a reply that was cut with twice the room, one that cannot be read
-    with what was wrong about it. Costs and attempts are of both together. If the second was cancelled, all of it was:
-    asked again later, the first is answered from what is kept."""
-    told = asker.ask(messages, form, tokens, f"{what}.0")
-    found = _read(told, reads)
-    if found.status == "judge_truncated":
-        again = asker.ask(messages, form, 2 * tokens, f"{what}.1")
-    elif found.status in ("bad_json", "bad_schema", "empty_reply"):
-        again = asker.ask([*messages, *_complaint(told, found)], form, tokens, f"{what}.1")
+    """Ask a question, and ask it once more if the reply was cut off or cannot be parsed.
+
+    After a cut reply, the limit is doubled. After a reply that cannot be parsed, the error is added to the messages.
+    Costs and attempts of both are summed. If the second is cancelled, the result is "cancelled"; a later attempt gets
+    the first reply from the saved replies.
+    """
+    reply = client.ask(messages, form, tokens, f"{what}.0")
+    parsed = _parse(reply, parse)
+    if parsed.status == "judge_truncated":
+        again = client.ask(messages, form, 2 * tokens, f"{what}.1")
+    elif parsed.status in ("bad_json", "bad_schema", "empty_reply"):
+        again = client.ask([*messages, *_correction(reply, parsed)], form, tokens, f"{what}.1")
     else:
-        return told, found
-    return _together(told, again), _read(again, reads)
+        return reply, parsed
+    return _with_costs_of(reply, again), _parse(again, parse)
 
 
-def _read(told: JudgeReply, reads: Callable[[str], ParsedReply]) -> ParsedReply:
-    if told.status != "ok":
-        return ParsedReply(told.status, told.why)
-    found = reads(told.text)
-    if found.status in ("bad_json", "bad_schema"):
-        return found._replace(why=f"The judge's reply is no verdict: {found.why}.")
-    return found._replace(why=found.why and f"{found.why[:1].upper()}{found.why[1:]}.")
+def _parse(reply: JudgeReply, parse: Callable[[str], ParsedReply]) -> ParsedReply:
+    """Parse a reply, and make a whole sentence of the reason for a failure."""
+    if reply.status != "ok":
+        return ParsedReply(reply.status, reply.why)
+    parsed = parse(reply.text)
+    if parsed.status in ("bad_json", "bad_schema"):
+        return parsed._replace(why=f"The judge's reply has no valid verdict: {parsed.why}.")
+    return parsed._replace(why=parsed.why and f"{parsed.why[:1].upper()}{parsed.why[1:]}.")
 
 
-def _complaint(told: JudgeReply, found: ParsedReply) -> list[Message]:
-    said = [Message(role="assistant", content=told.text[:2000])] if told.text.strip() else []
-    return [*said, Message(role="user", content=f"{found.why} Reply with the JSON object that was asked for, alone.")]
+def _correction(reply: JudgeReply, parsed: ParsedReply) -> list[Message]:
+    """The messages that follow a reply that cannot be parsed: the reply itself, and what is wrong with it."""
+    said = [Message(role="assistant", content=reply.text[:2000])] if reply.text.strip() else []
+    return [*said, Message(role="user", content=f"{parsed.why} Reply with the JSON object that was asked for, alone.")]
 
 
-def _together(first: JudgeReply, second: JudgeReply) -> JudgeReply:
+def _with_costs_of(first: JudgeReply, second: JudgeReply) -> JudgeReply:
+    """The second reply, with the tokens, cost, seconds and attempts of both."""
     return replace(
         second,
         tokens_in=first.tokens_in + second.tokens_in,
@@ -158,13 +175,13 @@ def _together(first: JudgeReply, second: JudgeReply) -> JudgeReply:
 
 
 def is_empty(text: str) -> bool:
-    """Whether there is nothing to be seen in it."""
+    """Whether a text has no visible character."""
     return all(unicodedata.category(letter) in _UNSEEN for letter in text)
 
 
-def worthless(key: str, judge: str, rubric: Rubric) -> Score:
-    """What an empty answer gets, without a call."""
-    values = {one.name: one.low for one in rubric.criteria}
+def lowest_score(key: str, judge: str, rubric: Rubric) -> Score:
+    """The score of an empty answer: the lowest value of each criterion, without a call."""
+    values = {criterion.name: criterion.low for criterion in rubric.criteria}
     return Score(
         key=key,
         judge=judge,

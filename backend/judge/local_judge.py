@@ -1,4 +1,4 @@
-"""A variant of this lab as a judge: any GGUF, held to the form by a grammar, asked through the engines."""
+"""A model on this machine as a judge. A grammar forces its reply into the requested format."""
 
 import time
 from collections.abc import Sequence
@@ -18,37 +18,45 @@ SEED = 1
 
 @dataclass(frozen=True)
 class LocalJudge:
-    """Costs nothing but time. `together` is how many conversations the engine holds."""
+    """A `JudgeClient` for a local variant. `together`: the number of slots of the engine."""
 
     engines: Engines
-    seat: ModelSpec
-    manner: PromptFormat
+    spec: ModelSpec
+    prompt_format: PromptFormat
     together: int
 
     def ask(self, messages: Sequence[Message], form: ReplyFormat, tokens: int, what: str) -> JudgeReply:
-        """Greedy. Replies to the same question can still differ where two words are about equally likely: what is kept
-        of an earlier prompt is not computed again, and what is computed in other portions is rounded otherwise."""
-        begun = time.monotonic()
+        """Generate greedily.
+
+        The replies to one question can still differ where two tokens are about equally likely. The reused prefix of an
+        earlier prompt changes the batch sizes, and they change the rounding.
+        """
+        start = time.monotonic()
         sampling = Sampling(temperature=0, seed=SEED, max_tokens=tokens, grammar=form.grammar)
         text, why, code = "", "", ""
         try:
-            reply = self.engines.reply(self.seat, messages, sampling, self.manner)
+            reply = self.engines.reply(self.spec, messages, sampling, self.prompt_format)
             text = reply.text()
         except LabError as error:
             why, code = str(error), error.code
             reply = None
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         if reply is None or reply.generation is None:
             return JudgeReply("over_context" if code == "too_long" else "api_error", why=why, seconds=seconds)
-        made = reply.generation
-        status, why = _worth(made)
-        return JudgeReply(status, text, why, self.seat.name, (), made.prompt_tokens, made.tokens, 0.0, seconds)
+        generation = reply.generation
+        status, why = _status(generation)
+        return JudgeReply(
+            status, text, why, self.spec.name, (), generation.prompt_tokens, generation.tokens, 0.0, seconds
+        )
 
 
-def _worth(made: Generation) -> tuple[Status, str]:
-    """What a reply is worth, before its text is looked at."""
-    if made.end == "context" or made.left_out:
-        return "over_context", f"The question does not fit into the judge's context of {made.context_size:,} tokens."
-    if made.end == "length":
+def _status(generation: Generation) -> tuple[Status, str]:
+    """The status of a reply, and the sentence if it is not "ok". The text itself is not parsed here."""
+    if generation.end == "context" or generation.left_out:
+        return (
+            "over_context",
+            f"The question does not fit into the judge's context of {generation.context_size:,} tokens.",
+        )
+    if generation.end == "length":
         return "judge_truncated", "The judge's reply was cut off at its limit."
-    return ("cancelled", "Stopped before it was answered.") if made.end == "stopped" else ("ok", "")
+    return ("cancelled", "Stopped before it was answered.") if generation.end == "stopped" else ("ok", "")

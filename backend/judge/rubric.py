@@ -1,4 +1,4 @@
-"""What is judged, and on which scale: the lab's rubric for models that judge, and the rule judge's measures."""
+"""Rubrics: the criteria, scales and rules for models that judge, and the measures of the rule judge."""
 
 import hashlib
 import tomllib
@@ -13,7 +13,7 @@ MEAN = "mean"
 
 
 class Criterion(BaseModel):
-    """One thing that is judged, from `low` to `high`. `anchors` say what each whole number means, the lowest first."""
+    """A criterion with a scale from `low` to `high`. `anchors`: the meaning of each whole number, the lowest first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,45 +26,45 @@ class Criterion(BaseModel):
 
 
 class Rubric(BaseModel):
-    """`primary` is the one number verdicts are about: a criterion's name, or `mean` of all. Declared before, never
-    chosen after. `rules` go to a model that judges, as they are."""
+    """Criteria, and the primary number that verdicts are about.
+
+    `primary`: the name of a criterion, or "mean" of all; it is fixed before an evaluation. `rules`: sent to a model
+    that judges, unchanged.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     title: str
-    """What the primary number is called in a sentence."""
+    """The name of the primary number in a sentence."""
     primary: str = MEAN
     rules: str = ""
     criteria: tuple[Criterion, ...] = Field(min_length=1)
 
     @property
     def hash(self) -> str:
-        """Changes with every word of it: 12 digits of a sha256."""
+        """12 digits of a sha256 over the whole rubric."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
     def low(self) -> float:
-        """The least the primary number can be."""
-        return self._of({one.name: one.low for one in self.criteria})
+        """The lowest possible primary number."""
+        return self.primary_of({criterion.name: criterion.low for criterion in self.criteria})
 
     @property
     def high(self) -> float:
-        """The most the primary number can be."""
-        return self._of({one.name: one.high for one in self.criteria})
+        """The highest possible primary number."""
+        return self.primary_of({criterion.name: criterion.high for criterion in self.criteria})
 
     def primary_of(self, values: Mapping[str, float]) -> float:
-        """The primary number of an answer's values."""
-        return self._of(values)
-
-    def _of(self, values: Mapping[str, float]) -> float:
-        names = [one.name for one in self.criteria] if self.primary == MEAN else [self.primary]
+        """The primary number of an answer. `values`: criterion -> value."""
+        names = [criterion.name for criterion in self.criteria] if self.primary == MEAN else [self.primary]
         return fmean(values[name] for name in names)
 
 
 @lru_cache(maxsize=1)
 def rubrics() -> dict[str, Rubric]:
-    """The rubrics of rubrics.toml by id. A wrong entry is an error of ours: pydantic says where."""
+    """Id -> rubric, from rubrics.toml. Raises pydantic's ValidationError for a wrong entry."""
     text = Path(__file__).with_name("rubrics.toml").read_text(encoding="utf-8")
-    found = [Rubric.model_validate(record) for record in tomllib.loads(text)["rubric"]]
-    return {one.id: one for one in found}
+    loaded = [Rubric.model_validate(record) for record in tomllib.loads(text)["rubric"]]
+    return {rubric.id: rubric for rubric in loaded}

@@ -1,4 +1,4 @@
-"""What a judge said of one answer, or why it said nothing; and who the judge was."""
+"""The score of one answer, the item that was judged, and the identity of the judge. All are stored."""
 
 import hashlib
 import json
@@ -33,15 +33,15 @@ FLAGS = (
 
 
 class Identity(BaseModel):
-    """Who judged. Two scores belong in one table only if all of this is the same."""
+    """The judge and its settings. Two scores are comparable only if their identities are equal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     model: str = ""
-    """As it was asked for: a model of the address, a variant's id with its file's digest, or empty."""
+    """The requested model: a model of the address, a variant's id with its file's digest, or empty."""
     returned: str = ""
-    """As the address names what answered."""
+    """The model name in the response."""
     address: str = ""
     rubric: str
     """The rubric's hash."""
@@ -54,25 +54,25 @@ class Identity(BaseModel):
 
 
 class Item(BaseModel):
-    """One answer to be judged. Whose it is, is not known here, so it cannot reach a prompt."""
+    """An answer to be judged. It does not name its variant, so that no prompt can."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     messages: list[Message] = Field(min_length=1)
-    """What was asked: the conversation up to the answer."""
+    """The conversation up to the answer."""
     reference: str | None = None
     answer: str
     cut: bool = False
-    """Whether the answer was stopped at its limit."""
+    """Whether the answer was cut off at its length limit."""
 
     def key(self, judge: str, repeat: int = 0) -> str:
-        """What a score of it is kept under: equal answers to equal questions are judged once. `judge`: Identity.id."""
+        """The key of a score: equal answers to equal questions are judged once. `judge`: Identity.id."""
         text = json.dumps([judge, self.model_dump(), repeat], ensure_ascii=True, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class Score(BaseModel):
-    """`values` is filled if and only if `status` is ok: a failure is no number."""
+    """The judgement of one answer. `values` is filled if and only if `status` is "ok"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,26 +81,26 @@ class Score(BaseModel):
     """Identity.id."""
     status: Status
     why: str = ""
-    """Of a failure: one sentence."""
+    """For a failure: the reason, in one sentence."""
     values: dict[str, Number] = Field(default_factory=dict)
     """Criterion's name -> value on its scale."""
     expected: dict[str, Number] = Field(default_factory=dict)
-    """The same as means over the judge's own probabilities, where the endpoint tells them."""
+    """The same as means over the probabilities of the grades, if the endpoint returns probabilities."""
     evidence: str = ""
     flags: tuple[str, ...] = ()
     by_rule: bool = False
-    """Nobody was asked: an empty answer gets the least of everything."""
+    """The score was computed without a model."""
     prompt: list[Message] = Field(default_factory=list)
-    """Exactly what the judge was sent."""
+    """The exact prompt."""
     reply: str = ""
-    """Exactly what it said, up to a limit."""
+    """The exact reply, up to a limit."""
     model: str = ""
-    """As the address names what answered."""
+    """The model name in the response."""
     tokens_in: Count = 0
     tokens_out: Count = 0
     cost: Number = 0.0
     """Dollars."""
     seconds: Number = 0.0
     attempts: Count = 0
-    """Calls made for it, those that failed included."""
+    """Number of calls, failed ones included."""
     at: Seconds = Field(default_factory=time.time)

@@ -1,4 +1,4 @@
-"""A judgement, and the file they are kept in."""
+"""Votes on which of several answers is better, and the file with them."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,22 +15,22 @@ from backend.inference.sampling import Generation, Sampling
 Verdict = Literal["winner", "tie", "all bad"]
 YOU = "you"
 FILE = "judgements.jsonl"
-"""Below the runs: votes of people and of models."""
+"""The file in the runs folder with the votes of people and of models."""
 
 
 class Candidate(BaseModel):
-    """One contestant: a variant and all it said."""
+    """A variant with its conversation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     messages: list[Message]
     generation: Generation | None = None
-    """How its last answer came about; None when it failed."""
+    """How its last answer was generated; None if that failed."""
 
 
 class Vote(BaseModel):
-    """Which of several answers is better. `winner` counts from 0, in the order they were shown."""
+    """Which of several answers is better. `winner` is the index of a candidate, in the order of display."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +52,7 @@ class Vote(BaseModel):
 
 
 class WinRecord(BaseModel):
-    """What a variant won and lost."""
+    """How often a variant won and lost."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,26 +68,26 @@ class WinRecord(BaseModel):
 
 
 def append_vote(path: Path, judgement: Vote) -> None:
-    """Append it; OSError (a full disk) leaves the file as it was."""
+    """Append a vote to the file. Raises OSError, for example for a full disk; then the file is unchanged."""
     jsonl.append(path, judgement.model_dump(mode="json"))
 
 
 def read_votes(path: Path) -> list[Vote]:
-    """Every judgement of the file that can be read."""
-    found = []
+    """All valid votes of the file."""
+    votes = []
     for record in jsonl.read(path):
         try:
-            found.append(Vote.model_validate(record))
+            votes.append(Vote.model_validate(record))
         except ValueError:
             continue
-    return found
+    return votes
 
 
 def wins(judgements: Iterable[Vote], judge: str = YOU) -> list[WinRecord]:
-    """What one judge says: a record per variant, most wins first. A variant against itself tells nothing about it and
-    is left out.
+    """Count the votes of one judge per variant, most wins first.
 
-    A variant that stood there twice beside another one is counted once, by the better of its two answers.
+    A comparison of a variant with itself is left out. A variant that occurs twice in a comparison counts once, by the
+    better of its answers.
     """
     counts: dict[str, dict[str, int]] = {}
     for judgement in judgements:
@@ -95,33 +95,33 @@ def wins(judgements: Iterable[Vote], judge: str = YOU) -> list[WinRecord]:
         if len(set(names)) < 2 or judgement.judge != judge:
             continue
         for name in set(names):
-            mine = counts.setdefault(name, {"won": 0, "lost": 0, "tied": 0, "bad": 0})
-            mine[_outcome(judgement, name)] += 1
+            count = counts.setdefault(name, {"won": 0, "lost": 0, "tied": 0, "bad": 0})
+            count[_outcome(judgement, name)] += 1
     records = [WinRecord(variant=name, **count) for name, count in counts.items()]
     return sorted(records, key=lambda record: (-record.won, record.lost, record.variant))
 
 
-def with_you(judgements: Iterable[Vote]) -> dict[str, tuple[int, int]]:
-    """For each other judge: on how many pairs of answers it says what you said, and on how many both have spoken."""
-    every = list(judgements)
-    yours = {pair: better for one in every if one.judge == YOU for pair, better in _pairs(one)}
-    found: dict[str, tuple[int, int]] = {}
-    for one in every:
-        for pair, better in _pairs(one) if one.judge != YOU else ():
+def agreement_with_you(judgements: Iterable[Vote]) -> dict[str, tuple[int, int]]:
+    """Judge -> (pairs of answers on which it agrees with you, pairs that both of you judged)."""
+    votes = list(judgements)
+    yours = {pair: better for vote in votes if vote.judge == YOU for pair, better in _pairs(vote)}
+    agreement: dict[str, tuple[int, int]] = {}
+    for vote in votes:
+        for pair, better in _pairs(vote) if vote.judge != YOU else ():
             if pair in yours:
-                same, both = found.get(one.judge, (0, 0))
-                found[one.judge] = same + (better == yours[pair]), both + 1
-    return found
+                same, both = agreement.get(vote.judge, (0, 0))
+                agreement[vote.judge] = same + (better == yours[pair]), both + 1
+    return agreement
 
 
-def _pairs(one: Vote) -> Iterator[tuple[frozenset[str], str]]:
-    """Two answers to the same question and the better one, empty for a tie, as far as the judgement tells."""
-    said = ["\0".join(message["content"] for message in candidate.messages) for candidate in one.candidates]
-    for a, b in combinations(range(len(said)), 2):
-        if said[a] == said[b] or one.verdict == "all bad":
+def _pairs(vote: Vote) -> Iterator[tuple[frozenset[str], str]]:
+    """Pairs of different answers, each with the better one (empty for a tie), as far as the vote compares them."""
+    texts = ["\0".join(message["content"] for message in candidate.messages) for candidate in vote.candidates]
+    for a, b in combinations(range(len(texts)), 2):
+        if texts[a] == texts[b] or vote.verdict == "all bad":
             continue
-        if one.winner is None or one.winner in (a, b):
-            yield frozenset((said[a], said[b])), "" if one.winner is None else said[one.winner]
+        if vote.winner is None or vote.winner in (a, b):
+            yield frozenset((texts[a], texts[b])), "" if vote.winner is None else texts[vote.winner]
 
 
 def _outcome(judgement: Vote, name: str) -> str:

@@ -1,11 +1,11 @@
-"""Everything that is known of one variant, for whoever wants to look closely."""
+"""Collects everything that is known about one variant, for the details panel."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backend.core.machine import amount
+from backend.core.units import amount
 from backend.inference import memory
 from models.catalogue import Entry
 
@@ -14,7 +14,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class VariantDetails:
-    """`facts` are sentences by name, `header` every field of the file as [name, value], `template` the file's own."""
+    """The details of a variant. `facts`: name -> text. `header`: [name, value] of each field of the file."""
 
     id: str
     state: str
@@ -26,24 +26,24 @@ class VariantDetails:
 
 
 def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -> VariantDetails:
-    """What the record and the file's header say, and what follows from them."""
+    """Collect the details from the record and the header. `context`: tokens. `slots`: concurrent conversations."""
     variant, header = entry.variant, entry.header
     facts = {"About": variant.about, "Licence": variant.licence, "Base": variant.base, "Runs over": variant.over}
     if header is not None:
         facts |= {
             "Architecture": header.architecture + (", a LoRA adapter" if header.is_adapter else ""),
             "Parameters": f"{header.parameters:,}" if header.parameters else "",
-            "Quantisation": variant.quantisation or mixture(header.types),
+            "Quantisation": variant.quantisation or tensor_types(header.types),
             "Vocabulary": f"{header.vocabulary:,} tokens" if header.vocabulary else "",
             "Context": f"trained for {header.context:,} tokens, {min(context, header.context):,} used here"
             if header.context
             else "",
-            "Memory": sum_of(entry, context, slots),
-            "Chat template": template_told(entry, entries),
+            "Memory": memory_text(entry, context, slots),
+            "Chat template": template_note(entry, entries),
         }
     facts |= {"Trained on the template": "" if variant.template == "own" else variant.template}
     if variant.sha256:
-        facts["Verified"] = f"sha256 {variant.sha256}, {verified(entry)}"
+        facts["Verified"] = f"sha256 {variant.sha256}, {verified_date(entry)}"
     if variant.repo:
         at = f" (commit {variant.commit})" if variant.commit else ""
         facts["From"] = f"{variant.repo}, {variant.revision}{at}"
@@ -58,57 +58,57 @@ def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -
     )
 
 
-def mixture(types: dict[str, int]) -> str:
-    """Q4_K in 100 tensors, F32 in 49."""
+def tensor_types(types: dict[str, int]) -> str:
+    """For example "Q4_K in 100 tensors, F32 in 49 tensors"."""
     ordered = sorted(types.items(), key=lambda pair: -pair[1])
     return ", ".join(f"{name} in {count} tensors" for name, count in ordered)
 
 
-def sum_of(entry: Entry, context: int, slots: int) -> str:
-    """The memory sum in words."""
+def memory_text(entry: Entry, context: int, slots: int) -> str:
+    """The memory that the variant needs, in words; empty if it is not known."""
     header = entry.base_header or entry.header
     if header is None or entry.model is None or not entry.model.exists():
         return ""
-    found = memory.memory_need(header, entry.model.stat().st_size, context, slots)
+    need = memory.memory_need(header, entry.model.stat().st_size, context, slots)
     return (
-        f"{amount(found.total)}: {amount(found.weights)} of weights, {amount(found.cache)} for {slots} "
-        f"conversations of {min(context, header.context or context):,} tokens, {amount(found.compute)} to compute"
+        f"{amount(need.total)}: {amount(need.weights)} of weights, {amount(need.cache)} for {slots} conversations of "
+        f"{min(context, header.context or context):,} tokens, {amount(need.compute)} to compute"
     )
 
 
-def template_told(entry: Entry, entries: Sequence[Entry]) -> str:
-    """Its chat template beside its base's own: same, different or missing, or why that cannot be told."""
+def template_note(entry: Entry, entries: Sequence[Entry]) -> str:
+    """Compares the variant's chat template with that of its base, in words."""
     header = entry.header
     if header is None or header.is_adapter:
         return f"that of {entry.variant.over}, over which it runs" if entry.variant.over else ""
     if not header.template:
-        return "missing: how it was trained to be spoken to is not known from the file"
+        return "missing: the file does not state the prompt format that it was trained on"
     base = base_of(entry, entries)
     if base is None or base.header is None:
-        return "its own; its base is not here beside it, so the two cannot be compared"
+        return "in the file; its base is not downloaded, so the two templates cannot be compared"
     same = base.header.template == header.template
     return f"the same as that of {base.variant.id}" if same else f"different from that of {base.variant.id}, its base"
 
 
 def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
-    """Another variant here that is the model this one was made from."""
-    wanted = entry.variant.base
+    """The variant on this machine that is the base model of this one; None if there is none."""
+    name = entry.variant.base
     bases = [other for other in entries if other.runs and other.variant.method == "base" and other is not entry]
-    return next((other for other in bases if wanted and wanted in (other.variant.base, other.variant.id)), None)
+    return next((other for other in bases if name and name in (other.variant.base, other.variant.id)), None)
 
 
-def verified(entry: Entry) -> str:
-    """Since when."""
+def verified_date(entry: Entry) -> str:
+    """When the checksum was compared, in words."""
     record = (entry.adapter or entry.model or Path()).parent / "variant.json"
     try:
         return time.strftime("compared on %Y-%m-%d", time.localtime(record.stat().st_mtime))
     except OSError:
-        return "compared when it arrived"
+        return "compared when it was downloaded"
 
 
 def fields(entry: Entry) -> list[list[str]]:
-    """Every field of the header, in the file's order; lists by what they hold."""
+    """[name, value] of every field of the header, in the file's order. A list is described, not shown."""
     if entry.header is None:
         return []
-    named = entry.header.keys | entry.header.lists
-    return [[name, str(value)[:300]] for name, value in named.items()]
+    values = entry.header.keys | entry.header.lists
+    return [[name, str(value)[:300]] for name, value in values.items()]

@@ -1,4 +1,4 @@
-"""python -m backend.library.download RUN: a file of the Hub becomes a variant, whole and verified."""
+"""python -m backend.library.download RUN: downloads a file of the Hub, verifies it and registers it as a variant."""
 
 import errno
 import os
@@ -20,25 +20,25 @@ from backend.hub.client import HubFile, resolve_file
 from backend.hub.names import HubPath
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
-from backend.library.checksums import Following, digest_of
+from backend.library.checksums import digest_of
 from backend.library.register import base_over, register
 from backend.library.requests import DownloadRequest
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-SPEED_OVER = 5.0  # seconds
-AGAIN = "starts over: the Hub client cannot resume a transfer"
+SPEED_OVER = 5.0  # seconds over which the speed is averaged
+AGAIN = "restarts from the beginning: the Hub's client cannot resume a download"
 
 
 class Progress:
-    """What the client reports to. Every piece re-arms the alarm that tells a stalled line."""
+    """Reports the progress of the Hub's client, in place of its progress bar, and restarts the stall timer."""
 
-    def __init__(self, journal: Journal, total: int, attempt: int, patience: float) -> None:
-        self._journal, self._total, self._attempt, self._patience = journal, total, attempt, patience
+    def __init__(self, journal: Journal, total: int, attempt: int, timeout: float) -> None:
+        self._journal, self._total, self._attempt, self._timeout = journal, total, attempt, timeout
         self._done = 0
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def __call__(self, *_: Any, **settings: Any) -> "Progress":
-        """The client makes its bar by calling the class it was given."""
+        """The client creates its progress bar by calling the class that it is passed."""
         self._done = int(settings.get("initial") or 0)
         return self
 
@@ -49,7 +49,7 @@ class Progress:
         pass
 
     def update(self, count: float = 1) -> None:
-        client.keep_waiting(self._patience)
+        client.restart_timer(self._timeout)
         self._done += int(count)
         now = time.monotonic()
         self._recent.append((now, self._done))
@@ -66,141 +66,134 @@ class Progress:
         pass
 
 
-def transfer(found: HubFile, folder: Path, progress: Progress, patience: float) -> tuple[Path, str]:
-    """One transfer by the client: where the file is, and its checksum as far as it was followed. Raises what the client
-    raises, and Stalled."""
+def transfer(file: HubFile, folder: Path, progress: Progress, timeout: float) -> Path:
+    """Download a file once, into an empty `folder`. Raises the errors of the client, and Stalled."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    following = Following(folder, found.digest, found.size)
-    following.start()
-    try:
-        with client.time_limit(patience):
-            path = hf_hub_download(
-                found.place.repo,
-                found.place.file,
-                revision=found.commit,
-                local_dir=folder,
-                cache_dir=folder / "no cache",  # the cache was looked at before; what it has was not what is wanted
-                tqdm_class=cast(Any, progress),
-            )
-        following.stop()
-        return Path(path), following.digest(Path(path))
-    finally:
-        following.close()
+    with client.time_limit(timeout):
+        path = hf_hub_download(
+            file.path.repo,
+            file.path.file,
+            revision=file.commit,
+            local_dir=folder,
+            cache_dir=folder / "no cache",  # the real cache was checked before, and has no usable copy
+            tqdm_class=cast(Any, progress),
+        )
+    return Path(path)
 
 
-def checking(journal: Journal, size: int) -> Callable[[int], None]:
+def report_check(journal: Journal, size: int) -> Callable[[int], None]:
     return lambda done: journal.step(state="checking", done=done, total=size)
 
 
-def fetch(found: HubFile, folder: Path, patience: float, journal: Journal) -> Path:
-    """The file in `folder`, verified. Wrong content is fetched once more, a bad line tried three times."""
+def fetch(file: HubFile, folder: Path, timeout: float, journal: Journal) -> Path:
+    """Download and verify a file. It is tried client.ATTEMPTS times, but only twice if the content is wrong."""
     wrong = False
     for attempt in range(1, client.ATTEMPTS + 1):
-        progress = Progress(journal, found.size, attempt, patience)
+        progress = Progress(journal, file.size, attempt, timeout)
         note: dict[str, Any] = {"note": AGAIN} if attempt > 1 else {}
-        journal.step(now=True, state="downloading", done=0, total=found.size, attempt=attempt, **note)
+        journal.step(now=True, state="downloading", done=0, total=file.size, attempt=attempt, **note)
         try:
-            path, digest = transfer(found, folder / "transfer", progress, patience)
+            path = transfer(file, folder / "transfer", progress, timeout)
         except Exception as error:
             pause = client.pause_after(error, attempt)
             if pause is None or attempt == client.ATTEMPTS:
-                raise refused(error, found) from error
+                raise transfer_error(error, file) from error
             time.sleep(pause)
             continue
-        journal.step(now=True, state="checking", done=found.size, total=found.size)
-        if digest != found.digest:
-            digest = digest_of(path, found.digest, checking(journal, found.size))
-        if digest == found.digest:
+        journal.step(now=True, state="checking", done=0, total=file.size)
+        if digest_of(path, file.digest, report_check(journal, file.size)) == file.digest:
             return path
         path.unlink()
         if wrong:
             break
         wrong = True
     raise LabError(
-        f"{found.name} arrived with content that is not what the Hub says it is, more than once. It was removed. Try "
-        "again later, or on another network; if it stays so, tell the owner of the repository."
+        f"{file.name} arrived twice with content that does not match the Hub's checksum. It was removed. Try again "
+        "later or on another network. If that does not help, tell the owner of the repository."
     )
 
 
-def refused(error: Exception, found: HubFile) -> LabError:
-    """A sentence for what ended a transfer. A full disk has a sentence of its own."""
+def transfer_error(error: Exception, file: HubFile) -> LabError:
+    """The sentence for an error that ended a download, for example a full disk."""
     for cause in errors.chain(error):
         if isinstance(cause, httpx.HTTPError):
-            break  # what lies below is the line's: a firewall refuses with the same number as a folder
+            break  # its causes are errors of the network: a firewall's refusal has the same errno as a folder's
         if isinstance(cause, OSError) and cause.errno in DISK:
             return LabError(
-                f"{found.name} could not be written: {cause.strerror}. What had arrived was removed. Free some space "
-                "or allow writing in its folder, then try again."
+                f"{file.name} could not be written: {cause.strerror}. The incomplete file was removed. Free "
+                f"{file.size / 1e6:,.0f} MB or allow writing in the weights folder, then try again."
             )
-    return client.explained(error, found.place)
+    return client.lab_error(error, file.path)
 
 
-def from_cache(found: HubFile, folder: Path, weights: Path, journal: Journal) -> Path | None:
-    """The file as the Hugging Face cache has it, linked or copied, if it is there and is what it should be."""
-    cached = try_to_load_from_cache(found.place.repo, found.place.file, revision=found.commit)
+def from_cache(file: HubFile, folder: Path, weights: Path, journal: Journal) -> Path | None:
+    """Link or copy the file from the Hugging Face cache, and verify it. None if the cache has no correct copy."""
+    cached = try_to_load_from_cache(file.path.repo, file.path.file, revision=file.commit)
     if not isinstance(cached, str):
         return None
-    journal.step(now=True, state="checking", done=0, total=found.size, note="it is in the Hugging Face cache already")
+    journal.step(now=True, state="checking", done=0, total=file.size, note="it is already in the Hugging Face cache")
     path, source = folder / "cached", os.path.realpath(cached)
     try:
         os.link(source, path)
     except OSError:  # another disk
-        weights_folder.room(weights, found.size)
+        weights_folder.check_space(weights, file.size)
         shutil.copyfile(source, path)
     if (
-        path.stat().st_size == found.size
-        and digest_of(path, found.digest, checking(journal, found.size)) == found.digest
+        path.stat().st_size == file.size
+        and digest_of(path, file.digest, report_check(journal, file.size)) == file.digest
     ):
         return path
     path.unlink()
     return None
 
 
-def get(place: HubPath, folder: Path, spec: DownloadRequest, journal: Journal) -> tuple[Path, HubFile, bool]:
-    """One file, verified, as `folder`/its own name; what it is, and whether the cache had it."""
+def get_file(path: HubPath, folder: Path, spec: DownloadRequest, journal: Journal) -> tuple[Path, HubFile, bool]:
+    """Get one file, verified, into `folder`. Returns its path, its metadata, and whether it came from the cache."""
     weights = Path(spec.weights)
-    found = resolve_file(place, spec.patience)
+    file = resolve_file(path, spec.patience)
     folder.mkdir(exist_ok=True)
-    cached = from_cache(found, folder, weights, journal)
+    cached = from_cache(file, folder, weights, journal)
     if cached is None:
-        if found.cached:
+        if file.cached:
             raise LabError(
-                f"The Hub cannot be reached, and what the Hugging Face cache holds of {found.name} is damaged. Try "
-                "again when there is a network."
+                f"The Hub cannot be reached, and the copy of {file.name} in the Hugging Face cache is damaged. Try "
+                "again when the network works."
             )
-        if found.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+        if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             raise LabError(
-                f"{found.name} has {found.size / 1e9:.0f} GB, and the Hub gives this kind of client 50 GB at most. "
-                "Choose a smaller one."
+                f"{file.name} has {file.size / 1e9:.0f} GB, and the Hub's plain download is limited to 50 GB. Choose "
+                "a smaller file."
             )
-        weights_folder.room(weights, found.size)
-    path = cached or fetch(found, folder, spec.patience, journal)
-    return path.rename(folder / found.name), found, cached is not None
+        weights_folder.check_space(weights, file.size)
+    local = cached or fetch(file, folder, spec.patience, journal)
+    return local.rename(folder / file.name), file, cached is not None
 
 
 def download(spec: DownloadRequest, journal: Journal) -> None:
-    """Everything that was asked, or a LabError and nothing."""
+    """Download, verify and register the file. A LabError leaves the weights folder as it was."""
     client.prepare()
-    begun, weights = time.monotonic(), Path(spec.weights)
-    if freed := weights_folder.sweep(weights):
-        journal.step(now=True, state="sweeping", note=f"{freed / 1e6:,.0f} MB of an earlier transfer removed")
-    weights_folder.refuse_if_here(weights, spec.id)
+    start, weights = time.monotonic(), Path(spec.weights)
+    if freed := weights_folder.remove_leftovers(weights):
+        journal.step(now=True, state="sweeping", note=f"removed {freed / 1e6:,.0f} MB of an earlier download")
+    weights_folder.refuse_if_exists(weights, spec.id)
     if spec.file.endswith(names.ADAPTER):
-        base_over(spec.over, weights)  # before anything is fetched for nothing
-    with weights_folder.arriving(weights, journal.folder.name) as folder:
-        place = HubPath(spec.repo, spec.commit or spec.revision, spec.file)
-        path, found, cached = get(place, folder / "got", spec, journal)
-        if spec.sha256 and found.digest != spec.sha256:
-            raise LabError(f"{found.name} is not the file that was listed: its checksum is another. List it again.")
-        if found.name == names.ADAPTER:
-            beside = place.file.removesuffix(names.ADAPTER) + names.SETTINGS
-            get(HubPath(place.repo, found.commit, beside), folder / "got", spec, journal)
-        source = {"repo": spec.repo, "revision": spec.revision, "commit": found.commit}
-        variant = register(path, folder / "model", spec, found.digest, **source)
+        base_over(spec.over, weights)  # before the download, which is useless without a base
+    with weights_folder.staging(weights, journal.folder.name) as folder:
+        source = HubPath(spec.repo, spec.commit or spec.revision, spec.file)
+        path, file, cached = get_file(source, folder / "got", spec, journal)
+        if spec.sha256 and file.digest != spec.sha256:
+            raise LabError(
+                f"{file.name} has another checksum than when it was listed. List the repository's files again."
+            )
+        if file.name == names.ADAPTER:
+            settings = source.file.removesuffix(names.ADAPTER) + names.SETTINGS
+            get_file(HubPath(source.repo, file.commit, settings), folder / "got", spec, journal)
+        origin = {"repo": spec.repo, "revision": spec.revision, "commit": file.commit}
+        variant = register(path, folder / "model", spec, file.digest, **origin)
         facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
-        seconds = round(time.monotonic() - begun, 1)
-        journal.result(**facts, seconds=seconds, from_cache=cached, converted=found.name == names.ADAPTER)
+        seconds = round(time.monotonic() - start, 1)
+        journal.result(**facts, seconds=seconds, from_cache=cached, converted=file.name == names.ADAPTER)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The library's desk: what is here and what is arriving, and everything that can be asked for."""
+"""Lists the variants with their states, and starts the work on model files as runs."""
 
 import os
 import shutil
@@ -21,69 +21,79 @@ from backend.library import weights_folder
 from backend.library.requests import DownloadRequest, ImportRequest, VerifyRequest
 from backend.library.status import SpeedResult, SpeedTestRequest, TransferStatus, speeds, transfers
 from models import crash_marks
-from models.catalogue import Entry, catalogue, look
+from models.catalogue import Entry, catalogue, list_variants
 from models.variant import Variant
+
+TRANSFERS = ("download", "bring")  # kinds of runs that create a variant
 
 
 class Library:
-    """Holds nothing but where things are: every answer is read from disk."""
+    """The model files of this lab. Every method reads the current state from disk."""
 
     def __init__(self, settings: Settings, engines: Engines) -> None:
         self.settings, self._engines = settings, engines
         self.weights, self.runs = settings.lab_weights, settings.lab_runs
 
-    def entries(self, moving: Sequence[TransferStatus] | None = None) -> list[Entry]:
-        """Every variant and its state, as the disk has it now; those on their way stand among them.
+    def entries(self, transfers: Sequence[TransferStatus] | None = None) -> list[Entry]:
+        """All variants with their current states, those that are being downloaded or imported included.
 
-        `moving` are the transfers, if whoever asks has read them already.
+        `transfers`: the result of `transfers()`, if the caller has it already.
         """
-        here = look(self.weights)
-        found = self.transfers() if moving is None else moving
-        coming = {one.variant: one for one in found if one.live and one.kind in ("download", "bring")}
-        named = {entry.variant.id for entry in here}
-        new = [Entry(Variant(id=name), "arriving", _standing(one)) for name, one in coming.items() if name not in named]
-        return [_coming(entry, coming.get(entry.variant.id)) for entry in here] + new
+        present = list_variants(self.weights)
+        if transfers is None:
+            transfers = self.transfers()
+        arriving = {status.variant: status for status in transfers if status.live and status.kind in TRANSFERS}
+        ids = {entry.variant.id for entry in present}
+        new = [
+            Entry(Variant(id=id), "arriving", _progress_text(status))
+            for id, status in arriving.items()
+            if id not in ids
+        ]
+        return [_with_transfer(entry, arriving.get(entry.variant.id)) for entry in present] + new
 
     def entry(self, variant: str) -> Entry:
-        """LabError if there is no such variant. For one that runs, nothing is read of what is on its way."""
-        here = next((entry for entry in look(self.weights) if entry.variant.id == variant), None)
-        if here and here.runs:
-            return here
+        """The variant with this id. Raises LabError if there is none. If it runs, no transfers are read."""
+        present = next((entry for entry in list_variants(self.weights) if entry.variant.id == variant), None)
+        if present and present.runs:
+            return present
         for entry in self.entries():
             if entry.variant.id == variant:
                 return entry
-        raise LabError(f"There is no variant named {str(variant)[:100]!r}. The Library tab lists those there are.")
+        raise LabError(f"There is no variant named {str(variant)[:100]!r}. The Library tab lists all variants.")
 
-    # getting
+    # Download and import.
 
     def list_files(self, pasted: str, revision: str = "") -> RepositoryListing:
-        """The files of a repository on the Hub. LabError says why not."""
-        place = names.parse(pasted, os.environ.get("HF_ENDPOINT", ""))
+        """List the files of a repository on the Hub. Raises LabError with the reason if that is not possible."""
+        path = names.parse(pasted, os.environ.get("HF_ENDPOINT", ""))
         if revision.strip():
-            place = replace(place, revision=names.checked_revision(revision.strip()))
-        found = list_repository(place, machine.environment(network=True) | self._secrets())
-        return found.model_copy(update={"wanted": place.file})
+            path = replace(path, revision=names.checked_revision(revision.strip()))
+        listing = list_repository(path, machine.environment(network=True) | self._secrets())
+        return listing.model_copy(update={"wanted": path.file})
 
     def download(self, variant: str) -> Run:
-        """Fetch a variant of the catalogue."""
-        wanted = next((known for known in catalogue() if known.id == variant and known.repo), None)
-        if wanted is None:
-            raise LabError(f"{variant!r} is not in the catalogue of downloads. Name its repository instead.")
-        return self._fetch(wanted)
+        """Start the download of a variant of the catalogue."""
+        known = next((known for known in catalogue() if known.id == variant and known.repo), None)
+        if known is None:
+            raise LabError(f"{variant!r} is not in the catalogue of downloads. Type its repository instead.")
+        return self._download(known)
 
-    def fetch(self, listing: RepositoryListing, file: RepositoryFile, over: str = "") -> Run:
-        """Fetch any file of a listing; an adapter is converted on arrival and runs `over` a variant that is here."""
+    def download_file(self, listing: RepositoryListing, file: RepositoryFile, over: str = "") -> Run:
+        """Start the download of a listed file. `over`: for an adapter, the id of its base on this machine."""
         if file.why:
-            raise LabError(f"{file.path} cannot be used here: {file.why}. Choose another file.")
+            raise LabError(f"{file.path} cannot be used: {file.why}. Choose another file.")
         if listing.architecture not in ("", "llama"):
-            raise LabError(f"{listing.repo} holds {listing.architecture} models, and only Llamas run here.")
+            raise LabError(
+                f"{listing.repo} has {listing.architecture} models, and this app runs only Llama models. Choose "
+                "another repository."
+            )
         if listing.kind == "adapter" and not over:
             raise LabError(
-                "This is a LoRA adapter. Choose the variant it runs over, which must be here, then download."
+                "This is a LoRA adapter. Choose the downloaded variant that it runs over, then download again."
             )
-        named = listing.repo if listing.kind == "adapter" else file.path
-        wanted = Variant(
-            id=self._free(names.identifier(named), listing.repo, file.path),
+        name = listing.repo if listing.kind == "adapter" else file.path
+        variant = Variant(
+            id=self._free_id(names.identifier(name), listing.repo, file.path),
             base=listing.base,
             method="lora" if listing.kind == "adapter" else "base",
             quantisation=file.quantisation,
@@ -96,31 +106,29 @@ class Library:
             commit=listing.commit,
             sha256=file.sha256,
         )
-        return self._fetch(wanted)
+        return self._download(variant)
 
-    def _fetch(self, wanted: Variant) -> Run:
-        entry = next((entry for entry in look(self.weights) if entry.variant.id == wanted.id), None)
+    def _download(self, variant: Variant) -> Run:
+        entry = next((entry for entry in list_variants(self.weights) if entry.variant.id == variant.id), None)
         if entry and entry.runs:
-            raise LabError(f"{wanted.id} is already here. Remove it first to fetch it again.")
-        if wanted.size:
-            weights_folder.room(self.weights, wanted.size)
+            raise LabError(f"{variant.id} is already downloaded. Remove it first to download it again.")
+        if variant.size:
+            weights_folder.check_space(self.weights, variant.size)
         spec = DownloadRequest(
             weights=str(self.weights.resolve()),
-            **wanted.model_dump(include=set(DownloadRequest.model_fields) - {"weights", "patience"}),
+            **variant.model_dump(include=set(DownloadRequest.model_fields) - {"weights", "patience"}),
         )
-        key = f"{wanted.repo}@{wanted.commit or wanted.revision}/{wanted.file}"
-        return launch(self.runs, "download", wanted.id, spec, key, self._secrets())
+        key = f"{variant.repo}@{variant.commit or variant.revision}/{variant.file}"
+        return launch(self.runs, "download", variant.id, spec, key, self._secrets())
 
-    def bring(self, paths: Sequence[Path], over: str = "", move: bool = False) -> Run:
-        """Take in files of this machine: a GGUF, or the two of a PEFT adapter, which is converted."""
-        named = next((path for path in paths if path.suffix.lower() == ".gguf"), None)
-        if named is None and not over:
-            raise LabError(
-                "An adapter needs its base. Choose the variant it runs over, then bring its two files again."
-            )
-        name = names.identifier(named.name if named else f"{over}_adapter")
+    def import_files(self, paths: Sequence[Path], over: str = "", move: bool = False) -> Run:
+        """Start the import of a GGUF, or of the two files of a PEFT adapter. `move`: remove the source files."""
+        gguf = next((path for path in paths if path.suffix.lower() == ".gguf"), None)
+        if gguf is None and not over:
+            raise LabError("An adapter needs its base. Choose the variant it runs over, then import its files again.")
+        name = names.identifier(gguf.name if gguf else f"{over}_adapter")
         spec = ImportRequest(
-            id=self._free(name, "", ""),
+            id=self._free_id(name, "", ""),
             weights=str(self.weights.resolve()),
             paths=tuple(str(path.resolve()) for path in paths),
             over=over,
@@ -129,49 +137,51 @@ class Library:
         )
         return launch(self.runs, "bring", spec.id, spec)
 
-    def _free(self, name: str, repo: str, file: str) -> str:
-        """The id itself, unless another model has it: then with a number."""
+    def _free_id(self, name: str, repo: str, file: str) -> str:
+        """`name`, or `name` with a number if another variant has that id."""
         taken = {entry.variant.id: entry.variant for entry in self.entries()}
-        mine = self._named(repo, file)
-        for one in (name, *(f"{name}_{number}" for number in range(2, 1000))):
-            known = taken.get(one)
-            if known is None or one in mine or (known.repo == repo != "" and known.file == Path(file).name):
-                return one
-        raise LabError(f"There are a thousand variants named {name}. Remove some of them first.")
+        downloading = self._ids_of_downloads(repo, file)
+        for id in (name, *(f"{name}_{number}" for number in range(2, 1000))):
+            known = taken.get(id)
+            if known is None or id in downloading or (known.repo == repo != "" and known.file == Path(file).name):
+                return id
+        raise LabError(f"There are 999 variants named {name}. Remove some of them first.")
 
-    def _named(self, repo: str, file: str) -> set[str]:
-        """Ids under which this very file is arriving: who asks for it again gets the same transfer."""
+    def _ids_of_downloads(self, repo: str, file: str) -> set[str]:
+        """Ids of live downloads of this file: a second request for it joins the first."""
         live = [run for run in runs_in(self.runs, "download", newest=RECENT) if run.live]
-        wanted = {"repo": repo, "file": file}
-        return {run.spec.name for run in live if run.spec.asked.items() >= wanted.items()}
+        source = {"repo": repo, "file": file}
+        return {run.spec.name for run in live if run.spec.asked.items() >= source.items()}
 
     def _secrets(self) -> dict[str, str]:
         token = self.settings.hf_token.get_secret_value()
         return {"HF_TOKEN": token} if token else {}
 
-    # keeping
+    # Verification, removal and speed test.
 
     def verify(self, variant: str) -> Run:
-        """Read the file again and compare it with what was downloaded."""
+        """Start the comparison of the file with its checksum."""
         entry = self.entry(variant)
         if not entry.variant.sha256:
-            raise LabError(f"{variant} came without a checksum, so there is nothing to compare it with.")
+            raise LabError(
+                f"{variant} has no checksum, so it cannot be verified. Choose a variant that this app installed."
+            )
         spec = VerifyRequest(id=variant, weights=str(self.weights.resolve()))
         return launch(self.runs, "verify", variant, spec, key=variant)
 
-    def frees(self, variant: str) -> int:
-        """Bytes that removing it would free. LabError if it cannot be removed, or others need it."""
+    def removable_size(self, variant: str) -> int:
+        """Bytes that removing the variant frees. Raises LabError if it cannot be removed or an adapter needs it."""
         entry = self.entry(variant)
-        if entry.state in ("embedded", "not here", "arriving"):
+        if entry.state in ("embedded", "not downloaded", "arriving"):
             raise LabError(f"{variant} is {entry.state}, so there is nothing to remove. Choose another.")
-        needed = [other.variant.id for other in look(self.weights) if other.variant.over == variant]
-        if needed:
-            raise LabError(f"{', '.join(needed)} runs over {variant}. Remove that first.")
-        return weights_folder.held(weights_folder.where(self.weights, variant))
+        adapters = [other.variant.id for other in list_variants(self.weights) if other.variant.over == variant]
+        if adapters:
+            raise LabError(f"{', '.join(adapters)} runs over {variant}. Remove {', '.join(adapters)} first.")
+        return weights_folder.freeable(weights_folder.path_of(self.weights, variant))
 
     def remove(self, variant: str) -> int:
-        """Delete a variant's files; returns the bytes that this freed. LabError as `frees`."""
-        self.frees(variant)
+        """Delete a variant's files, and return the freed bytes. Raises LabError as `removable_size` does."""
+        self.removable_size(variant)
         entry = self.entry(variant)
         if file := entry.adapter or entry.model:
             self._engines.release(file)
@@ -179,23 +189,23 @@ class Library:
                 crash_marks.unmark(self.weights, file)
         return weights_folder.remove(self.weights, variant)
 
-    def forgive(self, variant: str) -> None:
-        """Let a file that is left alone be tried once more."""
+    def unmark(self, variant: str) -> None:
+        """Remove the mark of a file that crashed or was damaged, so that it can be loaded again."""
         entry = self.entry(variant)
         for file in filter(None, (entry.model, entry.adapter)):
             with _written(self.weights):
                 crash_marks.unmark(self.weights, file)
 
-    def crashed(self, file: Path, how: str) -> None:
-        """Remember that this file ended its loader."""
+    def record_crash(self, file: Path, how: str) -> None:
+        """Record that a file crashed the process that loaded it. `how`: the name of the signal."""
         if file.is_file():
-            crash_marks.crashed(self.weights, file, how)
+            crash_marks.record_crash(self.weights, file, how)
 
     def speed(self, variant: str) -> Run:
-        """Measure how fast it is on this machine."""
+        """Start a speed test."""
         entry = self.entry(variant)
         if not entry.runs or entry.model is None:
-            raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that runs.")
+            raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that can be loaded.")
         seat = ModelSpec(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
         self._engines.make_free(seat)
         spec = SpeedTestRequest(
@@ -209,43 +219,43 @@ class Library:
         return launch(self.runs, "speed", variant, spec, key=variant)
 
     def speeds(self) -> list[SpeedResult]:
-        """What speed tests found, newest first."""
+        """Results of speed tests, newest first."""
         return speeds(self.runs)
 
-    # watching
+    # Status.
 
     def transfers(self) -> list[TransferStatus]:
-        """Work on model files: live, then newest ended."""
+        """Runs on model files: the live ones, then the newest ended ones."""
         return transfers(self.runs)
 
     def cancel(self, run: str) -> None:
-        """Wish a transfer to stop. LabError if there is none of that name."""
-        found = find(self.runs, run)
-        if found is None:
-            raise LabError("No transfer is chosen. Choose one of those that are on their way.")
+        """Request that a run stops. Raises LabError if there is no run of that id."""
+        live = find(self.runs, run)
+        if live is None:
+            raise LabError("No transfer is chosen. Choose one of the transfers in progress.")
         with _written(self.runs):
-            found.stop()
+            live.stop()
 
-    def tend(self) -> None:
-        """End what lost its runner, and sweep what killed transfers left."""
+    def reap_orphans(self) -> None:
+        """End runs whose runner died, and remove the files that killed transfers left."""
         reap_orphans(self.runs)
-        weights_folder.sweep(self.weights)
+        weights_folder.remove_leftovers(self.weights)
 
     def memory_free(self) -> int:
-        """Bytes of memory that a model may still take."""
+        """Bytes of memory that are free for models."""
         return self._engines.memory_free()
 
     def disk_free(self) -> int:
-        """Bytes left where models are kept, or will be."""
-        places = (self.weights, *self.weights.absolute().parents)
-        return shutil.disk_usage(next(place for place in places if place.exists())).free
+        """Free bytes on the disk of the weights folder, which need not exist yet."""
+        folders = (self.weights, *self.weights.absolute().parents)
+        return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
 
     def guess(self, size: int, context: int = 0) -> int:
-        """Bytes of memory that a file of this size will need, before its header is here."""
+        """Estimate the bytes of memory that a file of `size` bytes needs, without its header."""
         return memory.guess(size, context or self.settings.lab_context, self.settings.lab_slots)
 
     def need(self, entry: Entry, context: int) -> int:
-        """Bytes of memory to talk to it: reckoned from its header, or guessed from its size before it is here."""
+        """Bytes of memory that a variant needs: computed from its header, or estimated from its size without one."""
         header = entry.base_header or entry.header
         if entry.variant.runtime != "llama":
             return 0
@@ -257,22 +267,23 @@ class Library:
 
 @contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """What the disk refuses in the block is a LabError."""
+    """Convert an OSError in the block to a LabError."""
     try:
         yield
     except OSError as error:
         raise LabError(
-            f"This could not be written ({error.strerror}). Free space or allow writing in {folder.name}/, then retry."
+            f"A file in {folder.name}/ could not be written ({error.strerror}). Free disk space or allow writing in "
+            "that folder, then try again."
         ) from error
 
 
-def _coming(entry: Entry, one: TransferStatus | None) -> Entry:
-    return replace(entry, state="arriving", why=_standing(one)) if one and not entry.runs else entry
+def _with_transfer(entry: Entry, status: TransferStatus | None) -> Entry:
+    return replace(entry, state="arriving", why=_progress_text(status)) if status and not entry.runs else entry
 
 
-def _standing(one: TransferStatus) -> str:
-    """queued, downloading 43 %, checking."""
-    if one.state == "queued":
-        return f"queued: {one.note}" if one.note else "queued"
-    share = f" {one.done / one.total:.0%}" if one.total and one.step == "downloading" else ""
-    return f"{one.step or 'starting'}{share}"
+def _progress_text(status: TransferStatus) -> str:
+    """For example "queued", "downloading 43%" or "checking"."""
+    if status.state == "queued":
+        return f"queued: {status.note}" if status.note else "queued"
+    share = f" {status.done / status.total:.0%}" if status.total and status.activity == "downloading" else ""
+    return f"{status.activity or 'starting'}{share}"

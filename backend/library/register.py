@@ -1,4 +1,4 @@
-"""The last step of everything that arrives: what it is, its record, its place."""
+"""The last step of a download or an import: checks the file, writes its record and installs it."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from backend.gguf.adapter import write_over
 from backend.hub.names import ADAPTER, SETTINGS
 from backend.library import weights_folder
 from backend.library.checksums import digest_of
-from backend.library.requests import Arriving
-from models.catalogue import Entry, look
+from backend.library.requests import VariantRequest
+from models.catalogue import Entry, list_variants
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 
@@ -18,50 +18,50 @@ MOST_SETTINGS = 1_000_000  # bytes of adapter_config.json
 
 
 def base_over(identifier: str, weights: Path) -> Entry:
-    """The variant an adapter runs over. LabError when it is not here, or is no model itself."""
-    entry = next((entry for entry in look(weights) if entry.variant.id == identifier), None)
+    """The variant that an adapter runs over. Raises LabError if it is not downloaded or is an adapter itself."""
+    entry = next((entry for entry in list_variants(weights) if entry.variant.id == identifier), None)
     if not identifier:
-        raise LabError("This is a LoRA adapter. Say which variant it runs over: the base it was trained on.")
+        raise LabError("This is a LoRA adapter. Choose the variant that it runs over: the base it was trained on.")
     if entry is None or not entry.runs or entry.model is None or entry.header is None or entry.adapter:
-        raise LabError(f"{identifier} is not a model that is here, so no adapter can run over it. Download it first.")
+        raise LabError(f"{identifier} is not a downloaded base model, so no adapter runs over it. Download it first.")
     return entry
 
 
 def convert(folder: Path, out: Path, name: str, over: str, weights: Path) -> None:
-    """Write `out` from the two files in `folder`. LabError for whatever a GGUF adapter cannot hold."""
+    """Convert the two files of a PEFT adapter to the GGUF `out`. Raises LabError if that is not possible."""
     base = base_over(over, weights)
     assert base.header
     settings = folder / SETTINGS
     if settings.is_file() and settings.stat().st_size > MOST_SETTINGS:
-        raise LabError(f"{SETTINGS} has {settings.stat().st_size:,} bytes, so it is none. Look for another adapter.")
+        raise LabError(f"{SETTINGS} has {settings.stat().st_size:,} bytes, which is too large. Choose another adapter.")
     try:
         shape = llama.shape_in(base.header.keys)
         write_over(shape, folder, out, KIND, name, base.header.name or over)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise LabError(
-            f"The adapter's files are garbled ({type(error).__name__}: {str(error)[:80]}). Save or download it again."
+            f"The adapter's files are damaged ({type(error).__name__}: {str(error)[:80]}). Save or download it again."
         ) from error
 
 
 def header_of(path: Path, then: str = "It was removed again.") -> Header:
-    """What a GGUF says of itself. LabError when it is none this app can use, with `then` as what follows from it."""
+    """Read the header of a GGUF. Raises LabError, ending with the sentence `then`, if this app cannot use the file."""
     try:
         return read_header(path)
     except BadFile as error:
-        raise LabError(f"{shown(path.name)} is not a model this app can use: {error}. {then}") from error
+        raise LabError(f"{shown(path.name)} is not a model that this app can use: {error}. {then}") from error
 
 
-def register(path: Path, staged: Path, spec: Arriving, sha256: str = "", **source: str) -> Variant:
-    """Place a GGUF, or what an adapter's two files become, and return its record.
+def register(path: Path, staged: Path, spec: VariantRequest, sha256: str = "", **source: str) -> Variant:
+    """Install a GGUF, or a PEFT adapter converted to one, and return its record.
 
-    `path` is verified and inside the run's folder, `staged` a folder beside it that is not there yet. `sha256` is of
-    `path` when it is known. LabError leaves `weights` as it was.
+    `path`: the verified file in the staging folder of the run. `staged`: a new folder beside it. `sha256`: of `path`,
+    if known. `source`: repo, revision and commit. A LabError leaves the weights folder as it was.
     """
     staged.mkdir()
     if path.name == ADAPTER:
         file = staged / f"{spec.id}.gguf"
         convert(path.parent, file, spec.id, spec.over, Path(spec.weights))
-        sha256 = ""  # it was of another file
+        sha256 = ""  # it belongs to the unconverted file
     else:
         file = path.rename(staged / path.name)
     header = header_of(file)
@@ -79,5 +79,5 @@ def register(path: Path, staged: Path, spec: Arriving, sha256: str = "", **sourc
         sha256=sha256 if len(sha256) == 64 else digest_of(file),
         **source,
     )
-    weights_folder.place(staged, Path(spec.weights), variant)
+    weights_folder.install(staged, Path(spec.weights), variant)
     return variant

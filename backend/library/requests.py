@@ -1,4 +1,4 @@
-"""What the library's workers are asked to do. The screen makes these; a wrong name is a LabError at once."""
+"""Requests to the library's workers. A wrong name raises LabError when the request is created."""
 
 from typing import Annotated
 
@@ -11,8 +11,8 @@ from models.variant import Method
 Identifier = Annotated[str, AfterValidator(checked_identifier)]
 
 
-class Arriving(BaseModel):
-    """What is said of a variant that is to be placed in `weights`, a folder's absolute path."""
+class VariantRequest(BaseModel):
+    """The record of a new variant, and the weights folder (an absolute path) for it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,31 +28,31 @@ class Arriving(BaseModel):
     """For an adapter: the id of the variant it runs over."""
 
 
-class DownloadRequest(Arriving):
-    """A file of the Hub: a GGUF, or adapter_model.safetensors with its adapter_config.json beside it."""
+class DownloadRequest(VariantRequest):
+    """Download a file of the Hub: a GGUF, or adapter_model.safetensors with adapter_config.json in the same folder."""
 
     repo: Annotated[str, AfterValidator(names.checked_repo)]
     revision: Annotated[str, AfterValidator(names.checked_revision)] = "main"
     commit: str = Field("", pattern=r"^([0-9a-f]{40})?$")
-    """What was seen when the file was chosen: if the revision has moved on since, this is fetched all the same."""
+    """The commit when the file was listed. It is downloaded even if the revision has changed since."""
     file: Annotated[str, AfterValidator(names.checked_model)]
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    """As it was listed; the file must have it."""
+    """As listed by the Hub. The file must have this checksum."""
     patience: float = Field(60.0, gt=0, le=3600)
-    """Seconds without a quarter of a megabyte after which a transfer counts as stalled."""
+    """Timeout: a transfer counts as stalled after so many seconds without a quarter of a megabyte."""
 
 
-class ImportRequest(Arriving):
-    """Files of this machine: one GGUF, or the two of a PEFT adapter."""
+class ImportRequest(VariantRequest):
+    """Import files of this machine: one GGUF, or the two files of a PEFT adapter."""
 
     paths: tuple[str, ...] = Field(min_length=1, max_length=2)
-    """Absolute."""
+    """Absolute paths."""
     move: bool = False
-    """Whether a GGUF is taken from where it is instead of copied."""
+    """Whether the source files are removed after the import."""
 
 
 class VerifyRequest(BaseModel):
-    """A variant whose file is to be read again and compared with what its record says."""
+    """Compare the file of a variant with the checksum in its record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
 """python -m backend.library.speed_test FOLDER
 
-The speed test: one variant alone in a process, with the lane that answers in Chat. A prompt of random tokens is read
-and random text is written, because a model's speed does not depend on what it says.
+Measures the tokens per second of one variant, alone in a process, with the same code that answers in Chat. Reads a
+prompt of random tokens and generates text, because the speed does not depend on the content.
 """
 
 import json
@@ -27,84 +27,85 @@ from backend.llamacpp.model import Model
 from models import crash_marks
 
 
-class Taken(NamedTuple):
+class Speeds(NamedTuple):
     """Tokens per second of one round."""
 
     prompt: float
     generation: float
 
 
-def supervise(asked: SpeedTestRequest, journal: Journal) -> None:
-    """Measure in a child. A file that ends it by a fault of its own is marked, as it is when somebody talks to it."""
+def run(request: SpeedTestRequest, journal: Journal) -> None:
+    """Measure in a child process. A file that crashes the child is marked, as it is when it crashes an engine."""
     command = [sys.executable, "-m", "backend.library.speed_test", str(journal.folder), "here"]
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if child.returncode in CRASHES:
         name = signal.Signals(-child.returncode).name
-        crash_marks.crashed(Path(asked.weights), Path(asked.adapter or asked.model), name)
-        raise LabError(f"{asked.id} ended the process that measured it ({name}). It is marked and left alone.")
+        crash_marks.record_crash(Path(request.weights), Path(request.adapter or request.model), name)
+        raise LabError(f"{request.id} crashed the measuring process ({name}). It is marked and not loaded again.")
     answer = json.loads((child.stdout.splitlines() or ["{}"])[-1])
     if "speed" not in answer:
-        raise LabError(answer.get("error") or f"The measurement ended with code {child.returncode}. Try once more.")
+        raise LabError(answer.get("error") or f"The measurement end with code {child.returncode}. Try again.")
     journal.result(**answer["speed"])
 
 
-def here(folder: Path) -> None:
-    """The child: prints the result, or why there is none, as its last line."""
-    asked = SpeedTestRequest.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
+def run_child(folder: Path) -> None:
+    """In the child process: print the result, or an error, as the last line."""
+    request = SpeedTestRequest.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
     try:
-        print(json.dumps({"speed": measure(asked, Journal(folder)).model_dump(exclude={"at"})}))
+        print(json.dumps({"speed": measure(request, Journal(folder)).model_dump(exclude={"at"})}))
     except LabError as error:
         print(json.dumps({"error": str(error)}))
 
 
-def measure(asked: SpeedTestRequest, journal: Journal) -> SpeedResult:
+def measure(request: SpeedTestRequest, journal: Journal) -> SpeedResult:
     journal.step(now=True, state="loading")
-    model = Model(asked.model)
-    prompt = min(asked.prompt, model.context_trained // 2)
-    generate = min(asked.generate, model.context_trained - prompt)
-    lane = Context(model, model.adapter(asked.adapter) if asked.adapter else None, prompt + generate, 1, asked.threads)
-    lane.try_out()
-    one_round(model, lane, min(prompt, 64), 8, seed=0)  # so that the weights are in memory
-    taken = []
-    for number in range(asked.repeats):
-        journal.step(now=True, state="measuring", done=number, total=asked.repeats)
-        taken.append(one_round(model, lane, prompt, generate, seed=number + 1))
+    model = Model(request.model)
+    prompt = min(request.prompt, model.context_trained // 2)
+    generate = min(request.generate, model.context_trained - prompt)
+    adapter = model.adapter(request.adapter) if request.adapter else None
+    context = Context(model, adapter, prompt + generate, 1, request.threads)
+    context.try_out()
+    measure_round(model, context, min(prompt, 64), 8, seed=0)  # loads the weights into memory
+    rounds = []
+    for number in range(request.repeats):
+        journal.step(now=True, state="measuring", done=number, total=request.repeats)
+        rounds.append(measure_round(model, context, prompt, generate, seed=number + 1))
     return SpeedResult(
-        id=asked.id,
-        quantisation=asked.quantisation,
-        size=sum(os.path.getsize(path) for path in (asked.model, asked.adapter) if path),
-        prompt_speed=statistics.median(one.prompt for one in taken),
-        generation_speed=statistics.median(one.generation for one in taken),
+        id=request.id,
+        quantisation=request.quantisation,
+        size=sum(os.path.getsize(path) for path in (request.model, request.adapter) if path),
+        prompt_speed=statistics.median(speeds.prompt for speeds in rounds),
+        generation_speed=statistics.median(speeds.generation for speeds in rounds),
         memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         prompt=prompt,
         generate=generate,
-        repeats=asked.repeats,
-        threads=asked.threads,
+        repeats=request.repeats,
+        threads=request.threads,
         machine=machine.processor(),
     )
 
 
-def one_round(model: Model, lane: Context, prompt: int, generate: int, seed: int) -> Taken:
-    """Read `prompt` tokens, write `generate`. Each round's prompt is another, or it would still be cached."""
-    chance = random.Random(seed)
-    tokens = [chance.randrange(model.n_vocab) for _ in range(prompt)]
+def measure_round(model: Model, context: Context, prompt: int, generate: int, seed: int) -> Speeds:
+    """Read `prompt` tokens and generate `generate`. Each round has another prompt, because a prompt stays cached."""
+    rng = random.Random(seed)
+    tokens = [rng.randrange(model.n_vocab) for _ in range(prompt)]
     task = Task(seed, tokens, prompt, model.sampler(Sampling(temperature=0)))
-    began = time.perf_counter()
-    lane.start(task)
+    start = time.perf_counter()
+    context.start(task)
     first = 0.0
     while len(task.tokens) < prompt + generate:
-        gained = lane.step()
-        if gained and not first:
+        generated = context.step()
+        if generated and not first:
             first = time.perf_counter()
-    ended = time.perf_counter()
-    lane.end(task)
-    if not first or ended == first:
-        raise LabError("Nothing could be measured. Try once more.")
-    return Taken(prompt / (first - began), (generate - 1) / (ended - first))
+    end = time.perf_counter()
+    context.end(task)
+    if not first or end == first:
+        raise LabError("The model generated too few tokens to measure its speed. Try again.")
+    return Speeds(prompt / (first - start), (generate - 1) / (end - first))
 
 
 if __name__ == "__main__":
     if sys.argv[2:] == ["here"]:
-        here(Path(sys.argv[1]))
+        run_child(Path(sys.argv[1]))
     else:
-        sys.exit(run_worker(SpeedTestRequest, supervise))
+        sys.exit(run_worker(SpeedTestRequest, run))

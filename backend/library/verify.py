@@ -1,4 +1,4 @@
-"""python -m backend.library.verify RUN: reads a variant's file again and compares it with its record."""
+"""python -m backend.library.verify RUN: compares a variant's file with the checksum in its record."""
 
 import sys
 from pathlib import Path
@@ -13,37 +13,39 @@ from models.variant import Variant
 
 
 def record_of(folder: Path) -> Variant:
-    """The record beside a model. LabError when there is none, or it does not know the checksum."""
+    """The record of a model. Raises LabError if there is none or if it has no checksum."""
     try:
         variant = Variant.model_validate_json((folder / weights_folder.RECORD).read_bytes())
     except (OSError, ValueError):
-        raise LabError(f"{folder.name} has no record that can be read, so nothing is known to compare with.") from None
+        raise LabError(
+            f"The record {folder.name}/variant.json cannot be read, so the file cannot be verified. Download it again."
+        ) from None
     if not variant.sha256:
-        raise LabError(f"The record of {folder.name} holds no checksum: it was not this app that placed it.")
+        raise LabError(
+            f"The record of {folder.name} has no checksum, so the file cannot be verified. Download it again."
+        )
     return variant
 
 
 def verify(spec: VerifyRequest, journal: Journal) -> None:
-    """The result says `ok`; when it is not, a LabError says what to do."""
+    """Compare the checksums, and mark a file that has changed. Then a LabError says what to do."""
     folder = Path(spec.weights) / spec.id
     variant = record_of(folder)
     path = folder / Path(variant.file).name
     try:
         size = path.stat().st_size
-        found = digest_of(path, progress=lambda done: journal.step(state="checking", done=done, total=size))
+        digest = digest_of(path, progress=lambda done: journal.step(state="checking", done=done, total=size))
     except OSError as error:
         raise LabError(
             f"{path.name} cannot be read: {error.strerror}. Remove {spec.id} and download it again."
         ) from error
-    ok = found == variant.sha256
-    journal.result(ok=ok, id=spec.id, sha256=found, size=size)
+    ok = digest == variant.sha256
+    journal.result(ok=ok, id=spec.id, sha256=digest, size=size)
     if not ok:
         crash_marks.mark(
-            Path(spec.weights), path, "damaged", f"{path.name} is not what was placed here. Download it again"
+            Path(spec.weights), path, "damaged", f"{path.name} has changed since it was installed. Download it again"
         )
-        raise LabError(
-            f"{path.name} is not what was placed here: its content has changed. Remove {spec.id} and download it again."
-        )
+        raise LabError(f"{path.name} has changed since it was installed. Remove {spec.id} and download it again.")
 
 
 if __name__ == "__main__":

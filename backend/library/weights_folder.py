@@ -1,8 +1,8 @@
-"""Where models lie: staged while they arrive, placed by one rename, removed by one.
+"""The weights folder: new models are staged, then installed by one rename; models are removed by one rename, too.
 
-weights/.arriving/lock             held for the moment in which a run's folder is made or swept
-weights/.arriving/<run id>/lock    held by the run as long as it lives
-weights/<id>/                      the model and its variant.json: whole and verified, or absent
+weights/.arriving/lock             locked while a run's folder is created or leftovers are removed
+weights/.arriving/<run id>/lock    locked by the run as long as it lives
+weights/<id>/                      a complete and verified model with its variant.json
 """
 
 import contextlib
@@ -17,47 +17,49 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.core.files import sync
-from models.catalogue import look
+from models.catalogue import list_variants
 from models.check import BadFile, read_header
 from models.variant import ID, Variant
 
-ARRIVING = ".arriving"
+STAGING = ".arriving"
 RECORD = "variant.json"
-PATIENCE = 15.0  # seconds for what others do in a moment
-FLOOR = 64_000_000  # bytes left free besides 5 % of what is to come
+LOCK_TIMEOUT = 15.0  # seconds; other processes hold the lock for a moment only
+RESERVE = 64_000_000  # bytes that stay free, in addition to 5 % of the new file
 
 
 def checked_identifier(text: str) -> str:
-    """The id of a variant. LabError otherwise."""
+    """Return the id of a variant. Raises LabError if it is not valid."""
     if not re.fullmatch(ID, text):
-        raise LabError(f"{shown(text)} cannot be the name of a variant: letters, digits, dots, dashes, 100 at most.")
+        raise LabError(
+            f"{shown(text)} is not valid as the name of a variant. Use letters, digits, dots and dashes, 100 at most."
+        )
     return text
 
 
-def room(weights: Path, size: int) -> None:
-    """LabError unless the disk has room for `size` bytes and a margin."""
+def check_space(weights: Path, size: int) -> None:
+    """Raise LabError unless the disk has free space for `size` bytes and a margin."""
     try:
         weights.mkdir(parents=True, exist_ok=True)
-        free, needed = shutil.disk_usage(weights).free, size + size // 20 + FLOOR
+        free, needed = shutil.disk_usage(weights).free, size + size // 20 + RESERVE
     except OSError as error:
         raise _refused(weights, error) from error
     if free < needed:
         raise LabError(
             f"The disk has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed: {size / 1e6:,.0f} MB for "
-            f"the file and the rest to spare. Free {(needed - free) / 1e6:,.0f} MB, then try again."
+            f"the file and a margin. Free {(needed - free) / 1e6:,.0f} MB, then try again."
         )
 
 
 @contextmanager
-def arriving(weights: Path, run: str) -> Iterator[Path]:
-    """A folder of its own for what a run fetches. It is gone when the block ends, however it ends."""
-    folder = _arrivals(weights) / checked_identifier(run)
-    with _alone(weights):
+def staging(weights: Path, run: str) -> Iterator[Path]:
+    """A folder for the files of a run. It is deleted when the block ends, also after an error."""
+    folder = _staging_root(weights) / checked_identifier(run)
+    with _root_lock(weights):
         try:
             folder.mkdir(exist_ok=True)
             lock = _locked(folder / "lock")
         except BlockingIOError:
-            raise LabError("This is under way already. Wait for it, or stop it first.") from None
+            raise LabError(f"{run} is already in progress. Wait until it ends, or stop it first.") from None
         except OSError as error:
             raise _refused(folder, error) from error
     try:
@@ -67,8 +69,8 @@ def arriving(weights: Path, run: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def sweep(weights: Path) -> int:
-    """Remove what killed transfers left behind. Bytes that this freed."""
+def remove_leftovers(weights: Path) -> int:
+    """Delete the staging folders of killed runs. Returns the freed bytes."""
     freed = 0
     with _alone(weights):
         for folder in [path for path in _arrivals(weights).iterdir() if path.is_dir() and not path.is_symlink()]:
@@ -76,18 +78,18 @@ def sweep(weights: Path) -> int:
                 os.close(_locked(folder / "lock"))
             except BlockingIOError:
                 continue
-            except OSError:  # a lock that cannot be opened is nobody's: its owner could not have opened it either
+            except OSError:  # no live run holds this lock, because none could open it
                 pass
-            freed += held(folder)
+            freed += freeable(folder)
             shutil.rmtree(folder, ignore_errors=True)
     return freed
 
 
-def _arrivals(weights: Path) -> Path:
-    folder = weights / ARRIVING
+def _staging_root(weights: Path) -> Path:
+    folder = weights / STAGING
     if folder.is_symlink() or folder.is_file():
-        what = "a link to another place" if folder.is_symlink() else "a file"
-        raise LabError(f"{_called(folder)} is {what}, and a folder is needed there. Remove it, then try again.")
+        what = "a link" if folder.is_symlink() else "a file"
+        raise LabError(f"{_short(folder)} is {what}, but must be a folder. Remove it, then try again.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,19 +97,21 @@ def _arrivals(weights: Path) -> Path:
     return folder
 
 
-def _called(path: Path) -> str:
-    """A path by its last two parts: where the folder of models lies on this machine is private."""
+def _short(path: Path) -> str:
+    """The last two parts of a path, for a sentence: the path of the weights folder is private."""
     return f"{path.parent.name}/{path.name}"
 
 
 def _refused(path: Path, error: OSError) -> LabError:
-    return LabError(f"{_called(path)} cannot be used: {error.strerror}. Free space or allow writing there, then retry.")
+    return LabError(
+        f"{_short(path)} cannot be used: {error.strerror}. Free disk space or allow writing there, then try again."
+    )
 
 
 @contextmanager
-def _alone(weights: Path) -> Iterator[None]:
-    """While one makes or sweeps folders, nobody else does."""
-    end, path = time.monotonic() + PATIENCE, _arrivals(weights) / "lock"
+def _root_lock(weights: Path) -> Iterator[None]:
+    """Lock the staging folder while a run's folder is created or leftovers are removed."""
+    end, path = time.monotonic() + LOCK_TIMEOUT, _staging_root(weights) / "lock"
     while True:
         try:
             lock = _locked(path)
@@ -115,7 +119,7 @@ def _alone(weights: Path) -> Iterator[None]:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise LabError(
-                    f"Another process holds {_called(path)}. End it, or remove that file, then try again."
+                    f"Another process has locked {_short(path)}. End it, or remove that file, then try again."
                 ) from None
             time.sleep(0.05)
         except OSError as error:
@@ -127,7 +131,7 @@ def _alone(weights: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """An open file that holds the lock. BlockingIOError when somebody else holds it."""
+    """Open and lock a file. Raises BlockingIOError if another process has locked it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,15 +141,15 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def held(path: Path) -> int:
-    """Bytes that removing a file or a folder frees: those of files with no other name."""
+def freeable(path: Path) -> int:
+    """Bytes that removing a file or a folder frees. Files with another hard link do not count."""
     files = path.rglob("*") if path.is_dir() and not path.is_symlink() else iter([path])
     stats = [file.lstat() for file in files if file.is_symlink() or file.is_file()]
     return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
 
 
 def usable(folder: Path) -> bool:
-    """Whether a folder holds a model that could be loaded."""
+    """Whether a folder has a GGUF with a valid header."""
     for file in [path for path in folder.glob("*") if path.suffix.lower() == ".gguf"]:
         with contextlib.suppress(BadFile, OSError):
             read_header(file)
@@ -153,23 +157,23 @@ def usable(folder: Path) -> bool:
     return False
 
 
-def refuse_if_here(weights: Path, identifier: str) -> None:
-    """LabError when there is a usable variant of that name: it is never written over."""
+def refuse_if_exists(weights: Path, identifier: str) -> None:
+    """Raise LabError if there is a usable variant of that name, because it must not be overwritten."""
     if usable(weights / identifier):
-        raise LabError(f"{identifier} is here already. Remove it first, or give the new one another name.")
+        raise LabError(f"{identifier} already exists. Remove it first, or choose another name for the new variant.")
 
 
-def place(staged: Path, weights: Path, variant: Variant) -> Path:
-    """Write the record beside what is staged and give the folder its place. The file's new path.
+def install(staged: Path, weights: Path, variant: Variant) -> Path:
+    """Write the record into the staged folder, rename the folder to its final path, and return the model's path.
 
-    LabError when a usable variant of that name is here; a damaged one makes way.
+    A damaged variant of the same name is replaced. Raises LabError if a usable one exists.
     """
     target = weights / variant.id
     record = staged / RECORD
     record.write_text(variant.model_dump_json(indent=1, exclude_defaults=True), encoding="utf-8")
     for path in (*staged.iterdir(), staged):
         sync(path)
-    refuse_if_here(weights, variant.id)
+    refuse_if_exists(weights, variant.id)
     if target.is_symlink() or target.exists():
         _refuse_if_foreign(target, variant.file)
         os.rename(target, staged.with_name(f"{staged.name}.older"))
@@ -177,26 +181,29 @@ def place(staged: Path, weights: Path, variant: Variant) -> Path:
         os.rename(staged, target)
     except OSError as error:
         raise LabError(
-            f"{variant.id} could not be put into its folder: {error.strerror}. Somebody else may have put one there in "
-            "the meantime; look at the list again."
+            f"{variant.id} could not be moved to its folder: {error.strerror}. Another process may have created one in "
+            "the meantime. Reload the list of variants."
         ) from error
     sync(weights)
     return target / variant.file
 
 
 def _refuse_if_foreign(target: Path, file: str) -> None:
-    """What no app of ours put there is nobody's to remove."""
-    found = sorted(os.listdir(target)) if target.is_dir() and not target.is_symlink() else []
-    foreign = [name for name in found if name not in (RECORD, file, ".cache")]
-    if foreign and RECORD not in found:
-        raise LabError(f"The folder {target.name} holds other files ({foreign[0][:60]}). Move it away, then try again.")
+    """Raise LabError if the folder has files that this app did not create."""
+    present = sorted(os.listdir(target)) if target.is_dir() and not target.is_symlink() else []
+    foreign = [name for name in present if name not in (RECORD, file, ".cache")]
+    if foreign and RECORD not in present:
+        raise LabError(
+            f"The folder {target.name} has files that are not of this app, such as {foreign[0][:60]}. Move the folder, "
+            "then try again."
+        )
 
 
 def remove(weights: Path, identifier: str) -> int:
-    """Take a variant away. Bytes that this freed. LabError when there is none that could be removed."""
-    path = where(weights, checked_identifier(identifier))
-    with arriving(weights, f"removing-{os.getpid()}-{identifier}"[:100]) as folder:
-        freed = held(path)
+    """Delete a variant, and return the freed bytes. Raises LabError if there is none that can be removed."""
+    path = path_of(weights, checked_identifier(identifier))
+    with staging(weights, f"removing-{os.getpid()}-{identifier}"[:100]) as folder:
+        freed = freeable(path)
         try:
             os.rename(path, folder / "gone")
         except OSError as error:
@@ -206,19 +213,19 @@ def remove(weights: Path, identifier: str) -> int:
     return freed
 
 
-def where(weights: Path, identifier: str) -> Path:
-    """The folder of a variant that has one of its own, or the file somebody dropped. LabError if neither is here."""
-    entry = next((entry for entry in look(weights) if entry.variant.id == identifier), None)
+def path_of(weights: Path, identifier: str) -> Path:
+    """The folder of a variant, or a GGUF that a person put into the weights folder. Raises LabError for no variant."""
+    entry = next((entry for entry in list_variants(weights) if entry.variant.id == identifier), None)
     if entry and entry.state == "embedded":
-        raise LabError(f"{identifier} comes with the app and stays. Choose another to remove.")
+        raise LabError(f"{identifier} is part of the app and cannot be removed. Choose another variant.")
     path = entry.path if entry else None
     if path and path.parent == weights and (path.exists() or path.is_symlink()):
         return path
     folder = path.parent if path else weights / identifier
     if (
         folder.parent == weights
-        and folder.name != ARRIVING
+        and folder.name != STAGING
         and ((folder / RECORD).exists() or (path and path.exists()))
     ):
         return folder
-    raise LabError(f"{identifier} is not here, so there is nothing to remove. Look at the list again.")
+    raise LabError(f"{identifier} is not downloaded, so there is nothing to remove. Reload the list of variants.")

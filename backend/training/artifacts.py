@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.errors import LabError, short
 from backend.core.files import read_whole
-from backend.core.machine import amount
+from backend.core.units import amount
 from backend.jobs.events import Count, Number
 from backend.training.request import TrainSettings
 from models.variant import ID

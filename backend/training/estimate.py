@@ -16,7 +16,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from backend.core import machine
 from backend.core.errors import LabError
-from backend.core.machine import amount
+from backend.core.units import amount
 from backend.data.dataset import REPO
 from backend.gguf.tensors import load_json
 from backend.training.base_model import EMBEDDED, sixteen_bit

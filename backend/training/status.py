@@ -1,4 +1,4 @@
-"""How a training, a try or an export stands, as the page shows it."""
+"""The status of a training, a try or an export, and the loss curve of a training, read from the run's folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ import numpy as np
 
 from backend.core.errors import LabError
 from backend.jobs.events import FILE, Event, events
-from backend.jobs.launcher import waits_for
-from backend.jobs.run import LIVE, Run, State
+from backend.jobs.run import Run
+from backend.jobs.status import RunStatus, read_fields, unreadable_fields
 from backend.training import checkpoints
 from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord, read_record
 from backend.training.request import TrainRequest, TrainSettings
@@ -107,67 +107,38 @@ def smoothed(values: Sequence[float]) -> list[float]:
     return found
 
 
-@dataclass(frozen=True)
-class TrainingStatus:
-    """One run. `resumable` is the step it would go on from; None where it cannot or need not."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingStatus(RunStatus):
+    """`spec` of a training or a try, `export` of an export; None if another version of the app wrote it.
 
-    id: str
-    kind: str
-    name: str
-    state: State
-    why: str
-    asked: float
+    `resumable` is the step that it can be resumed from; None where it cannot be resumed, or has ended well.
+    """
+
     spec: TrainSettings | None = None
     export: ExportRequest | None = None
     made: TrainingRecord | None = None
     curve: Curve = field(default_factory=Curve)
-    result: dict[str, Any] = field(default_factory=dict)
-    waiting: tuple[str, ...] = ()
     resumable: int | None = None
-    folder: Path = Path()
-
-    @property
-    def log(self) -> str:
-        """The newest lines of what it printed, read when they are wanted."""
-        return Run(self.folder).log()
-
-    @property
-    def live(self) -> bool:
-        return self.state in LIVE
-
-    @property
-    def doing(self) -> str:
-        """What it does now, in its own word."""
-        return str(self.curve.facts.get("state", ""))
 
 
 def unreadable(run: Run, why: str) -> TrainingStatus:
-    """A run that cannot be read, under the name of its folder."""
-    return TrainingStatus(run.id, run.kind, run.id, "unreadable", why, asked=run.begun, folder=run.folder)
+    return TrainingStatus(**unreadable_fields(run, why))
 
 
 def read_status(run: Run) -> TrainingStatus:
-    """Read from its folder now."""
-    state, asked = run.state, run.spec
-    result = run.last("result") if state == "done" else None
-    trained = _trained(run) if asked.kind in ("train", "try") else None
-    ended = asked.kind == "train" and state in ("failed", "stopped", "lost")
+    """Read the folder now."""
+    fields = read_fields(run)
+    kind, state = fields["kind"], fields["state"]
+    trained = _trained(run) if kind in ("train", "try") else None
+    ended = kind == "train" and state in ("failed", "stopped", "lost")
     newest = checkpoints.newest(run.folder) if ended else None
     return TrainingStatus(
-        id=run.id,
-        kind=asked.kind,
-        name=asked.name,
-        state=state,
-        why=run.why,
-        asked=asked.created,
+        **fields,
         spec=trained.spec if trained else None,
-        export=_export(run) if asked.kind == "export" else None,
-        made=_made(run) if state == "done" and asked.kind == "train" else None,
+        export=_export(run) if kind == "export" else None,
+        made=_made(run) if state == "done" and kind == "train" else None,
         curve=read_curve(run.folder),
-        result=result.facts if result else {},
-        waiting=tuple(other.spec.name for other in waits_for(run)) if state == "queued" else (),
         resumable=(newest[0] if newest else 0) if ended else None,
-        folder=run.folder,
     )
 
 

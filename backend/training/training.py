@@ -18,7 +18,7 @@ from backend.training.dataset_report import DatasetReport, read_report
 from backend.training.estimate import Estimate
 from backend.training.request import TrainRequest, TrainSettings
 from backend.training.status import TrainingStatus, read_status, unreadable
-from models.catalogue import look
+from models.catalogue import list_variants
 
 KINDS = ("train", "try", "export")
 NEEDED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -40,7 +40,7 @@ class Training:
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
-    def inspected(self, run: str) -> DatasetReport:
+    def dataset_report(self, run: str) -> DatasetReport:
         """What an inspect run saw. LabError if it failed, or is not done."""
         found = self._run(run, "inspect")
         if found.state in ("failed", "lost", "stopped"):
@@ -110,7 +110,7 @@ class Training:
         key = _digest(spec.model_dump_json(exclude={"id"}))
         return launcher.launch(self.runs, "export", name, spec, key, self._secrets())
 
-    def keep_file(self, path: Path) -> Path:
+    def save_upload(self, path: Path) -> Path:
         """A dropped file, moved to where runs may find it again later. LabError if it is of no known kind."""
         if path.suffix.lower() not in ENDINGS:
             raise LabError(f"{path.name[:100]} is of no known kind. Drop one of {', '.join(ENDINGS)}.")
@@ -127,7 +127,7 @@ class Training:
             ) from error
         return target.resolve()
 
-    def length(self, path: Path) -> int:
+    def count_rows(self, path: Path) -> int:
         """How many rows a dropped file has at the most; 0 where only a worker could tell."""
         if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
             return 0
@@ -140,18 +140,18 @@ class Training:
 
     # looking
 
-    def standings(self) -> list[TrainingStatus]:
+    def statuses(self) -> list[TrainingStatus]:
         """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
         unknown."""
         found = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
         return read_each(reversed(found), _listed, unreadable)
 
-    def standing(self, run: str) -> TrainingStatus:
+    def status(self, run: str) -> TrainingStatus:
         """LabError if there is no such run."""
         (found,) = read_each([self._run(run, *KINDS)], read_status, unreadable)
         return found
 
-    def tend(self) -> None:
+    def reap_orphans(self) -> None:
         """End workers whose runner was killed."""
         reap_orphans(self.runs)
 
@@ -162,7 +162,7 @@ class Training:
         raise LabError("There is no such run any more. Look at the list again, and choose one.")
 
     def _free(self, name: str) -> str:
-        taken = {entry.variant.id for entry in look(self.settings.lab_weights)}
+        taken = {entry.variant.id for entry in list_variants(self.settings.lab_weights)}
         taken |= {run.spec.name for run in runs_in(self.runs, "export", newest=RECENT) if not run.exit and run.live}
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         return next(one for one in names if one not in taken)

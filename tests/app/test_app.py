@@ -201,7 +201,7 @@ def test_the_library_lists_all_with_what_to_do(visitor: Visitor) -> None:
     rows = {row[0]: row for row in visitor.table("variant")}
     assert {"tiny_base", "tiny_lora", "echo", "base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora"} <= set(rows)
     assert rows["tiny_base"][1] == "embedded"
-    assert rows["1b_qlora"][1] == "not here" and rows["1b_qlora"][5] == "1.8 GB"
+    assert rows["1b_qlora"][1] == "not downloaded" and rows["1b_qlora"][5] == "1.8 GB"
     assert rows["1b_qlora"][6] == "alpaca"
 
 

@@ -7,6 +7,7 @@ import pytest
 from support.session import read
 
 from app.chat import view as chat_view
+from app.compare import view as compare_view
 from app.compare.comparison import Comparison
 from backend.inference.conversation import Turn
 from backend.inference.sampling import Generation, Sampling
@@ -135,7 +136,7 @@ def test_the_context_is_empty_before_the_first_answer() -> None:
 
 def entries() -> Sequence[Entry]:
     return [
-        Entry(Variant(id="away"), "not here", "hf download it"),
+        Entry(Variant(id="away"), "not downloaded", "hf download it"),
         Entry(Variant(id="tuned", template="alpaca", about="<b>", size=1000), "ready"),
         Entry(Variant(id="plain", about="here", over="tuned"), "embedded"),
     ]
@@ -150,13 +151,13 @@ def test_a_variant_spoken_to_otherwise_than_its_file_says_is_marked() -> None:
 
 
 def test_what_cannot_run_is_named_with_its_state() -> None:
-    assert "away (not here)." in unescape(chat_view.missing(entries()))
+    assert "away (not downloaded)." in unescape(chat_view.missing(entries()))
     assert chat_view.missing(entries()[1:]) == ""
 
 
 def test_a_row_of_wins_stands_under_its_headings() -> None:
-    row = chat_view.wins([WinRecord(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
-    assert dict(zip(chat_view.WINS, row, strict=True)) == {
+    row = compare_view.wins([WinRecord(variant="a", won=1, lost=2, tied=3, bad=4)])[0]
+    assert dict(zip(compare_view.WINS, row, strict=True)) == {
         "variant": "a",
         "won": 1,
         "lost": 2,
@@ -169,7 +170,9 @@ def test_a_row_of_wins_stands_under_its_headings() -> None:
 def test_a_hidden_column_shows_neither_name_nor_statistics() -> None:
     now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)), hidden=True)
     shown = (
-        str([chat_view.side(now, place) for place in (0, 1)]) + chat_view.heading(now, 0) + chat_view.heading(now, 1)
+        str([compare_view.column(now, place) for place in (0, 1)])
+        + compare_view.heading(now, 0)
+        + compare_view.heading(now, 1)
     )
     assert "tiny" not in shown and "tokens/s" not in shown and "alpaca" not in shown
 
@@ -177,13 +180,13 @@ def test_a_hidden_column_shows_neither_name_nor_statistics() -> None:
 def test_a_revealed_column_shows_its_name() -> None:
     now = Comparison(("tiny_base", "tiny_lora"), ((generated(),), (generated(),)))
     assert (
-        unescape(chat_view.heading(now, 1)) == "**B** · tiny_lora"
-        and "tokens/s" in chat_view.side(now, 1)[0]["content"]
+        unescape(compare_view.heading(now, 1)) == "**B** · tiny_lora"
+        and "tokens/s" in compare_view.column(now, 1)[0]["content"]
     )
 
 
 def test_a_column_that_nobody_stands_in_is_empty() -> None:
-    assert chat_view.side(Comparison(), 3) == [] and chat_view.heading(Comparison(), 3) == "**D**"
+    assert compare_view.column(Comparison(), 3) == [] and compare_view.heading(Comparison(), 3) == "**D**"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_a_column_that_nobody_stands_in_is_empty() -> None:
 def test_a_vote_says_what_it_was_and_names_them_if_they_were_hidden(verdict: dict[str, object], words: str) -> None:
     two = [Candidate(variant=name, messages=[]) for name in ("tiny_base", "tiny_lora")]
     vote = Vote.model_validate({"blind": True, "candidates": two, "sampling": Sampling(), **verdict})
-    hidden, told = unescape(chat_view.vote_status(vote, False)), unescape(chat_view.vote_status(vote, True))
+    hidden, told = unescape(compare_view.vote_status(vote, False)), unescape(compare_view.vote_status(vote, True))
     assert words in hidden and "tiny_lora" not in hidden
     assert "A is **tiny_base**, B is **tiny_lora**" in told
 

@@ -41,7 +41,7 @@ def test_stop_all_also_stops_those_still_to_come(visitor: Visitor) -> None:
     until(lambda: len(job.outputs()) > 3)
     visitor.client.predict(api_name="/compare_stop")
     first, second, *_ = columns(job.result(60))
-    assert "stopped by you" in first[1] and "Stopped by you before it began" in second[1]
+    assert "stopped by you" in first[1] and "Stopped by you before it started" in second[1]
 
 
 def test_a_blind_vote_hides_then_reveals_and_is_kept(app: App, visitor: Visitor) -> None:

@@ -8,18 +8,19 @@ from pydantic import ValidationError
 
 from app import forms
 from backend.core.errors import LabError
+from backend.evaluation.request import JudgeOptions
 from backend.inference.sampling import Sampling
 
 FIELDS = Sampling.model_fields
-DEFAULTS = list(Sampling().model_dump().values())
+DEFAULTS = Sampling().model_dump()
 
 
 def control(name: str) -> Any:
-    return dict(zip(FIELDS, forms.draw(Sampling), strict=True))[name]
+    return forms.draw(Sampling)[name]
 
 
-def changed(**values: Any) -> list[Any]:
-    return [values.get(name, default) for name, default in zip(FIELDS, DEFAULTS, strict=True)]
+def changed(**values: Any) -> dict[str, Any]:
+    return DEFAULTS | values
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -59,31 +60,51 @@ def test_a_whole_number_has_no_fractions_to_choose(name: str) -> None:
 
 
 def test_a_suffix_keeps_labels_apart() -> None:
-    one, other = forms.draw(Sampling), forms.draw(Sampling, " (all)")
-    assert not {drawn.label for drawn in one} & {drawn.label for drawn in other}
+    one, other = forms.draw(Sampling), forms.draw(Sampling, " (all)", prefix="all_")
+    assert not {drawn.label for drawn in one.values()} & {drawn.label for drawn in other.values()}
+    assert not set(one) & set(other)
 
 
 def test_what_was_drawn_reads_back_as_the_defaults() -> None:
-    assert forms.parse(Sampling, [drawn.value for drawn in forms.draw(Sampling)]) == Sampling()
+    assert forms.parse(Sampling, {name: drawn.value for name, drawn in forms.draw(Sampling).items()}) == Sampling()
+    prefixed = {name: drawn.value for name, drawn in forms.draw(Sampling, prefix="all_").items()}
+    assert forms.parse(Sampling, prefixed | {"other": 1}, "all_") == Sampling()
 
 
-def test_a_cleared_control_means_the_default() -> None:
-    assert forms.parse(Sampling, [None] * len(FIELDS)) == Sampling()
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_number_that_was_emptied_is_refused_by_its_name_and_a_text_is_empty(name: str) -> None:
+    """It never silently becomes the default of the class."""
+    if FIELDS[name].annotation is str:
+        assert getattr(forms.parse(Sampling, changed(**{name: None})), name) == ""
+    else:
+        with pytest.raises(LabError, match=f"^{FIELDS[name].title} is empty. Fill it in.$"):
+            forms.parse(Sampling, changed(**{name: None}))
+
+
+def test_the_spending_limit_that_was_emptied_is_refused() -> None:
+    with pytest.raises(LabError, match="^Limit of this run.* is empty. Fill it in.$"):
+        forms.parse(JudgeOptions, forms.values_of(JudgeOptions()) | {"cap_run": None})
+
+
+@pytest.mark.parametrize("value", [None, 0, 10_001, 2.5])
+def test_a_number_of_no_class_is_refused_by_its_name_too(value: float | None) -> None:
+    with pytest.raises(LabError, match="^Rows at the most (is empty|must be a whole number from 1 to 10,000; it is)"):
+        forms.number(value, "Rows at the most", 1, 10_000)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("temperature", 9, "Temperature cannot be '9': input should be less than or equal to 2."),
-        ("temperature", -1, "Temperature cannot be '-1': input should be greater than or equal to 0."),
-        ("temperature", float("nan"), "Temperature cannot be 'nan'"),
-        ("temperature", float("inf"), "Temperature cannot be 'inf'"),
-        ("top_p", 0, "Top-p cannot be '0'"),
-        ("top_k", 2.5, "Top-k cannot be '2.5'"),
-        ("top_k", "many", "Top-k cannot be 'many'"),
-        ("max_tokens", 10**30, "Max tokens cannot be"),
-        ("seed", 2**31, "Seed cannot be '2147483648'"),
-        ("seed", [1], "Seed cannot be '[1]'"),
+        ("temperature", 9, "Temperature must be a number from 0 to 2; it is '9'."),
+        ("temperature", -1, "Temperature must be a number from 0 to 2; it is '-1'."),
+        ("temperature", float("nan"), "Temperature must be a number from 0 to 2; it is 'nan'."),
+        ("temperature", float("inf"), "Temperature must be a number from 0 to 2; it is 'inf'."),
+        ("top_p", 0, "Top-p must be a number above 0 and at most 1; it is '0'."),
+        ("top_k", 2.5, "Top-k must be a whole number from 1 to 1,000; it is '2.5'."),
+        ("top_k", "many", "Top-k must be a whole number from 1 to 1,000; it is 'many'."),
+        ("max_tokens", 10**30, "Max tokens must be a whole number from 1 to 8,192; it is"),
+        ("seed", 2**31, "Seed must be a whole number from -1 to 2,147,483,647; it is '2147483648'."),
+        ("seed", [1], "Seed must be a whole number from -1 to 2,147,483,647; it is '[1]'."),
         ("grammar", "x" * 50_001, "Grammar cannot be 'xxxxx"),
         ("grammar", "\ud800", "Grammar cannot be"),
         ("grammar", {"a": 1}, "Grammar cannot be"),

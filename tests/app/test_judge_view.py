@@ -147,9 +147,9 @@ def test_costs_are_told_before_the_start() -> None:
 
 def test_a_run_on_its_way_tells_how_far_it_is_and_what_nobody_knows() -> None:
     facts = {"state": "judging", "done": 7, "total": 9, "failed": 2, "dollars": 0.02, "unknown": 1}
-    one = EvaluationStatus("id", "name", "running", "", 0.0, None, facts)
+    one = EvaluationStatus(id="id", kind="judge", name="name", state="running", progress=facts)
     told = judge_view.progress(one)
-    assert "judging 7 of 9, 2 failed, $0.0200 so far" in told and "The outcome of 1 calls is not known" in told
+    assert "judging 7 of 9, 2 failed, $0.0200 so far" in told and "The outcome of 1 calls is unknown" in told
 
 
 def test_winners_are_told_and_a_choice_by_place_is_a_tie() -> None:

@@ -15,26 +15,26 @@ from models.variant import Variant
 
 GB = 10**9
 HERE = Entry(Variant(id="plain", about="here", over="tuned"), "embedded")
-AWAY = Entry(Variant(id="away", about="not yet", size=GB), "not here", "it lies elsewhere")
+AWAY = Entry(Variant(id="away", about="not yet", size=GB), "not downloaded", "it lies elsewhere")
 BROKEN = Entry(Variant(id="broken", about="was here"), "damaged", "x.gguf is not usable: it is a web page")
 COMING = Entry(Variant(id="coming"), "arriving", "downloading 43 %")
 
 
 def moving(**facts: object) -> TransferStatus:
-    return TransferStatus(**{"id": "r", "kind": "download", "variant": "x", "state": "running"} | facts)  # type: ignore[arg-type]
+    return TransferStatus(**{"id": "r", "kind": "download", "name": "x", "variant": "x", "state": "running"} | facts)  # type: ignore[arg-type]
 
 
 def test_those_that_run_come_first_and_the_others_say_what_to_do() -> None:
     rows = library_view.library([AWAY, BROKEN, COMING, HERE], lambda entry: 2 * entry.variant.size)
     assert [row[0] for row in rows] == ["plain", "away", "broken", "coming"]
-    assert [row[1] for row in rows] == ["embedded", "not here", "damaged", "downloading 43 %"]
+    assert [row[1] for row in rows] == ["embedded", "not downloaded", "damaged", "downloading 43 %"]
     assert [row[2] for row in rows] == ["here", "not yet", BROKEN.why, ""]
     assert rows[1][5] == "2.0 GB"
     assert {len(row) for row in rows} == {len(library_view.LIBRARY)} == {len(library_view.WIDTHS)}
 
 
 def test_a_transfer_says_how_far_it_is_how_fast_and_how_long() -> None:
-    one = moving(step="downloading", done=347_000_000, total=807_000_000, speed=12_000_000.0, left=38.0)
+    one = moving(progress={"state": "downloading"}, done=347_000_000, total=807_000_000, speed=12_000_000.0, left=38.0)
     (row,) = library_view.transfers([one])
     assert row == ["download x", "downloading", "█████░░░░░░░ 43% · 347.0 MB of 807.0 MB", "12.0 MB/s", "38 s", ""]
     assert len(row) == len(library_view.TRANSFERS)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from backend.core import machine
+from backend.core.units import amount
 from backend.remote.client import connect
 from backend.remote.ledger import Ledger
 from backend.remote.prices import FREE
@@ -20,7 +21,7 @@ from backend.remote.prices import FREE
     ("count", "text"), [(0, ""), (999, "999 B"), (1000, "1.0 kB"), (807_700_000, "807.7 MB"), (2_019_400_000, "2.0 GB")]
 )
 def test_amounts_are_written_as_people_write_them(count: int, text: str) -> None:
-    assert machine.amount(count) == text
+    assert amount(count) == text
 
 
 def test_there_is_memory_and_a_processor() -> None:

@@ -19,6 +19,7 @@ from backend.core.errors import LabError, short, without_paths
 from backend.core.settings import Settings
 from backend.data.dataset import DatasetSpec
 from backend.hub import client
+from backend.hub.names import HubPath
 from backend.inference.conversation import Turn
 from backend.jobs.events import append_event
 from backend.jobs.folders import Exit
@@ -67,7 +68,7 @@ def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> No
     )
     said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
     now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
-    spec = form_choices.on_screen(lab, now, "", OVERLAP, "lab", "score")
+    spec = form_choices.judge_comparison(lab, now, "", OVERLAP, "lab", "score")
     assert spec.name == form_choices.ON_SCREEN and "secret" not in spec.name
 
 
@@ -104,7 +105,7 @@ def test_the_hub_s_own_address_and_folders_are_in_no_text(monkeypatch: pytest.Mo
         httpx.ReadError("no"), httpx.DecodingError("no"), OSError(errno.EACCES, "denied", "/srv/secret/hub"),
     ]  # fmt: skip
     for error in errors:
-        sentence = str(client.explained(error, client.Place("owner/name")))
+        sentence = str(client.lab_error(error, HubPath("owner/name")))
         assert "secret" not in sentence and sentence, error
 
 
@@ -113,7 +114,7 @@ def test_a_disk_that_refuses_names_a_folder_by_its_last_parts(tmp_path: Path) ->
     place.mkdir(parents=True)
     (place / ".arriving").write_text("")
     with pytest.raises(LabError) as refused:
-        weights_folder.sweep(place)
+        weights_folder.remove_leftovers(place)
     assert "weights/.arriving is a file" in str(refused.value) and "secret" not in str(refused.value)
 
 

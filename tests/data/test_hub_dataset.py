@@ -295,7 +295,7 @@ def test_a_hub_that_refuses_is_a_sentence(desk: Desk, kind: str, said: str) -> N
 def test_a_hub_in_trouble_is_a_sentence(desk: Desk) -> None:
     desk.put("owner/sound", train_jsonl=lines(chats(9)))
     desk.hub.fault("/api/datasets/*", "broken")
-    assert "The Hub is in trouble (it answers 500)" in desk.refused("owner/sound")
+    assert "The Hub has an error of its own (status 500)" in desk.refused("owner/sound")
 
 
 def test_a_file_that_is_gone_is_a_sentence(desk: Desk) -> None:

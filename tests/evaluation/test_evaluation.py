@@ -16,9 +16,9 @@ from support.evaluations import (
     done,
     ended,
     evaluated,
-    give,
     judge,
     points,
+    saved,
     scores,
     text_of,
 )
@@ -46,7 +46,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def test_a_rule_judges_what_the_toy_answers_to_held_out_rows(desk: Lab) -> None:
-    run = evaluated(desk, desk.evaluations.spec(PAIR, JudgeRequest(), TOY))
+    run = evaluated(desk, desk.evaluations.request(PAIR, JudgeRequest(), TOY))
     found = done(desk, run)
     assert len(found.questions) == 4 and set(found.answers) == {(q.id, name) for q in found.questions for name in PAIR}
     assert found.table.contrasts == (("tiny_lora", "tiny_base"),)
@@ -56,7 +56,7 @@ def test_a_rule_judges_what_the_toy_answers_to_held_out_rows(desk: Lab) -> None:
     assert base.reached == lora.reached == 4 and not base.failures
     assert set(found.variants) == set(PAIR) and found.identity.kind == "rule"
     assert found.leaked == 0 and found.cost == 0 and found.check is None and found.steadiness is None
-    standing = desk.evaluations.standing(run.id)
+    standing = desk.evaluations.status(run.id)
     assert (standing.state, standing.failed, standing.resumable) == ("done", 0, False)
     with pytest.raises(LabError, match="nothing to resume"):
         desk.evaluations.resume(run.id)
@@ -69,7 +69,9 @@ def test_a_leak_is_marked_and_a_cut_answer_carries_its_mark_to_the_table(desk: L
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DatasetSpec(source=str(path), rows=2, held_first=2, held_rows=2)
     sampling = Sampling(temperature=0, seed=1, max_tokens=3)
-    found = done(desk, evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeRequest(), data, sampling=sampling)))
+    found = done(
+        desk, evaluated(desk, desk.evaluations.request(["tiny_base"], JudgeRequest(), data, sampling=sampling))
+    )
     assert [one.leaked for one in found.questions] == [True, False] and found.leaked == 1
     assert all(one.end == "length" and one.tokens == 3 for one in found.answers.values())
     assert [cell.cut for cell in found.table.cells.values()] == [True, True]
@@ -79,23 +81,23 @@ def test_a_leak_is_marked_and_a_cut_answer_carries_its_mark_to_the_table(desk: L
 
 def test_no_rows_is_a_sentence(desk: Lab, tmp_path: Path) -> None:
     data = TOY.model_copy(update={"held_rows": 0})
-    run = evaluated(desk, desk.evaluations.spec(["tiny_base"], JudgeRequest(), data))
+    run = evaluated(desk, desk.evaluations.request(["tiny_base"], JudgeRequest(), data))
     assert run.state == "failed" and "None of these rows has an answer to compare with" in run.why
     with pytest.raises(LabError, match="not both"):
-        desk.evaluations.spec(["tiny_base"], JudgeRequest())
+        desk.evaluations.request(["tiny_base"], JudgeRequest())
     with pytest.raises(LabError, match="No variant is chosen"):
-        desk.evaluations.spec([], JudgeRequest(), TOY)
+        desk.evaluations.request([], JudgeRequest(), TOY)
     with pytest.raises(LabError, match="not among the variants"):
-        desk.evaluations.spec(["tiny_base"], JudgeRequest(), TOY, baseline="tiny_lora")
+        desk.evaluations.request(["tiny_base"], JudgeRequest(), TOY, baseline="tiny_lora")
 
 
 def test_a_variant_that_is_not_here_cannot_answer(desk: Lab) -> None:
-    run = evaluated(desk, desk.evaluations.spec(["tiny_base", "base_1b"], JudgeRequest(), TOY))
-    assert run.state == "failed" and "base_1b cannot answer: it is not here" in run.why
+    run = evaluated(desk, desk.evaluations.request(["tiny_base", "base_1b"], JudgeRequest(), TOY))
+    assert run.state == "failed" and "base_1b cannot answer: it is not downloaded" in run.why
 
 
 def test_a_judge_behind_an_address_is_checked_once_and_told_no_names(desk: Lab, judge: JudgeServer) -> None:
-    run = evaluated(desk, desk.evaluations.spec(PAIR, by(judge), TOY))
+    run = evaluated(desk, desk.evaluations.request(PAIR, by(judge), TOY))
     found = done(desk, run)
     assert len(found.table.cells) == 8 and all(cell.status == "ok" for cell in found.table.cells.values())
     assert found.check is not None and len(found.check.tried) == 24 and not found.check.reliable
@@ -157,7 +159,7 @@ def test_a_failure_is_named_and_no_number_and_is_tried_again(desk: Lab, judge: J
     one = found.verdict.variants[0]
     assert one.failures == {"bad_json": 1} and one.primary.n == 2 and one.primary.mean == 5
     assert found.verdict.contrasts[0].difference.n == 2
-    standing = desk.evaluations.standing(run.id)
+    standing = desk.evaluations.status(run.id)
     assert (standing.failed, standing.resumable) == (1, True)
 
     calls, judge.rule = judge.calls, good
@@ -165,7 +167,7 @@ def test_a_failure_is_named_and_no_number_and_is_tried_again(desk: Lab, judge: J
     assert found.table.cells["row-1", "one"].values["correctness"] == 1
     assert judge.calls == calls + 1
     assert [one.status for one in records.scores(run.folder)[found.scores["row-1", "one"].key]] == ["bad_json", "ok"]
-    assert not desk.evaluations.standing(run.id).resumable
+    assert not desk.evaluations.status(run.id).resumable
 
 
 def test_a_judge_that_becomes_another_in_the_middle_does_not_count(desk: Lab, judge: JudgeServer) -> None:
@@ -182,15 +184,15 @@ def test_two_who_start_the_same_get_one_run(desk: Lab, judge: JudgeServer) -> No
         first, second = desk.evaluations.start(spec), other.evaluations.start(spec)
     assert first == second
     done(desk, ended(first))
-    assert asked_about(judge).total() == 5 and len(desk.evaluations.standings()) == 1
+    assert asked_about(judge).total() == 5 and len(desk.evaluations.statuses()) == 1
 
 
 def test_models_may_have_rows_of_their_own(desk: Lab, judge: JudgeServer) -> None:
     judge.rule = points(right=5, wrong=2)
     columns = {"one": ["right", "right", None], "two": ["wrong", None, "wrong"], "three": [None, None, None]}
-    answers = give(columns)
-    found = done(desk, evaluated(desk, desk.evaluations.spec(tuple(columns), by(judge), answers=answers, **BARE)))
-    assert set(found.table.cells) == {(one.id, one.model) for one in answers}
+    answers = saved(desk, columns)
+    found = done(desk, evaluated(desk, desk.evaluations.request(tuple(columns), by(judge), answers=answers, **BARE)))
+    assert set(found.table.cells) == {(one.id, one.model) for one in answers.rows}
     contrast = found.verdict.contrasts[0]
     assert (contrast.variant, contrast.against) == ("two", "one")
     assert contrast.difference.n == 1 and contrast.difference.mean == -3 and contrast.decided == "too few rows"
@@ -212,9 +214,11 @@ def test_scores_that_came_along_need_no_judge(desk: Lab, tmp_path: Path) -> None
     lines += [f"old,{n},What is {n}?,{n},a,{0.2 + 0.01 * n},fair" for n in range(8)]
     lines += [f"new,{n},What is {n}?,{n},b,{'' if n == 7 else 0.9 - 0.02 * n},good" for n in range(8)]
     path.write_text("\n".join(lines))
-    spec = form_choices.asked(desk, FormChoices(source=ANSWERS, file=str(path), judge=CAME))
+    chosen = FormChoices(source=ANSWERS, file=str(path), judge=CAME)
+    spec = form_choices.evaluate_request(desk, chosen)
+    assert not Path(spec.given).exists()  # a preview writes nothing
     assert (spec.low, spec.high, spec.judge.kind, spec.name) == (0, 1, "given", "mine")
-    found = done(desk, evaluated(desk, spec))
+    found = done(desk, ended(desk.evaluations.start(spec, form_choices.imported(chosen))))
     assert found.table.cells["7", "new"].status == "no_answer"
     assert found.verdict.variants[1].failures == {"no_answer": 1} and found.verdict.variants[1].primary.n == 7
     assert found.verdict.title == "points (0-1)" and found.verdict.contrasts[0].decided == "better"

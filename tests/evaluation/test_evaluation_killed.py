@@ -65,7 +65,7 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(times: int, des
         kill(run)
         if run.state == "done":
             break
-        assert run.state in ("lost", "failed") and run.why and desk.evaluations.standing(run.id).resumable
+        assert run.state in ("lost", "failed") and run.why and desk.evaluations.status(run.id).resumable
         assert desk.evaluations.result(run.id).spec.name  # it can be looked at as it stands
         kills.append((judge.calls, said(run)))
         desk.evaluations.resume(run.id)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
-from support.evaluations import BARE, desk, done, evaluated, give, scores
+from support.evaluations import BARE, desk, done, evaluated, saved, scores
 
 from backend.core import machine
 from backend.evaluation import records
@@ -57,7 +57,7 @@ def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_fo
     """The toy is no judge: what it says is mostly a failure, and each has its name."""
     columns = {"one": ["It is 1.", "It is 2."], "two": ["I do not know.", "Three!"]}
     judge = JudgeRequest(kind="endpoint", rubric="brief", model=NAME, address=server, free=True)
-    run = evaluated(desk, desk.evaluations.spec(("one", "two"), judge, answers=give(columns), **BARE))
+    run = evaluated(desk, desk.evaluations.request(("one", "two"), judge, answers=saved(desk, columns), **BARE))
     found = done(desk, run)
     assert found.by and found.by.agreed
     agreed = found.by.agreed
@@ -72,6 +72,6 @@ def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_fo
     assert all(one.model in ("", NAME) and one.attempts >= 1 for one in scores(run))
     assert all(one.tokens_in for one in scores(run) if one.reply)
     failed = sum(cell.status != "ok" for cell in found.table.cells.values())
-    assert desk.evaluations.standing(run.id).failed == failed
+    assert desk.evaluations.status(run.id).failed == failed
     assert sum(sum(one.failures.values()) for one in found.verdict.variants) == failed
     assert (run.folder / records.REPLIES).read_text().count("\n") >= 4

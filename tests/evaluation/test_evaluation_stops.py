@@ -16,9 +16,9 @@ from support.evaluations import (
     done,
     ended,
     evaluated,
-    give,
     judge,
     points,
+    saved,
     scores,
 )
 from support.judges import KEY, endpoint
@@ -27,7 +27,7 @@ from support.session import until
 from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.evaluation import imported_answers, records, scoring
+from backend.evaluation import records, scoring
 from backend.evaluation.request import JudgeRequest
 from backend.evaluation.scoring import ScoringTask, missing_scores, run_concurrently, score_tasks
 from backend.jobs.run import Run
@@ -73,7 +73,7 @@ def test_what_makes_going_on_senseless_ends_it_at_once(trouble: Reply, why: str,
     kept = [one for one in scores(run) if one.status == "ok"]
     assert len(kept) == 7 == len(scores(run))
     assert 8 <= asked_about(judge).total() <= 7 + 3
-    standing = desk.evaluations.standing(run.id)
+    standing = desk.evaluations.status(run.id)
     assert standing.resumable and len(desk.evaluations.result(run.id).table.cells) == 7
     assert not any(KEY.encode() in path.read_bytes() for path in run.folder.iterdir() if path.is_file())
 
@@ -127,11 +127,11 @@ def test_answers_that_were_brought_and_changed_are_not_judged(desk: Lab) -> None
     path = Path(spec.given)
     path.write_bytes(path.read_bytes().replace(b'"candidate":"c"', b'"candidate":"x"'))
     run = evaluated(desk, spec)
-    assert run.state == "failed" and "are gone or were changed. Bring them again" in run.why
+    assert run.state == "failed" and "are gone or were changed. Import them again" in run.why
     path.unlink()
     ended(desk.evaluations.resume(run.id))
     assert run.state == "failed" and "are gone or were changed" in run.why
-    imported_answers.save(give({"one": ["a", "b"], "two": ["c", "d"]}), path.parent)
+    saved(desk, {"one": ["a", "b"], "two": ["c", "d"]})
     assert len(done(desk, ended(desk.evaluations.resume(run.id))).table.cells) == 4
 
 

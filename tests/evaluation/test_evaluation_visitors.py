@@ -5,7 +5,7 @@ from servers.hub import Hub
 from support.session import cookie
 from support.spaces import Session, hub, space
 
-from app.forms import drawn
+from app import forms
 from app.judge.form_choices import OVERLAP, TOY
 from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
 
@@ -15,7 +15,7 @@ __all__ = ["hub", "space"]  # the fixtures
 def form() -> list[object]:
     values: list[object] = [["tiny_base", "tiny_lora"], TOY, 2, "", OVERLAP, "lab", ""]
     for value in (EvaluateOptions(), JudgeOptions(), GREEDY):
-        values += [getattr(value, name) for name in drawn(type(value))]
+        values += [getattr(value, name) for name in forms.names(type(value))]
     return values
 
 

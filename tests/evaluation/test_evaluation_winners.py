@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from servers.judge import JudgeServer, Reply, graded
-from support.evaluations import BARE, by, desk, done, ended, evaluated, give, judge, scores, two_in
+from support.evaluations import BARE, by, desk, done, ended, evaluated, give, judge, saved, scores, two_in
 from support.session import until
 
 from backend.core.errors import LabError
 from backend.evaluation import records
+from backend.evaluation.imported_answers import ImportedFile
 from backend.evaluation.request import JudgeRequest
 from backend.judge.votes import wins
 from backend.lab import Lab
@@ -29,7 +30,9 @@ def by_worth(body: dict[str, Any]) -> Reply:
 
 
 def chosen(desk: Lab, judge: JudgeServer, columns: dict[str, list[str | None]], **more: Any) -> Any:
-    spec = desk.evaluations.spec(tuple(columns), by(judge, **more), answers=give(columns), way="winner", **BARE)
+    spec = desk.evaluations.request(
+        tuple(columns), by(judge, **more), answers=saved(desk, columns), way="winner", **BARE
+    )
     return evaluated(desk, spec)
 
 
@@ -58,7 +61,7 @@ def test_a_judge_that_favours_a_place_makes_ties(desk: Lab, judge: JudgeServer) 
     judge.rule = lambda body: winner("A")
     found = done(desk, chosen(desk, judge, {"one": ["good", "bad"], "two": ["fair", "good"]}))
     assert [one.pick.better for one in found.picks] == ["tie", "tie"]
-    assert all(one.pick.disagree and "turned round" in one.pick.reason for one in found.picks)
+    assert all(one.pick.disagree and "swapped" in one.pick.reason for one in found.picks)
     assert {one.verdict for one in desk.judgements()} == {"tie"} and len(desk.judgements()) == 2
 
 
@@ -69,18 +72,20 @@ def test_a_verdict_that_failed_is_no_vote_and_is_asked_for_again(desk: Lab, judg
     found = done(desk, run)
     assert [one.pick.better for one in sorted(found.picks, key=lambda one: one.row)] == [None, "first"]
     assert {one.pick.forth.status for one in found.picks if one.row == "row-0"} == {"bad_json"}
-    assert len(desk.judgements()) == 1 and desk.evaluations.standing(run.id).failed == 1
+    assert len(desk.judgements()) == 1 and desk.evaluations.status(run.id).failed == 1
     calls, judge.rule = judge.calls, by_worth
     found = done(desk, ended(desk.evaluations.resume(run.id)))
     assert [one.pick.better for one in found.picks] == ["first", "first"] and judge.calls == calls + 2
-    assert len(desk.judgements()) == 2 and not desk.evaluations.standing(run.id).resumable
+    assert len(desk.judgements()) == 2 and not desk.evaluations.status(run.id).resumable
 
 
 def test_a_stop_keeps_the_winners_and_pays_for_no_order_twice(desk: Lab, judge: JudgeServer) -> None:
     columns = {name: [f"{worth} {n}" for n in range(10)] for name, worth in (("one", "good"), ("two", "bad"))}
     judge.next(winner("tie"))
     judge.rule = lambda body: Reply(by_worth(body).body, delay=0.1)
-    spec = desk.evaluations.spec(("one", "two"), by(judge, together=2), answers=give(columns), way="winner", **BARE)
+    spec = desk.evaluations.request(
+        ("one", "two"), by(judge, together=2), answers=saved(desk, columns), way="winner", **BARE
+    )
     run = desk.evaluations.start(spec)
     until(lambda: len(records.picks(run.folder)) >= 3)
     desk.evaluations.stop(run.id)
@@ -99,4 +104,4 @@ def test_winners_need_a_model_and_two_variants(desk: Lab, judge: JudgeServer) ->
     for who, answers in ((JudgeRequest(), two), (JudgeRequest(kind="given", rubric="given"), two), (by(judge), one)):
         names = tuple(dict.fromkeys(answer.model for answer in answers))
         with pytest.raises(LabError, match="two variants or more, by a judge that is a model"):
-            desk.evaluations.spec(names, who, answers=answers, way="winner")
+            desk.evaluations.request(names, who, answers=ImportedFile(answers), way="winner")

@@ -155,8 +155,8 @@ def test_ratings_of_what_the_judge_did_not_score_count_for_nothing() -> None:
 def test_a_person_rates_on_the_scale_and_blind(desk: Lab, tmp_path: Path) -> None:
     columns = {"one": [f"a {n}" for n in range(5)], "two": [f"b {n}" for n in range(5)]}
     run = evaluated(desk, brought(desk, JudgeRequest(), columns))
-    shown = desk.evaluations.to_rate(run.id)
-    assert shown and shown == desk.evaluations.to_rate(run.id) and (shown.done, shown.wanted) == (0, 10)
+    shown = desk.evaluations.next_to_rate(run.id)
+    assert shown and shown == desk.evaluations.next_to_rate(run.id) and (shown.done, shown.wanted) == (0, 10)
     good = {one.name: 4.0 for one in LAB.criteria}
     row, variant = shown.question.id, shown.answer.variant
     for wrong in (0, 6, 2.5, math.nan, math.inf, -math.inf):
@@ -172,7 +172,7 @@ def test_a_person_rates_on_the_scale_and_blind(desk: Lab, tmp_path: Path) -> Non
 
     desk.evaluations.rate(run.id, row, variant, good | {"more": 9})
     desk.evaluations.rate(run.id, row, variant, good | {"correctness": 5})  # thought better of it
-    after = desk.evaluations.to_rate(run.id)
+    after = desk.evaluations.next_to_rate(run.id)
     assert after and after.done == 1 and (after.question.id, after.answer.variant) != (row, variant)
     found = desk.evaluations.result(run.id)
     assert found.ratings[row, variant].values == good | {"correctness": 5} and len(found.ratings) == 1

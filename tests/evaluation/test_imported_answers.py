@@ -67,7 +67,7 @@ def test_cells_that_look_like_formulas_stay_text(tmp_path: Path) -> None:
     cells = ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(A1)", "{question}", "%s", "<script>x</script>", "</think>"]
     found = read(lines(tmp_path / "x.jsonl", *(ROW | {"id": n, "candidate": cell} for n, cell in enumerate(cells))))
     assert [one.candidate for one in found.rows] == cells
-    path = save(found.rows, tmp_path)
+    path = save(found, tmp_path)
     assert [one.text for one in load(path)[1]] == cells
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_text_becomes_text(tmp_path: Path) -> None:
     raw = '{"model":"m","id":1,"instruction":"x\\ud800","candidate":"a\\u0000b\\udfff \\u202e \\ud83e\\udd99"}'
     (one,) = read(lines(tmp_path / "x.jsonl", raw)).rows
     assert one.messages[0]["content"] == "x\ufffd" and one.candidate == "a\ufffdb\ufffd \u202e 🦙"
-    assert load(save([one], tmp_path))[1][0].text == one.candidate
+    assert load(save(ImportedFile([one]), tmp_path))[1][0].text == one.candidate
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_is_no_text_becomes_text(tmp_path: Path) -> None:
 def test_a_fault_is_told_with_its_line(row: Any, why: str, tmp_path: Path) -> None:
     said = refusal(lines(tmp_path / "x.jsonl", ROW, "", row))
     assert f"line 3: {why}" in said or ("line 3: " in said and why in said)
-    assert said.startswith("'x.jsonl' cannot be used as it is: line 3: ") and said.endswith("Mend it there.")
+    assert said.startswith("'x.jsonl' cannot be used as it is: line 3: ") and said.endswith("Correct these lines, then import it again.")
 
 
 def test_of_many_faults_the_first_five_are_told(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_rows_that_contradict_each_other_are_told(tmp_path: Path) -> None:
     known = lines(tmp_path / "known.jsonl", ROW, ROW | {"model": "n", "reference": "Bye."})
     assert "line 2: '1' has another reference here than for 'm'" in refusal(known)
     with pytest.raises(LabError, match="cannot be judged together: 'a' has answered 'row-0' before"):
-        save(give({"a": ["x"]}) * 2, tmp_path / "kept")
+        save(ImportedFile(give({"a": ["x"]}) * 2), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -188,8 +188,8 @@ def test_a_huge_field_is_read_or_refused_in_words(tmp_path: Path) -> None:
 
 def test_what_is_kept_comes_back_as_questions_and_answers(tmp_path: Path) -> None:
     rows = give({"one": ["a", None, "\u202eb 🦙"], "two": [None, "c", "d"]}, end="length", explanation="why", score=2.0)
-    path = save(rows, tmp_path)
-    assert path == save(rows, tmp_path) and path != save(rows[:-1], tmp_path)
+    path = save(ImportedFile(rows), tmp_path)
+    assert path == save(ImportedFile(rows), tmp_path) and path != save(ImportedFile(rows[:-1]), tmp_path)
     questions, answers = load(path)
     assert [one.id for one in questions] == ["row-0", "row-2", "row-1"]
     assert [one.cluster for one in questions] == [cluster(one.messages) for one in questions]
@@ -198,7 +198,7 @@ def test_what_is_kept_comes_back_as_questions_and_answers(tmp_path: Path) -> Non
 
 
 def test_a_kept_file_that_is_not_what_it_was_is_refused(tmp_path: Path) -> None:
-    path = save(give({"one": ["a", "b"]}), tmp_path)
+    path = save(ImportedFile(give({"one": ["a", "b"]})), tmp_path)
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole + b"{}\n", whole.replace(b'"a"', b'"b"'), b""):
         path.write_bytes(damaged)
@@ -220,5 +220,6 @@ def test_whatever_is_answered_survives_the_way_there_and_back(texts: list[str], 
     assert [one.candidate for one in rows] == [
         ImportedAnswer.model_validate(one.model_dump()).candidate for one in rows
     ]
-    assert [one.text for one in load(save(rows, tmp_path))[1]] == [one.candidate for one in rows]
-    assert [one.candidate for one in rows if one.candidate.isprintable()] == [one for one in texts if one.isprintable()]
+    assert [one.text for one in load(save(ImportedFile(rows), tmp_path))[1]] == [one.candidate for one in rows]
+    for text, row in zip(texts, rows, strict=True):
+        assert row.candidate == text or not text.isprintable()

@@ -16,7 +16,7 @@ from servers.hub_answers import TOKEN, blob_of
 from support.workers import environment
 
 from backend.core.errors import LabError
-from backend.hub.client import retried
+from backend.hub.client import with_retries
 from backend.hub.listing import RepositoryListing, list_repository
 from backend.hub.names import HubPath
 
@@ -34,8 +34,8 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def ask(hub: Hub, home: Path, place: HubPath = PLACE, patience: float = 20, **more: str) -> RepositoryListing:
-    return list_repository(place, environment(home, HF_ENDPOINT=hub.url) | more, patience)
+def ask(hub: Hub, home: Path, place: HubPath = PLACE, timeout: float = 20, **more: str) -> RepositoryListing:
+    return list_repository(place, environment(home, HF_ENDPOINT=hub.url) | more, timeout)
 
 
 def test_files_with_sizes_checksums_and_quantisations(hub: Hub, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_parts_and_projectors_are_listed_with_a_reason(hub: Hub, tmp_path: Path)
         hub.add(NAME, name, b"x")
     whys = {file.path: file.why for file in ask(hub, tmp_path).files}
     assert whys["m-Q8_0-00002-of-00003.gguf"].startswith("part 2 of 3")
-    assert "pictures" in whys["mmproj-model-f16.gguf"] and "statistics" in whys["m.imatrix.gguf"]
+    assert "image encoder" in whys["mmproj-model-f16.gguf"] and "statistics" in whys["m.imatrix.gguf"]
 
 
 def test_what_the_hubs_scan_rejects_cannot_be_chosen(hub: Hub, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_the_hubs_scan_rejects_cannot_be_chosen(hub: Hub, tmp_path: Path) -
     for name in levels:
         hub.add(NAME, name, b"x", securityRepoStatus={"scansDone": True, "filesWithIssues": issues})
     whys = {file.path: file.why for file in ask(hub, tmp_path).files}
-    calls = "the Hub's scan calls it "
+    calls = "the Hub's security scan says "
     assert whys == {"bad.gguf": calls + "'unsafe'", "odd.gguf": calls + "'?'", "ok.gguf": ""}
     assert "securityStatus" in hub.requests()[0][1]
 
@@ -96,9 +96,9 @@ def test_an_adapter_is_told_with_its_base(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["pytorch_model.bin"], "pickles only"),
+        (["pytorch_model.bin"], "only pickles"),
         (["adapter_model.bin", "adapter_config.json"], "adapter as a pickle"),
-        (["modeling_x.py", "config.json", "model.safetensors"], "code of its own"),
+        (["modeling_x.py", "config.json", "model.safetensors"], "its own program code"),
         (["model.safetensors", "config.json"], "no GGUF"),
         (["README.md"], "Choose another"),
     ],
@@ -126,11 +126,11 @@ def test_a_hundred_thousand_files_are_bounded(hub: Hub, tmp_path: Path) -> None:
     ("kind", "words"),
     [
         ("unauthorised", "does not accept the token"),
-        ("gated", "accepted first"),
+        ("gated", "accept its licence first"),
         ("no repository", "not on the Hub, or it is private"),
         ("no revision", "no revision main"),
         ("busy", "Wait 300 seconds"),
-        ("loop", "in a circle"),
+        ("loop", "in a loop"),
         ("page", "not the Hub"),
     ],
 )
@@ -178,14 +178,14 @@ def test_what_is_asked_again_and_when(error: Exception, pauses: list[int], monke
         raise error
 
     with pytest.raises(type(error)):
-        retried(fail)
+        with_retries(fail)
     assert slept == pauses
 
 
 def test_a_listing_without_end_is_cut(hub: Hub, tmp_path: Path) -> None:
     hub.fault("/api/*", "endless")
     with pytest.raises(LabError, match="within 2 seconds"):
-        ask(hub, tmp_path, patience=2)
+        ask(hub, tmp_path, timeout=2)
 
 
 def test_a_private_repository_needs_the_token_and_does_not_get_it_printed(hub: Hub, tmp_path: Path) -> None:

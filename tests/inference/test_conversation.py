@@ -17,7 +17,7 @@ def answer(content: str, **facts: object) -> Turn:
     return Turn(role="assistant", content=content, variant="tiny").model_copy(update=facts)
 
 
-TURNS = [conversation.asked("one"), answer("1"), conversation.asked("two"), answer("2", generation=CUT)]
+TURNS = [conversation.user_turn("one"), answer("1"), conversation.user_turn("two"), answer("2", generation=CUT)]
 
 
 @pytest.mark.parametrize(("index", "kept", "question"), [(0, 0, "one"), (1, 0, "one"), (2, 2, "two"), (3, 2, "two")])
@@ -30,7 +30,7 @@ def test_an_index_past_the_end_means_the_last_question() -> None:
 
 
 def test_of_two_questions_in_a_row_the_nearer_one_is_meant() -> None:
-    turns = [conversation.asked("one"), conversation.asked("two"), answer("2")]
+    turns = [conversation.user_turn("one"), conversation.user_turn("two"), answer("2")]
     assert conversation.before(turns, 2) == (turns[:1], "two")
 
 
@@ -42,7 +42,7 @@ def test_without_a_question_there_is_nothing_to_go_back_to(turns: list[Turn], in
 
 def test_going_back_leaves_the_turns_themselves_alone() -> None:
     turns = list(TURNS)
-    conversation.before(turns, 3)[0].append(conversation.asked("three"))
+    conversation.before(turns, 3)[0].append(conversation.user_turn("three"))
     assert turns == TURNS
 
 
@@ -61,35 +61,39 @@ def test_a_blank_system_prompt_is_not_said() -> None:
 
 
 def test_a_question_whose_answer_failed_before_its_first_word_was_never_asked() -> None:
-    turns = [conversation.asked("one"), answer("", variant="tiny", error="It stopped."), conversation.asked("two")]
+    turns = [
+        conversation.user_turn("one"),
+        answer("", variant="tiny", error="It stopped."),
+        conversation.user_turn("two"),
+    ]
     assert conversation.messages("", turns) == [{"role": "user", "content": "two"}]
 
 
 def test_an_answer_that_failed_on_its_way_was_said_as_far_as_it_came() -> None:
-    turns = [conversation.asked("one"), answer("Half", error="It stopped.")]
+    turns = [conversation.user_turn("one"), answer("Half", error="It stopped.")]
     assert conversation.messages("", turns)[-1] == {"role": "assistant", "content": "Half"}
 
 
 def test_an_answer_without_words_that_did_not_fail_was_said() -> None:
-    assert conversation.messages("", [conversation.asked("one"), answer("")])[-1]["role"] == "assistant"
+    assert conversation.messages("", [conversation.user_turn("one"), answer("")])[-1]["role"] == "assistant"
 
 
 def test_an_answer_is_what_its_reply_has_so_far() -> None:
     reply = Reply(stop=lambda: None)
     reply.wait_in_queue(2)
-    waiting = conversation.answered("tiny", reply)
+    waiting = conversation.answer_turn("tiny", reply)
     reply.add("Hel")
     reply.add("lo")
-    arriving = conversation.answered("tiny", reply)
+    arriving = conversation.answer_turn("tiny", reply)
     reply.end(CUT)
-    ended = conversation.answered("tiny", reply)
+    ended = conversation.answer_turn("tiny", reply)
     assert (waiting.content, waiting.state, waiting.place) == ("", "waiting", 2)
     assert (arriving.content, arriving.state, arriving.generation) == ("Hello", "answering", None)
     assert (ended.content, ended.state, ended.generation) == ("Hello", "ended", CUT)
 
 
 def test_half_a_character_that_was_typed_does_not_break_a_conversation() -> None:
-    turns = [conversation.asked("a\ud800")]
+    turns = [conversation.user_turn("a\ud800")]
     assert conversation.messages("b\udfff", turns) == [
         {"role": "system", "content": "b\ufffd"},
         {"role": "user", "content": "a\ufffd"},

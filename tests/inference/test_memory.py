@@ -238,7 +238,7 @@ def test_a_file_that_kills_its_loader_is_marked_and_left_alone(lab: Lab) -> None
         ask(lab, "killer")
     with Lab(lab.settings) as restarted:
         assert restarted.entry("killer").state == "crashes the loader"
-    lab.library.forgive("killer")
+    lab.library.unmark("killer")
     assert lab.entry("killer").state == "ready"
 
 
@@ -254,14 +254,14 @@ def test_a_linked_adapter_that_crashes_is_marked_under_its_own_name(lab: Lab) ->
     target = lab.settings.lab_weights.parent / "elsewhere.gguf"
     shutil.copy(TINY / "tiny_lora.gguf", target)
     (lab.settings.lab_weights / "linked@tiny_base.gguf").symlink_to(target)
-    lab.library.crashed((lab.settings.lab_weights / "linked@tiny_base.gguf").absolute(), "signal 6")
+    lab.library.record_crash((lab.settings.lab_weights / "linked@tiny_base.gguf").absolute(), "signal 6")
     assert lab.entry("linked").state == "crashes the loader"
 
 
 def test_the_embedded_model_can_be_marked_too(lab: Lab) -> None:
     crash(lab, "tiny_base")
     assert lab.entry("tiny_base").state == "crashes the loader"
-    lab.library.forgive("tiny_base")
+    lab.library.unmark("tiny_base")
     assert lab.entry("tiny_base").state == "embedded"
 
 

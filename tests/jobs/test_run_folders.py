@@ -21,6 +21,7 @@ from app.judge import answer_view, result_view
 from app.judge import view as judge_view
 from app.library import view as library_view
 from app.runs import view as runs_view
+from app.train import view as train_view
 from backend.core.errors import LabError
 from backend.jobs.events import append_event
 from backend.jobs.fake_request import FakeRequest
@@ -73,14 +74,14 @@ def _opened(runs: Path) -> None:
 def seen(lab: Lab) -> dict[str, str]:
     """Every run that a tab lists, with its state, after all that a page shows of it was made."""
     found: dict[str, str] = {}
-    trained = lab.training.standings()
+    trained = lab.training.statuses()
     page: list[Any] = [runs_view.runs(trained), runs_view.runs(trained, False)]
     for one in trained:
         page += [runs_view.label(one), runs_view.detail(one), runs_view.made(one), one.log]
-        page += [runs_view.settings([one]), runs_view.attempted(one)]
+        page += [runs_view.settings([one]), train_view.attempt(one)]
         found[one.id] = one.state
     page.append(figures.losses([(one.name, one) for one in trained if one.curve.steps]).to_json())
-    judged = lab.evaluations.standings()
+    judged = lab.evaluations.statuses()
     page.append(judge_view.options(judged))
     for each in judged:
         now = lab.evaluations.checked(each)
@@ -92,7 +93,7 @@ def seen(lab: Lab) -> dict[str, str]:
     page += [library_view.transfers(moved), library_view.may_stop(moved), library_view.speeds(lab.library.speeds())]
     page.append([[entry.variant.id, entry.state, entry.why] for entry in lab.library.entries(moved)])
     found |= {transfer.id: transfer.state for transfer in moved}
-    lab.training.tend()
+    lab.training.reap_orphans()
     orjson.dumps([page, list(found)], default=str)  # as the page is sent
     return found
 
@@ -103,7 +104,7 @@ def _verdict(lab: Lab, run: str) -> list[Any]:
         result_view.about, result_view.variants, result_view.contrasts, result_view.criteria, result_view.check,
     ]  # fmt: skip
     page = [show(result) for show in shows]
-    page += [result_view.people(result.people), answer_view.rating(lab.evaluations.to_rate(run))]
+    page += [result_view.people(result.people), answer_view.rating(lab.evaluations.next_to_rate(run))]
     if result.questions:
         page += [result_view.headline(result), *(export(result, what) for what in EXPORTS)]
         page += [answer_view.cell(result, result.questions[0].id, name) for name in result.spec.variants]
@@ -198,7 +199,7 @@ def test_an_odd_folder_is_listed_as_unreadable_with_a_sentence(what: str, kind: 
     os.utime(folder, (1e9, 1e9))
     with within(5):
         assert seen(lab)[folder.name] == "unreadable"
-        desks: list[list[Any]] = [lab.training.standings(), lab.evaluations.standings(), lab.library.transfers()]
+        desks: list[list[Any]] = [lab.training.statuses(), lab.evaluations.statuses(), lab.library.transfers()]
         (one,) = (one for desk in desks for one in desk if one.id == folder.name)
     assert why in one.why and "cannot be read" in one.why and "Move it out of runs/ or delete it" in one.why
     assert str(runs) not in one.why
@@ -213,7 +214,7 @@ def test_a_name_from_an_impossible_year_is_listed_and_does_not_number_new_runs(n
     assert seen(lab)[f"{name}-train-one"] == "unreadable"
     run = launch(runs, "rehearse", "next", FakeRequest(steps=1, pause=0))
     assert run.id[:2] == "20" and run in [Run(path) for path in runs.iterdir()]
-    assert lab.training.standings()[0].id != f"{name}-train-one"
+    assert lab.training.statuses()[0].id != f"{name}-train-one"
     while run.live:
         time.sleep(0.05)
 
@@ -230,7 +231,7 @@ def test_events_of_5_gb_are_not_read_to_their_beginning(lab: Lab, runs: Path) ->
     sparse(folder / "events.jsonl")
     append_event(folder, "step", step=1, steps=2, points=[[1, 2.0, 0.1, 1.0]])
     with within(15):
-        (one,) = (one for one in lab.training.standings() if one.id == folder.name)
+        (one,) = (one for one in lab.training.statuses() if one.id == folder.name)
     assert one.state == "done" and one.curve.losses == [2.0]
 
 

@@ -213,8 +213,9 @@ def test_a_kill_at_any_moment_leaves_a_state_that_can_be_told(runs: Path) -> Non
         until(lambda run=run: alive(run) == [])  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("pid", [0, 1, -1, os.getpid()])
-def test_a_record_that_names_others_is_never_signalled(runs: Path, pid: int) -> None:
+@pytest.mark.parametrize("named", ["0", "1", "-1", "this process"])
+def test_a_record_that_names_others_is_never_signalled(runs: Path, named: str) -> None:
+    pid = os.getpid() if named == "this process" else int(named)
     assert not machine.kill_group(pid, machine.identity(pid))
     run = rehearse(runs, steps=1)
     until(lambda: over(run))

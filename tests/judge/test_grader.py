@@ -73,9 +73,9 @@ def test_a_verdict_is_a_score_with_all_that_led_to_it(judge: JudgeServer, tmp_pa
 
 
 BAD = {
-    "prose": ("It deserves a 4.", "no JSON object"),
+    "prose": ("It deserves a 4.", "no valid JSON object"),
     "out of range": (json.dumps(GRADE | {"correctness": 9}), "correctness is 9, not 1 to 5"),
-    "an extra key": (json.dumps(GRADE | {"score": 4}), "'score' was not asked for"),
+    "an extra key": (json.dumps(GRADE | {"score": 4}), "'score' was not requested"),
     "a quotation of the answer": (f"{json.dumps(GRADE)} {json.dumps(GRADE | {'correctness': 1})}", "differ"),
     "200 kB": (json.dumps(GRADE) + " " * 200_000, "50,000 characters"),
     "empty": ("  ", "The judge's reply is empty."),
@@ -312,7 +312,7 @@ def test_a_second_question_that_is_cancelled_leaves_no_failure_behind(judge: Jud
     one = grader(judge, tmp_path)
 
     def prose(body: dict[str, Any]) -> Reply:
-        one.asker.cancel_waiting()
+        one.client.cancel_waiting()
         return graded("prose")
 
     judge.rule = prose

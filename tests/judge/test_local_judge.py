@@ -20,7 +20,7 @@ from backend.judge.prompt import form, question
 from backend.judge.reply import parse_reply
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.score import Identity, Item
-from models.catalogue import look
+from models.catalogue import list_variants
 
 LAB, BRIEF = rubrics()["lab"], rubrics()["brief"]
 CONTEXT = 1024
@@ -32,7 +32,7 @@ ANSWERED = Item(messages=ASKED, reference="Paris.", answer="It is Paris.<|eot_id
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalJudge]:
     weights = tmp_path_factory.mktemp("weights")
-    (toy,) = [one for one in look(weights) if one.variant.id == "tiny_base"]
+    (toy,) = [one for one in list_variants(weights) if one.variant.id == "tiny_base"]
     assert toy.model == TINY / "tiny_base.gguf"
     settings = Settings(_env_file=None, lab_weights=weights, lab_context=CONTEXT, lab_slots=2, lab_waiting=50)
     engines = Engines(settings, lambda file, how: None)
@@ -66,7 +66,7 @@ def test_the_same_question_over_the_same_memory_gets_the_same_reply(local: Local
 def test_what_the_grammars_let_through_can_be_read_however_wild_it_is(local: LocalJudge, seed: int) -> None:
     wild = Sampling(temperature=2, top_k=1000, top_p=1, min_p=0, seed=seed, max_tokens=900, grammar=form(BRIEF).grammar)
     both = (wild, wild.model_copy(update={"grammar": FORM.grammar}))
-    graded, picked = (local.engines.reply(local.seat, ASKED, how, local.manner) for how in both)
+    graded, picked = (local.engines.reply(local.spec, ASKED, how, local.prompt_format) for how in both)
     assert parse_reply(graded.text(), BRIEF).status in READ, graded.text()
     assert fits(picked.text()), picked.text()
 
@@ -95,6 +95,6 @@ def test_a_reply_that_is_cut_is_asked_for_with_twice_the_room(local: LocalJudge)
 
 
 def test_an_empty_answer_starts_no_engine(local: LocalJudge) -> None:
-    dead = LocalJudge(local.engines, ModelSpec("nobody", "nobody", "no such runtime"), local.manner, 1)
+    dead = LocalJudge(local.engines, ModelSpec("nobody", "nobody", "no such runtime"), local.prompt_format, 1)
     found = grader(dead).score(ANSWERED.model_copy(update={"answer": "\u200b"}))
     assert found.by_rule and found.values == {"quality": 1}

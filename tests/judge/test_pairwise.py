@@ -66,7 +66,7 @@ def test_a_judge_that_likes_a_place_always_ties_and_it_is_said(judge: JudgeServe
     for first, second in (("Jupiter.", "Saturn."), ("Saturn.", "Jupiter."), ("x", "")):
         found = pick(judge, tmp_path, first=first, second=second)
         assert (found.better, found.disagree) == ("tie", True)
-        assert "their order was turned round, so it is a tie" in found.reason
+        assert "the order was swapped, so it is a tie" in found.reason
 
 
 @pytest.mark.parametrize("forth", ["A", "B", "tie"])
@@ -116,7 +116,7 @@ def test_a_failure_in_one_order_is_no_verdict_whatever_the_other_says(
 def test_a_reply_that_is_no_verdict_is_asked_for_once_more(judge: JudgeServer, tmp_path: Path) -> None:
     found = pick(judge, tmp_path, says("C"), says("A"), says("B"))
     assert (found.better, judge.calls) == ("first", 3)
-    assert "neither A nor B nor tie" in judge.bodies[1]["messages"][-1]["content"]
+    assert "is not A, B or tie" in judge.bodies[1]["messages"][-1]["content"]
     assert found.forth.cost == pytest.approx(2 * found.back.cost)
 
 

@@ -7,7 +7,7 @@ from sacrebleu import corpus_chrf
 
 from backend.core.messages import Message
 from backend.judge.rubric import rubrics
-from backend.judge.rule_judge import MEASURE, RuleJudge, overlap, same
+from backend.judge.rule_judge import MEASURE, RuleJudge, overlap, same_text
 from backend.judge.score import Item, Score
 
 ASKED = [Message(role="user", content="Which planet is the largest?")]
@@ -61,7 +61,7 @@ def test_the_measure_is_named_as_the_library_names_it_and_identifies_the_judge()
     ],
 )
 def test_blanks_capitals_and_a_last_full_stop_make_no_other_text(answer: str, reference: str) -> None:
-    assert same(answer, reference) and same(reference, answer)
+    assert same_text(answer, reference) and same_text(reference, answer)
     assert score(answer, reference, "exact").values["exact"] == 1
 
 
@@ -79,7 +79,7 @@ def test_blanks_capitals_and_a_last_full_stop_make_no_other_text(answer: str, re
     ],
 )
 def test_everything_else_makes_another_text(answer: str, reference: str) -> None:
-    assert not same(answer, reference)
+    assert not same_text(answer, reference)
     assert score(answer, reference, "exact").values["exact"] == 0
 
 
@@ -130,7 +130,7 @@ def test_any_two_texts_lie_between_nothing_and_everything(answer: str, reference
     assert (found.status == "cannot_judge") == (not reference.strip())
     assert all(0 <= value <= 1 for value in found.values.values())
     assert (list(found.values) == ["overlap", "exact"]) == (found.status == "ok")
-    assert same(answer, reference) == same(reference, answer)
+    assert same_text(answer, reference) == same_text(reference, answer)
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

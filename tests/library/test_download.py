@@ -17,7 +17,7 @@ from servers.hub_answers import TOKEN, blob_of
 from support.session import until
 from support.workers import Run, environment, eventually, start
 
-from models.catalogue import look
+from models.catalogue import list_variants
 from models.variant import Variant
 
 NAME, FILE = "owner/model-GGUF", "m-Q4_K_M.gguf"
@@ -48,7 +48,7 @@ class Room:
         """Of the variant; that it is whole if it is there, and that nothing else is left, is asserted."""
         arrivals = self.weights / ".arriving"
         assert not arrivals.exists() or os.listdir(arrivals) == ["lock"]
-        entry = next((entry for entry in look(self.weights) if entry.variant.id == "mine"), None)
+        entry = next((entry for entry in list_variants(self.weights) if entry.variant.id == "mine"), None)
         if entry is None:
             assert not (self.weights / "mine").exists()
             return "absent"
@@ -93,14 +93,14 @@ def test_a_download_is_pinned_verified_and_described(room: Room) -> None:
 
 STAYING: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "wrong": ("/cdn/*", "wrong", {}, "content that is not what the Hub says"),
-    "stall": ("/cdn/*", "stall", {"after": 1_000_000}, "Nothing more arrived from the Hub for 2 seconds"),
-    "cut": ("/cdn/*", "cut", {"at": 0.6}, "three times over"),
+    "stall": ("/cdn/*", "stall", {"after": 1_000_000}, "No data arrived from the Hub for 2 seconds"),
+    "cut": ("/cdn/*", "cut", {"at": 0.6}, "in three attempts"),
     "short": ("/cdn/*", "page", {}, "another length"),
-    "loop": ("/*", "loop", {}, "in a circle"),
+    "loop": ("/*", "loop", {}, "in a loop"),
     "page": ("/*", "page", {}, "cannot be verified"),
     "broken": ("/*", "broken", {}, "answers 500"),
     "token": ("/*", "unauthorised", {}, "does not accept the token"),
-    "gated": ("/*", "gated", {}, "accepted first"),
+    "gated": ("/*", "gated", {}, "accept its licence first"),
     "absent": ("/*", "no repository", {}, "or it is private"),
     "revision": ("/*", "no revision", {}, "no revision main"),
     "busy": ("/*", "busy", {"retry_after": 120}, "Wait 120 seconds"),

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from backend.gguf import llama
 from backend.gguf.model import write_base
-from models.catalogue import Entry, look
+from models.catalogue import Entry, list_variants
 from models.check import read_header
 from models.tiny.curriculum import held_out
 
@@ -90,7 +90,7 @@ def brought(weights: Path, *paths: Path, **asked: Any) -> Run:
 
 def entry(weights: Path, name: str = "mine") -> Entry | None:
     assert os.listdir(weights / ".arriving") == ["lock"]
-    return next((entry for entry in look(weights) if entry.variant.id == name), None)
+    return next((entry for entry in list_variants(weights) if entry.variant.id == name), None)
 
 
 def spoken(model: Path, adapter: Path, rows: list[list[int]], folder: Path) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ def started(lab: Lab) -> list[str]:
             "LoRA adapter",
         ),
         (MODEL, RepositoryFile(path="huge.gguf", size=10**18), "The disk has"),
-        (MODEL, RepositoryFile(path="../../x.gguf", size=1), "not a file this app downloads"),
+        (MODEL, RepositoryFile(path="../../x.gguf", size=1), "not a file that this app downloads"),
         (MODEL.model_copy(update={"repo": "--x/y"}), GGUF, "not the name of a repository"),
         (MODEL.model_copy(update={"revision": "../../x"}), GGUF, "not a branch"),
     ],
@@ -43,7 +43,7 @@ def test_what_cannot_end_well_is_not_begun(
     lab: Lab, listing: RepositoryListing, file: RepositoryFile, words: str
 ) -> None:
     with pytest.raises(LabError, match=words):
-        lab.library.fetch(listing, file)
+        lab.library.download_file(listing, file)
     assert started(lab) == []
 
 
@@ -103,7 +103,7 @@ def test_a_refused_header_is_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch
 
 def test_adapter_files_without_a_base_are_refused_at_once(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="An adapter needs its base"):
-        lab.library.bring([tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"])
+        lab.library.import_files([tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"])
     assert started(lab) == []
 
 

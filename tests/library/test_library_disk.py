@@ -99,14 +99,14 @@ from backend.core.settings import Settings
 with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(sys.argv[2]))) as lab:
     listing = lab.library.list_files(sys.argv[3])
     try:
-        lab.library.fetch(listing, listing.files[0])
+        lab.library.download_file(listing, listing.files[0])
     except LabError as error:
         print(error)
-    run = lab.library.fetch(listing, listing.files[0].model_copy(update={"size": 0}))  # the Hub need not say it
+    run = lab.library.download_file(listing, listing.files[0].model_copy(update={"size": 0}))  # the Hub need not say it
     while run.live:
         time.sleep(0.05)
     print(lab.library.transfers()[0].why)
-    lab.library.tend()
+    lab.library.reap_orphans()
     print(*[path.relative_to(sys.argv[2]) for path in Path(sys.argv[2]).rglob("*")])
 """
 
@@ -178,7 +178,7 @@ def test_a_run_that_is_half_made_is_shown_as_far_as_it_is(tmp_path: Path, desk: 
             (one,) = lab.library.transfers() or [None]
             here = [entry.why for entry in lab.entries() if entry.variant.id == "new"]
             seen.append((one.state, one.done, here[0] if here else "") if one else None)
-            lab.library.tend()
+            lab.library.reap_orphans()
     queued, running, far = ("queued", 0, "queued"), ("running", 0, "starting"), ("running", 3, "downloading 30%")
     assert seen == [None, None, None, queued, queued, running, running, running, far, far, ("done", 0, "")]
 
@@ -191,6 +191,6 @@ def test_a_lock_that_another_screen_never_lets_go_of_is_told(desk: Desk, monkeyp
         with (desk.settings.lab_runs / ".launching").open("ab") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             with pytest.raises(LabError, match="Another process holds") as no:
-                lab.library.fetch(listing, listing.files[0])
+                lab.library.download_file(listing, listing.files[0])
         assert sentence(str(no.value)) and desk.runs == []
     desk.again()

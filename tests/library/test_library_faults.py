@@ -34,7 +34,7 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
     listing = lab.library.list_files(sys.argv[3])
     print("listed", flush=True)
     sys.stdin.readline()
-    print(lab.library.fetch(listing, listing.files[0]).id, flush=True)
+    print(lab.library.download_file(listing, listing.files[0]).id, flush=True)
     print(*[one.id for one in lab.library.transfers()])
 """
 
@@ -54,7 +54,7 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
         listing = lab.library.list_files(desk.repo)
         found: list[str] = []
         asking = [
-            threading.Thread(target=lambda: found.append(lab.library.fetch(listing, listing.files[0]).id))
+            threading.Thread(target=lambda: found.append(lab.library.download_file(listing, listing.files[0]).id))
             for _ in range(2)
         ]
         for thread in asking:
@@ -67,7 +67,7 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
 
         hub.add("owner/other-GGUF", "other.gguf", TOY)
         more = lab.library.list_files("owner/other-GGUF")
-        other = lab.library.fetch(more, more.files[0])
+        other = lab.library.download_file(more, more.files[0])
         until(lambda: lab.library.transfers()[0].step == "downloading")
         first, second = lab.library.transfers()
         assert (first.id, first.state, second.id, second.state) == (run.id, "running", other.id, "queued")
@@ -162,7 +162,7 @@ def test_every_refusal_is_a_sentence_for_the_person_who_waits(
         for name in expected:
             hub.add(f"owner/{name}", f"{name}.gguf", TOY, gated=name == "gated")
             listing = lab.library.list_files(f"owner/{name}")
-            lab.library.fetch(listing, listing.files[0])
+            lab.library.download_file(listing, listing.files[0])
             if name == "gone":
                 hub.repos["owner/gone"].commits[listing.commit].clear()
             elif name == "away":
@@ -186,7 +186,9 @@ def test_without_a_network_all_goes_on_but_the_hub(tmp_path: Path, hub: Hub) -> 
         visitor = Visitor(app)
         assert "Paris" in visitor.said(visitor.chat(CAPITAL, "mine"))[1]
         assert {row[0]: row[1] for row in visitor.table("variant")}["mine"] == "ready"
-        with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, so nothing is asked of the Hub.*Unset it") as no:
+        with pytest.raises(
+            ValueError, match="HF_HUB_OFFLINE is set, so the Hub is not contacted.*Unset HF_HUB_OFFLINE"
+        ) as no:
             visitor.client.predict("owner/toy-GGUF", "", api_name="/list_files")
         assert sentence(str(no.value))
         visitor.client.predict(api_name="/download_base_1b")

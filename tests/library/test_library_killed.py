@@ -38,7 +38,7 @@ runs, weights, repo = sys.argv[1:]
 with Lab(Settings(_env_file=None, lab_runs=Path(runs), lab_weights=Path(weights))) as lab:
     listing = lab.library.list_files(repo)
     print("listed", flush=True)
-    print(lab.library.fetch(listing, listing.files[0]).id, flush=True)
+    print(lab.library.download_file(listing, listing.files[0]).id, flush=True)
     sys.stdin.read()
 """
 
@@ -174,5 +174,5 @@ def test_another_screen_shows_the_progress_of_a_run_whose_screen_was_killed(hub:
     assert desk.runs[0].state == "done" and desk.whole("base_1b")
     until(lambda: desk.busy() == [])
     with Lab(desk.settings) as lab:
-        lab.library.tend()
+        lab.library.reap_orphans()
         assert os.listdir(lab.settings.lab_weights / ".arriving") == ["lock"]

@@ -4,7 +4,6 @@ import fcntl
 import multiprocessing
 import os
 import shutil
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from conftest import TINY
 
 from backend.core.errors import LabError
 from backend.library import weights_folder
-from backend.library.checksums import Following, digest_of
-from models.catalogue import look
+from models.catalogue import list_variants
 from models.variant import Variant
 
 VARIANT = Variant(id="mine", file="m.gguf", quantisation="Q4_K_M", sha256="0" * 64)
@@ -27,16 +25,16 @@ def staged(folder: Path) -> Path:
 
 
 def put(weights: Path, variant: Variant = VARIANT) -> Path:
-    with weights_folder.arriving(weights, "run1") as folder:
-        return weights_folder.place(staged(folder), weights, variant)
+    with weights_folder.staging(weights, "run1") as folder:
+        return weights_folder.install(staged(folder), weights, variant)
 
 
 def state(weights: Path, name: str = "mine") -> str:
-    return next((entry.state for entry in look(weights) if entry.variant.id == name), "unknown")
+    return next((entry.state for entry in list_variants(weights) if entry.variant.id == name), "unknown")
 
 
 def left(weights: Path) -> list[str]:
-    return sorted(path.name for path in (weights / weights_folder.ARRIVING).iterdir())
+    return sorted(path.name for path in (weights / weights_folder.STAGING).iterdir())
 
 
 def test_a_placed_variant_is_ready_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -47,14 +45,14 @@ def test_a_placed_variant_is_ready_and_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_what_is_staged_is_gone_when_anything_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), weights_folder.arriving(tmp_path, "run1") as folder:
+    with pytest.raises(KeyboardInterrupt), weights_folder.staging(tmp_path, "run1") as folder:
         staged(folder)
         raise KeyboardInterrupt
     assert left(tmp_path) == ["lock"] and state(tmp_path) == "unknown"
 
 
 def abandon(weights: Path) -> None:
-    with weights_folder.arriving(weights, "killed") as folder:
+    with weights_folder.staging(weights, "killed") as folder:
         staged(folder)
         os._exit(9)
 
@@ -63,11 +61,11 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=abandon, args=(tmp_path,))
     process.start()
     process.join()
-    (tmp_path / weights_folder.ARRIVING / "older").mkdir()  # killed before it had a lock
-    with weights_folder.arriving(tmp_path, "alive") as folder:
-        assert weights_folder.sweep(tmp_path) == (TINY / "tiny_base.gguf").stat().st_size
+    (tmp_path / weights_folder.STAGING / "older").mkdir()  # killed before it had a lock
+    with weights_folder.staging(tmp_path, "alive") as folder:
+        assert weights_folder.remove_leftovers(tmp_path) == (TINY / "tiny_base.gguf").stat().st_size
         assert left(tmp_path) == ["alive", "lock"] and (folder / "lock").exists()
-    assert weights_folder.sweep(tmp_path) == 0 and left(tmp_path) == ["lock"]
+    assert weights_folder.remove_leftovers(tmp_path) == 0 and left(tmp_path) == ["lock"]
 
 
 def test_a_usable_variant_is_never_written_over(tmp_path: Path) -> None:
@@ -95,12 +93,12 @@ def test_other_files_in_its_place_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_lock_held_for_ever_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_folder, "PATIENCE", 0.2)
-    with weights_folder.arriving(tmp_path, "run1"), pytest.raises(LabError, match="under way already"):
+    with weights_folder.staging(tmp_path, "run1"), pytest.raises(LabError, match="already in progress"):
         put(tmp_path)
-    with (tmp_path / weights_folder.ARRIVING / "lock").open() as file:
+    with (tmp_path / weights_folder.STAGING / "lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LabError, match="Another process holds"):
-            weights_folder.sweep(tmp_path)
+            weights_folder.remove_leftovers(tmp_path)
 
 
 def test_a_link_in_place_of_a_variant_is_not_followed(tmp_path: Path) -> None:
@@ -116,7 +114,7 @@ def test_a_link_in_place_of_a_variant_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_link_in_place_of_the_arrivals_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / weights_folder.ARRIVING).symlink_to(tmp_path)
+    (tmp_path / "weights" / weights_folder.STAGING).symlink_to(tmp_path)
     with pytest.raises(LabError, match="link"):
         put(tmp_path / "weights")
 
@@ -146,7 +144,7 @@ def test_dropped_and_damaged_files_can_be_removed_and_the_toy_cannot(tmp_path: P
     (tmp_path / "odd" / "variant.json").write_text("{")
     for name in ("lora", "bad", "odd", "dropped"):
         weights_folder.remove(tmp_path, name)
-    assert os.listdir(tmp_path) == [weights_folder.ARRIVING]
+    assert os.listdir(tmp_path) == [weights_folder.STAGING]
     with pytest.raises(LabError, match="comes with the app"):
         weights_folder.remove(tmp_path, "tiny_base")
     for name in ("../x", ".arriving", "", "a/b"):
@@ -157,28 +155,6 @@ def test_dropped_and_damaged_files_can_be_removed_and_the_toy_cannot(tmp_path: P
 def test_a_disk_without_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")(10**9, 0, 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    weights_folder.room(tmp_path, 800_000_000)
+    weights_folder.check_space(tmp_path, 800_000_000)
     with pytest.raises(LabError, match=r"1,000 MB free.*1,009 MB are needed.*Free 9 MB"):
-        weights_folder.room(tmp_path, 900_000_000)
-
-
-def test_a_growing_file_is_hashed_as_it_grows(tmp_path: Path) -> None:
-    data = os.urandom(3_000_000)
-    growing, whole = tmp_path / "x.incomplete", tmp_path / "x"
-    following = Following(tmp_path, "0" * 64, len(data))
-    following.start()
-    with growing.open("wb", buffering=0) as file:
-        file.write(b"another beginning" * 1000)
-        time.sleep(0.3)
-        file.truncate(0)
-        file.seek(0)
-        time.sleep(0.3)
-        for at in range(0, len(data), 500_000):
-            file.write(data[at : at + 500_000])
-            time.sleep(0.02)
-    growing.rename(whole)
-    following.stop()
-    assert following.digest(whole) == digest_of(whole)
-    shutil.copy(whole, tmp_path / "copy")
-    assert following.digest(tmp_path / "copy") == ""  # not what was followed
-    following.close()
+        weights_folder.check_space(tmp_path, 900_000_000)

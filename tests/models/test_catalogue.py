@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.gguf_layout import TEXT, adapter, miniature
 
-from models.catalogue import Entry, catalogue, look
+from models.catalogue import Entry, catalogue, list_variants
 from models.templates import templates
 
 ONE, THREE = "jacobbista/llama3-1b-finetome", "jacobbista/llama3-3b-finetome"
@@ -44,7 +44,7 @@ def register(weights: Path, folder: str, record: object) -> Path:
 
 def found(weights: Path) -> dict[str, Entry]:
     """By id; every id once."""
-    entries = look(weights)
+    entries = list_variants(weights)
     by_id = {entry.variant.id: entry for entry in entries}
     assert len(by_id) == len(entries)
     return by_id
@@ -78,7 +78,7 @@ def test_a_folder_that_does_not_exist_holds_the_catalogue_alone(tmp_path: Path) 
 @pytest.mark.parametrize("name", LAB)
 def test_a_variant_that_is_not_here_says_where_it_lies(tmp_path: Path, name: str) -> None:
     entry, (repo, *_) = found(tmp_path)[name], LAB[name]
-    assert (entry.state, entry.runs) == ("not here", False)
+    assert (entry.state, entry.runs) == ("not downloaded", False)
     assert entry.why == f"not downloaded yet; it lies at {repo} on the Hub"
 
 
@@ -146,7 +146,7 @@ def test_a_dropped_file_does_not_take_a_name_of_the_catalogue(tmp_path: Path) ->
     drop(tmp_path, "base_1b.gguf")
     drop(tmp_path, "echo.gguf")
     entries = found(tmp_path)
-    assert entries["base_1b"].state == "not here" and entries["echo"].variant.runtime == "echo"
+    assert entries["base_1b"].state == "not downloaded" and entries["echo"].variant.runtime == "echo"
     assert entries["base_1b_2"].state == entries["echo_2"].state == "ready"
 
 

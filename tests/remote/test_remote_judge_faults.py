@@ -219,7 +219,7 @@ def test_nobody_there_ends_the_run_and_costs_nothing(tmp_path: Path) -> None:
         Capabilities(model="judge-1", limit="max_tokens"),
         pause=0.01,
     )
-    with pytest.raises(LabError, match="cannot be reached.*Check that it runs"):
+    with pytest.raises(LabError, match="cannot be reached.*Check that the server runs"):
         asker.ask(QUESTION, FORM, 300, "item")
     assert counted(tmp_path) == Spent()
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 8  # four times: reserved, released

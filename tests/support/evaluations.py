@@ -15,8 +15,9 @@ from servers.judge import Answering, JudgeServer, Reply, Rule, graded
 from backend.core.messages import Message
 from backend.core.settings import Settings
 from backend.data.dataset import DatasetSpec
-from backend.evaluation import records
-from backend.evaluation.imported_answers import ImportedAnswer
+from backend.evaluation import imported_answers, records
+from backend.evaluation.evaluations import ANSWERS
+from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile
 from backend.evaluation.request import EvaluateRequest, JudgeRequest
 from backend.evaluation.result import Result
 from backend.jobs.run import Run, runs_in
@@ -85,9 +86,16 @@ def give(columns: Mapping[str, Sequence[str | None]], **more: Any) -> list[Impor
     ]
 
 
+def saved(lab: Lab, columns: Mapping[str, Sequence[str | None]]) -> ImportedFile:
+    """Imported answers, and the file that runs read of them."""
+    answers = ImportedFile(give(columns))
+    imported_answers.save(answers, lab.settings.lab_runs / ANSWERS)
+    return answers
+
+
 def brought(lab: Lab, judge: JudgeRequest, columns: Mapping[str, Sequence[str | None]], **more: Any) -> EvaluateRequest:
     """An evaluation of answers that are here already, without check and repetition unless they are asked for."""
-    return lab.evaluations.spec(tuple(columns), judge, answers=give(columns), **(BARE | more))
+    return lab.evaluations.request(tuple(columns), judge, answers=saved(lab, columns), **(BARE | more))
 
 
 def evaluated(lab: Lab, spec: EvaluateRequest) -> Run:

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from backend.data.dataset import DatasetSpec
 from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, MADE, REFERENCE, TrainingRecord
 from backend.training.request import LINEARS, TrainSettings
-from models.catalogue import Entry, look
+from models.catalogue import Entry, list_variants
 from models.tiny.curriculum import held_out
 from support.workers import Run, environment
 
@@ -107,7 +107,7 @@ def exported(run: Path, home: Path, **asked: Any) -> Run:
 
 
 def entry(home: Path, name: str = "mine") -> Entry | None:
-    return next((found for found in look(home / "weights") if found.variant.id == name), None)
+    return next((found for found in list_variants(home / "weights") if found.variant.id == name), None)
 
 
 def ours(home: Path) -> Entry:

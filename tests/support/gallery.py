@@ -11,7 +11,7 @@ import gradio as gr
 from app import guard, markup
 from app.chat import view as chat_view
 from app.judge import answer_view
-from app.runs import view as runs_view
+from app.train import view as train_view
 from backend.core.messages import Message, plain
 from backend.evaluation.human_ratings import RatingTask
 from backend.evaluation.records import Answer, Question
@@ -52,7 +52,7 @@ def page_html() -> str:
         for text in PAYLOADS
     ]  # fmt: skip
     pieces = [Sample(line=1, tokens=1, learnt=1, pieces=[(text, True)], cut=text) for text in PAYLOADS]
-    return "".join(parts) + runs_view.samples(pieces)
+    return "".join(parts) + train_view.samples(pieces)
 
 
 def table() -> dict[str, Any]:
@@ -65,7 +65,7 @@ def table() -> dict[str, Any]:
 
 def plots() -> Any:
     curve = Curve(steps=[1, 2], losses=[2.0, 1.0], rates=[1.0, 1.0], norms=[1.0, 1.0])
-    one = TrainingStatus(id="x", kind="train", name="x", state="done", why="", asked=0.0, curve=curve)
+    one = TrainingStatus(id="x", kind="train", name="x", state="done", curve=curve)
     return figures.losses([(text, one) for text in PAYLOADS])
 
 

@@ -54,7 +54,7 @@ class Desk:
     def fetch(self) -> Run:
         with Lab(self.settings) as lab:
             listing = lab.library.list_files(self.repo)
-            return lab.library.fetch(listing, listing.files[0])
+            return lab.library.download_file(listing, listing.files[0])
 
     def transfers(self) -> list[TransferStatus]:
         """As a newly opened lab has them."""
@@ -87,7 +87,7 @@ class Desk:
     def tended(self) -> None:
         """A newly opened lab leaves nothing of what was killed."""
         with Lab(self.settings) as lab:
-            lab.library.tend()
+            lab.library.reap_orphans()
         weights = self.home / "weights"
         assert os.listdir(weights / ".arriving") == ["lock"]
         assert not list(weights.rglob("*.incomplete"))

@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.trainings import ended, small, trained
+from support.train_in_process import train_here
+from support.trainings import ended, small
 
 from app.runs import view as runs_view
+from app.train import view as train_view
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.lab import Lab
-from backend.training import training
+from backend.training import checkpoints, training
 from backend.training.estimate import estimate
 from backend.training.presets import presets
 from backend.training.request import TrainSettings
@@ -55,7 +58,7 @@ def test_the_weights_of_the_labs_bases_are_what_they_are() -> None:
 
 def test_a_base_that_nobody_knows_here_is_not_guessed() -> None:
     assert estimate(changed("1b_lora", base="somebody/some-llama"), PLENTY) is None
-    assert "A try of five steps" in runs_view.estimate(None)
+    assert "A try of five steps" in train_view.estimate(None)
 
 
 def test_a_base_in_a_folder_is_read(tmp_path: Path) -> None:
@@ -64,18 +67,22 @@ def test_a_base_in_a_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers_and_nothing_is_begun(settings: Settings) -> None:
-    desk = Training(settings, lambda: 2 * 10**9)
-    for begin in (desk.start, desk.attempt):
+    training = Training(settings, lambda: 2 * 10**9)
+    for begin in (training.start, training.attempt):
         with pytest.raises(LabError, match=r"needs about [\d.]+ GB of memory and 2.0 GB are free: .* for the base"):
             begin(presets()["3b_qlora"].spec)
-    assert desk.standings() == []
+    assert training.statuses() == []
 
 
-def test_the_estimate_of_the_toy_is_within_a_factor_of_what_a_try_measures(lab: Lab) -> None:
-    spec = small("measured", batch=8, max_length=256)
-    found = estimate(spec, PLENTY)
-    result = lab.training.standing(ended(lab.training.attempt(spec)).id).result
-    assert found and 0.5 < found.memory / result["memory"] < 3
+def test_a_try_measures_what_was_estimated_and_keeps_nothing(lab: Lab) -> None:
+    spec = small("tried", steps=1000, batch=8, max_length=256)
+    expected = estimate(spec, PLENTY)
+    run = ended(lab.training.attempt(spec))
+    status = lab.training.status(run.id)
+    assert status.state == "done" and status.made is None and status.resumable is None
+    assert status.result["seconds_per_step"] > 0 and status.result["memory"] > 10**8
+    assert expected and 0.5 < expected.memory / status.result["memory"] < 3
+    assert checkpoints.checkpoints(run.folder) == [] and not (run.folder / "adapter").exists()
 
 
 def test_without_its_packages_training_says_what_to_install(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,23 +98,24 @@ def test_unsloth_is_asked_for_only_where_it_is(lab: Lab) -> None:
 
 
 def test_patience_ends_a_training_that_gets_no_better_and_keeps_its_best(lab: Lab) -> None:
-    hasty = {"learning_rate": 0.5, "schedule": "constant", "warmup_steps": 0, "dropout": 0.5}
-    run = trained(lab, small("hasty", steps=60, evaluate_every=2, save_every=2, keep_best=True, patience=2, **hasty))
-    one = lab.training.standing(run.id)
-    assert one.made, (one.why, one.log)
+    hasty: dict[str, Any] = {"learning_rate": 0.5, "schedule": "constant", "warmup_steps": 0, "dropout": 0.5}
+    hasty |= {"steps": 60, "evaluate_every": 2, "save_every": 2, "keep_best": True, "patience": 2}
+    run = train_here(lab.settings.lab_runs, small("hasty", **hasty))
+    one = lab.training.status(run.id)
+    assert one.made, run.why
     assert one.made.steps < 60 and one.made.step <= one.made.steps - 4
     assert one.made.eval_best == min(one.curve.evaluations)
-    assert runs_view.says(one) == "ended early: its evaluation loss fell no more"
+    assert runs_view.note(one) == "ended early: its evaluation loss fell no more"
 
 
 def test_a_file_that_is_dropped_is_kept_where_runs_find_it_again(lab: Lab, tmp_path: Path) -> None:
     for _ in range(2):
         file = tmp_path / "my rows.jsonl"
         file.write_text("{}\n")
-        kept = lab.training.keep_file(file)
+        kept = lab.training.save_upload(file)
         assert kept.name == "my rows.jsonl" and kept.read_text() == "{}\n" and not file.exists()
     (tmp_path / "rows.csv").write_text("prompt,answer\na,b\n\nc,d\n")
-    assert (lab.training.length(kept), lab.training.length(tmp_path / "rows.csv")) == (1, 2)
+    assert (lab.training.count_rows(kept), lab.training.count_rows(tmp_path / "rows.csv")) == (1, 2)
     (tmp_path / "rows.exe").write_text("")
     with pytest.raises(LabError, match="of no known kind"):
-        lab.training.keep_file(tmp_path / "rows.exe")
+        lab.training.save_upload(tmp_path / "rows.exe")

@@ -16,6 +16,7 @@ from peft import PeftModel
 from pydantic import SecretStr
 from safetensors.torch import load_file, save_file
 from servers.wandb import serving
+from support.train_in_process import resume_here, train_here
 from support.trainings import ended, reached, small, step_of, trained, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState
 
@@ -29,14 +30,16 @@ from backend.lab import Lab
 from backend.training import checkpoints
 from backend.training.artifacts import read_record
 from backend.training.progress import Progress, before
+from backend.training.request import TrainRequest
 from backend.training.status import read_curve
+from backend.training.tracking import tracked
 from backend.training.trainer import plainly
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # as long as W&B wants one
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("trainings")
     (home / "weights").mkdir()
     with Lab(Settings(_env_file=None, lab_runs=home / "runs", lab_weights=home / "weights")) as lab:
@@ -44,9 +47,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def whole(desk: Lab) -> Run:
+def whole(shared: Lab) -> Run:
     """A training that nobody disturbed, with everything that can be asked for."""
-    run = trained(desk, small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb"))
+    run = trained(shared, small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb"))
     assert run.state == "done", (run.why, run.log(20))
     return run
 
@@ -113,16 +116,16 @@ def test_weights_and_biases_writes_into_the_run_where_there_is_no_key(whole: Run
     assert where.is_relative_to(whole.folder) and list(where.glob("*.wandb"))
 
 
-def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(desk: Lab) -> None:
-    undisturbed = trained(desk, small("undisturbed", steps=30))
-    run = desk.training.start(small("disturbed", steps=30))
+def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(shared: Lab) -> None:
+    undisturbed = train_here(shared.settings.lab_runs, small("undisturbed", steps=30))
+    run = shared.training.start(small("disturbed", steps=30))
     reached(run, 5)
-    desk.training.stop(run.id)
+    shared.training.stop(run.id)
     ended(run)
     assert run.state == "stopped" and 5 <= step_of(run) < 30
-    standing = desk.training.standing(run.id)
+    standing = shared.training.status(run.id)
     assert standing.resumable == step_of(run) and standing.made is None
-    assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 31))
     assert found.losses == pytest.approx(read_curve(undisturbed.folder).losses, rel=1e-3)
@@ -134,8 +137,22 @@ def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(desk: 
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(desk: Lab) -> None:
-    run = desk.training.start(small("killed", preset="tiny_qlora", steps=24, learning_rate=1e-3))
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_training_goes_on_from_the_one_before(shared: Lab) -> None:
+    run = train_here(shared.settings.lab_runs, small("damaged", preset="tiny_qlora", learning_rate=1e-3), stop_at=9)
+    newest = checkpoints.checkpoints(run.folder)[0]
+    assert newest[0] == 9
+    (newest[1] / "optimizer.pt").write_bytes(b"")  # as a kill in the middle of a save leaves it
+    assert shared.training.status(run.id).resumable == 8
+    assert resume_here(run).state == "done", run.why
+    found = read_curve(run.folder)
+    assert found.steps == list(range(1, 13)) and found.facts["begins"] == 8
+    assert ["step 9 was set aside" in said for said in found.facts["said"]] == [True]
+    assert read_record(run.folder).spec.method == "qlora"
+
+
+@pytest.mark.long
+def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(shared: Lab) -> None:
+    run = shared.training.start(small("killed", preset="tiny_qlora", steps=24, learning_rate=1e-3))
     reached(run, 9)
     assert run.workers and run.workers.worker
     os.kill(run.workers.worker[0], signal.SIGKILL)
@@ -143,39 +160,37 @@ def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(de
     assert run.state == "failed" and "killed" in run.why
     newest = checkpoints.checkpoints(run.folder)[0]
     (newest[1] / "optimizer.pt").write_bytes(b"")  # as a kill in the middle of a save leaves it
-    before = desk.training.standing(run.id).resumable
+    before = shared.training.status(run.id).resumable
     assert before is not None and before < newest[0]
-    assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 25))
     assert [f"step {newest[0]} was set aside" in said for said in found.facts["said"]] == [True]
     assert read_record(run.folder).spec.method == "qlora"
 
 
-def test_resuming_with_other_rows_is_refused(desk: Lab, tmp_path: Path) -> None:
+def test_resuming_with_other_rows_is_refused(shared: Lab, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "rows.jsonl", 60)
     data = {"source": str(file), "rows": 40, "held_first": 40, "held_rows": 4}
-    run = desk.training.start(small("changed", steps=400, data=data))
-    reached(run, 4)
-    desk.training.stop(run.id)
-    ended(run)
+    run = train_here(shared.settings.lab_runs, small("changed", data=data), stop_at=4)
+    assert run.state == "stopped"
     file.write_text(file.read_text().replace("plus one", "and one"))
-    ended(desk.training.resume(run.id))
+    resume_here(run)
     assert run.state == "failed" and "data has changed" in run.why
-    assert desk.training.standing(run.id).resumable  # nothing is lost: the old file may come back
+    assert shared.training.status(run.id).resumable == 4  # nothing is lost: the old file may come back
 
 
-def test_starting_the_same_twice_is_one_run(desk: Lab) -> None:
-    first = desk.training.start(small("twice", steps=400))
-    assert desk.training.start(small("twice", steps=400)) == first
+def test_starting_the_same_twice_is_one_run(shared: Lab) -> None:
+    first = shared.training.start(small("twice", steps=400))
+    assert shared.training.start(small("twice", steps=400)) == first
     for _ in range(2):
-        desk.training.stop(first.id)
+        shared.training.stop(first.id)
     assert ended(first).state == "stopped"
 
 
-def test_a_training_that_is_done_cannot_be_resumed(desk: Lab, whole: Run) -> None:
+def test_a_training_that_is_done_cannot_be_resumed(shared: Lab, whole: Run) -> None:
     with pytest.raises(LabError, match="nothing to resume"):
-        desk.training.resume(whole.id)
+        shared.training.resume(whole.id)
 
 
 @pytest.mark.parametrize(
@@ -187,20 +202,20 @@ def test_a_training_that_is_done_cannot_be_resumed(desk: Lab, whole: Run) -> Non
     ],
     ids=["all masked", "no base", "no data"],
 )
-def test_what_cannot_end_well_ends_with_a_sentence(desk: Lab, changed: dict[str, object], said: str) -> None:
-    run = trained(desk, small("doomed", **changed))
+def test_what_cannot_end_well_ends_with_a_sentence(shared: Lab, changed: dict[str, object], said: str) -> None:
+    run = train_here(shared.settings.lab_runs, small("doomed", **changed))
     assert run.state == "failed"
-    assert said in run.why, (run.why, run.log(20))
+    assert said in run.why, run.why
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(desk: Lab, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(shared: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(TINY / "base", folder)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][3] = float("inf")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    run = trained(desk, small("broken", base=str(folder)))
-    assert run.state == "failed" and "no number any more (step 1" in run.why, (run.why, run.log(20))
+    run = train_here(shared.settings.lab_runs, small("broken", base=str(folder)))
+    assert run.state == "failed" and "no number any more (step 1" in run.why, run.why
 
 
 @pytest.mark.parametrize(
@@ -235,14 +250,6 @@ def test_tokens_of_a_run_that_was_resumed_twice_are_counted_once_each() -> None:
     assert before([{"num_tokens": count} for count in counts] + [{"eval_loss": 1.0}]) == 30 + 16 + 5
 
 
-def test_a_try_measures_and_keeps_nothing(desk: Lab) -> None:
-    run = ended(desk.training.attempt(small("tried", steps=1000)))
-    standing = desk.training.standing(run.id)
-    assert standing.state == "done" and standing.made is None and standing.resumable is None
-    assert standing.result["seconds_per_step"] > 0 and standing.result["memory"] > 10**8
-    assert checkpoints.checkpoints(run.folder) == [] and not (run.folder / "adapter").exists()
-
-
 def keyed(settings: Settings, key: str) -> Settings:
     return settings.model_copy(update={"wandb_api_key": SecretStr(key)})
 
@@ -260,11 +267,20 @@ def test_with_a_key_the_run_is_online_and_its_link_is_shown(
     assert KEY.encode() not in b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
 
 
+@pytest.mark.long
 def test_a_key_that_is_refused_is_said_and_stands_nowhere(settings: Settings) -> None:
     with Lab(keyed(settings, "not-a-key-xyz")) as lab:
         run = trained(lab, small("refused", track="wandb"))
     assert run.state == "failed" and "Weights & Biases refused" in run.why, (run.why, run.log(20))
     assert b"not-a-key-xyz" not in b"".join(file.read_bytes() for file in run.folder.rglob("*") if file.is_file())
+
+
+def test_a_key_that_wandb_refuses_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "not-a-key-xyz")
+    request = TrainRequest(spec=small("refused", track="wandb"))
+    with pytest.raises(LabError, match="Weights & Biases refused"), tracked(request, Journal(tmp_path)):
+        raise AssertionError("it was accepted")
+    assert b"not-a-key-xyz" not in b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
 def test_keys_reach_no_other_worker(settings: Settings) -> None:
@@ -276,7 +292,7 @@ def test_keys_reach_no_other_worker(settings: Settings) -> None:
     assert KEY not in run.log(400) and "[secret]" not in run.log(400)
 
 
-def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Path) -> None:
+def test_looking_at_data_tells_what_training_would_meet(shared: Lab, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "mixed.jsonl", 30)
     lines = file.read_text().splitlines()
     lines[3] = "{"
@@ -286,9 +302,9 @@ def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Pat
     lines[9] = lines[9].replace('"10"', json.dumps("ten " * 60))
     file.write_text("\n".join(lines))
     data = {"source": str(file), "rows": 20, "held_first": 20, "held_rows": 8}
-    run = ended(desk.training.inspect(small("looked", data=data, template="alpaca", max_length=100)))
+    run = ended(shared.training.inspect(small("looked", data=data, template="alpaca", max_length=100)))
     assert run.state == "done", (run.why, run.log(20))
-    found = desk.training.inspected(run.id)
+    found = shared.training.dataset_report(run.id)
     assert found
     assert (found.rows, found.held, found.dropped) == (18, 8, 2)
     assert [line for line, _ in found.why_dropped] == [4, 6]
@@ -300,11 +316,11 @@ def test_looking_at_data_tells_what_training_would_meet(desk: Lab, tmp_path: Pat
     assert learnt == ["1<|eot_id|>"]
 
 
-def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(desk: Lab) -> None:
-    run = trained(desk, small("exact", preset="tiny_qlora", optimizer="adamw_8bit"))
-    assert run.state == "done", (run.why, run.log(20))
+def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(shared: Lab) -> None:
+    run = train_here(shared.settings.lab_runs, small("exact", preset="tiny_qlora", optimizer="adamw_8bit", steps=4))
+    assert run.state == "done", run.why
     assert {tensor.dtype for tensor in adapter_of(run).values()} == {torch.float32}
     settings = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "tiny_base"
     with pytest.raises(LabError, match="measured no importance matrix"):
-        desk.training.export(run.id, importance=True)
+        shared.training.export(run.id, importance=True)

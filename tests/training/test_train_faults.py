@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from conftest import ROOT
 from safetensors.numpy import load_file
 from support.runs import alive
 from support.session import until
+from support.train_in_process import resume_here, train_here
 from support.training_faults import desk, home, opened, screen, worker_of
 from support.trainings import ended, reached, small, step_of
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -56,6 +58,7 @@ def adapter_of(run: Run) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_a_training_outlives_its_screen_and_is_read_by_the_next_one(home: Path) -> None:
     first = screen(home, "outlives", steps=40)
     assert first.stdin and first.stdout
@@ -67,22 +70,23 @@ def test_a_training_outlives_its_screen_and_is_read_by_the_next_one(home: Path) 
     first.stdout.close()
     seen = step_of(run)
     with opened(home) as lab:
-        assert [one.id for one in lab.training.standings() if one.live] == [run.id]
+        assert [one.id for one in lab.training.statuses() if one.live] == [run.id]
         reached(run, seen + 3)
         ended(run)
     with opened(home) as lab:
-        standing = lab.training.standing(run.id)
+        standing = lab.training.status(run.id)
     assert standing.state == "done" and standing.made and standing.curve.steps == list(range(1, 41))
     assert [event.kind for event in run.events()].count("started") == 1
 
 
+@pytest.mark.long
 def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_trainer(desk: Lab, home: Path) -> None:
     run = desk.training.start(small("early", steps=300))
     worker_of(run)
     for _ in range(2):  # from two tabs
         desk.training.stop(run.id)
     assert ended(run).state == "stopped"
-    assert desk.training.standing(run.id).resumable == 0
+    assert desk.training.status(run.id).resumable == 0
     desk.training.stop(run.id)  # after its end
     assert run.state == "stopped"
     until(lambda: alive(run) == [])
@@ -115,20 +119,17 @@ def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_traine
 
 def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_saved(desk: Lab) -> None:
     asked: dict[str, Any] = {"steps": 8, "evaluate_every": 2, "save_every": 2, "keep_best": True, "patience": 1}
-    run = desk.training.start(small("patient", **asked, learning_rate=2e-4))
-    reached(run, 3)
-    desk.training.stop(run.id)
-    assert ended(run).state == "stopped"
-    assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
+    run = train_here(desk.settings.lab_runs, small("patient", **asked, learning_rate=2e-4), stop_at=3)
+    assert run.state == "stopped"
+    assert resume_here(run).state == "done", run.why
     found, made, adapter = read_curve(run.folder), read_record(run.folder), adapter_of(run)
     assert found.steps == list(range(1, 9)) and found.evaluated[-1] == 8
     told = (run.folder / "events.jsonl").read_text().splitlines(keepends=True)
-    until(lambda: not run.alive)
     assert json.loads(told[-1])["kind"] == "ended"  # cut off between the adapter's last byte and this
     (run.folder / "events.jsonl").write_text("".join(told[:-2]))
     (run.folder / "exit.json").unlink()
-    assert run.state == "lost" and desk.training.standing(run.id).resumable == 8
-    assert ended(desk.training.resume(run.id)).state == "done", (run.why, run.log(20))
+    assert run.state == "lost" and desk.training.status(run.id).resumable == 8
+    assert resume_here(run).state == "done", run.why
     once_more = read_record(run.folder)
     assert read_curve(run.folder).steps == list(range(1, 9)) and not (run.folder / "adapter.part").exists()
     assert once_more.model_dump(exclude={"seconds", "memory"}) == made.model_dump(exclude={"seconds", "memory"})

@@ -32,7 +32,8 @@ from backend.training.status import read_curve
 from backend.training.training import Training
 
 __all__ = ["desk", "home"]  # the fixtures
-TIMES = [3, pytest.param(30, marks=pytest.mark.long)]
+TIMES = [3, 30]
+pytestmark = pytest.mark.long
 
 
 def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
@@ -51,7 +52,7 @@ def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
         killed(workers and (workers.runner[0] if who == "runner" or not workers.worker else workers.worker[0]))
         until(lambda: not run.live, 60)
         until(lambda: alive(run) == [])
-        standing = desk.training.standing(run.id)
+        standing = desk.training.status(run.id)
         if standing.state == "done":
             break
         assert standing.state in ("failed", "lost") and standing.why and standing.resumable is not None
@@ -77,7 +78,7 @@ def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(desk: Lab)
     reached(run, 4)
     (run.folder / "events.jsonl").unlink()
     reached(run, 6)  # they begin anew
-    assert desk.training.standing(run.id).curve.steps
+    assert desk.training.status(run.id).curve.steps
     trainer = worker_of(run)
     os.kill(trainer, signal.SIGSTOP)
     until(lambda: psutil.Process(trainer).status() == psutil.STATUS_STOPPED)
@@ -85,7 +86,7 @@ def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(desk: Lab)
         desk.training.stop(run.id)
     assert ended(run).state == "stopped" and "did not end by itself" in run.why
     until(lambda: alive(run) == [])
-    newest = desk.training.standing(run.id).resumable
+    newest = desk.training.status(run.id).resumable
     assert newest is not None and newest >= 5
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
@@ -93,7 +94,6 @@ def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(desk: Lab)
     assert set(range(newest + 1, 25)) <= set(found.steps)  # those before are in the file that was deleted
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("number", range(5))
 def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int, desk: Lab) -> None:
     run = desk.training.start(small(f"halved{number}", steps=20, save_every=2))
@@ -107,7 +107,7 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int,
     ended(run)
     assert run.state == "failed" and "killed" in run.why
     assert whole or checkpoints.fault(half, folder)
-    standing = desk.training.standing(run.id)
+    standing = desk.training.status(run.id)
     assert standing.resumable == (half if not checkpoints.fault(half, folder) else half - 2)
     assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
     assert read_curve(run.folder).steps == list(range(1, 21))
@@ -115,7 +115,6 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int,
     assert bool(aside) == (standing.resumable != half) == bool(read_curve(run.folder).facts["said"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("attempt", range(4))
 def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, desk: Lab) -> None:
     seed = random.randrange(2**32)
@@ -140,8 +139,8 @@ def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, de
             killed(chance.choice(found))
 
     def look() -> None:
-        desk.training.tend()
-        standing = desk.training.standing(run.id)
+        desk.training.reap_orphans()
+        standing = desk.training.status(run.id)
         assert standing.curve.steps == sorted(set(standing.curve.steps))
         assert (standing.resumable is None) == (standing.state in (*LIVE, "done"))
 
@@ -162,7 +161,6 @@ def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, de
     assert read_record(run.folder).steps == 20
 
 
-@pytest.mark.long
 def test_trainings_take_turns_and_a_resumed_one_waits_too(desk: Lab) -> None:
     old = desk.training.start(small("old", steps=200))
     reached(old, 3)
@@ -175,18 +173,17 @@ def test_trainings_take_turns_and_a_resumed_one_waits_too(desk: Lab) -> None:
     until(lambda: bool(old.workers))
     assert (old.state, second.state) == ("queued", "queued")
     assert waits_for(old) == [first] and waits_for(second) == [old, first]
-    assert desk.training.standing(second.id).waiting == ("old", "first")
+    assert desk.training.status(second.id).waiting == ("old", "first")
     desk.training.stop(old.id)
     until(lambda: not old.live, 60)
     assert old.state == "stopped" and old.why == "Stopped before it began."
-    assert desk.training.standing(old.id).resumable
+    assert desk.training.status(old.id).resumable
     ended(first)
     assert ended(second).state == "done", second.log(20)
     assert first.exit and second.exit and first.state == "done"
     assert next(event.at for event in second.events() if event.kind == "started") > first.exit.at - 1
 
 
-@pytest.mark.long
 def test_a_screen_that_is_killed_at_any_moment_leaves_one_run_or_none(home: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -209,7 +206,6 @@ def test_a_screen_that_is_killed_at_any_moment_leaves_one_run_or_none(home: Path
     print(dict(seen))
 
 
-@pytest.mark.long
 def test_a_try_that_is_stopped_keeps_nothing(desk: Lab) -> None:
     run = desk.training.attempt(small("tried", batch=64, accumulation=8))
     reached(run, 1)
@@ -228,12 +224,12 @@ def test_memory_that_runs_out_in_a_step_is_told(desk: Lab, tmp_path: Path) -> No
     data = {"source": str(long_rows(tmp_path / "long.jsonl")), "rows": 190, "held_first": 190, "held_rows": 8}
     plenty = Training(desk.settings, lambda: 10**12)  # or it would be refused at once
     run = plenty.start(small("starved", data=data, batch=16, max_length=2048))
-    until(lambda: not run.live or desk.training.standing(run.id).doing == "loading the base", LONG)
+    until(lambda: not run.live or desk.training.status(run.id).activity == "loading the base", LONG)
     trainer = psutil.Process(worker_of(run))
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (trainer.memory_info().vms + 10**9,) * 2)
     ended(run)
     assert run.state == "failed" and "Memory ran out" in run.why, (run.why, run.log(20))
-    assert desk.training.standing(run.id).resumable == 0
+    assert desk.training.status(run.id).resumable == 0
 
 
 ON_A_FULL_DISK = """
@@ -256,15 +252,15 @@ with opened(home) as lab:
         print(error.errno)
     ended(run)
     print(run.state, run.why)
-    before = lab.training.standing(run.id).resumable
+    before = lab.training.status(run.id).resumable
     try:
         lab.training.resume(run.id)
     except LabError as error:
         print(error)
     print(run.state, run.why)
     (home / "filler").unlink()
-    print(ended(lab.training.resume(run.id)).state, before, curve(run.folder).facts["begins"])
-    print(curve(run.folder).steps == list(range(1, 25)))
+    print(ended(lab.training.resume(run.id)).state, before, read_curve(run.folder).facts["begins"])
+    print(read_curve(run.folder).steps == list(range(1, 25)))
 """
 
 
@@ -293,7 +289,7 @@ with opened(home) as lab:
         "source": sys.argv[2], "rows": 190, "held_first": 190, "held_rows": 8
     })))
     print(run.state, run.why)
-    print(lab.training.standing(run.id).resumable)
+    print(lab.training.status(run.id).resumable)
 """
 
 
@@ -311,7 +307,6 @@ def group() -> Iterator[Path]:
     made.rmdir()
 
 
-@pytest.mark.long
 def test_a_trainer_that_the_system_ends_for_its_memory_is_told(group: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", IN_A_GROUP, str(tmp_path), str(long_rows(tmp_path / "long.jsonl"))]
     inside = f'echo $$ > {group}/cgroup.procs; mount --bind {group} {GROUP}; exec "$@"'

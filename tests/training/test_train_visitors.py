@@ -5,7 +5,7 @@ from servers.hub import Hub
 from support.session import cookie, until
 from support.spaces import Session, hub, space
 
-from app.forms import drawn
+from app import forms
 from backend.jobs.run import runs_in
 from backend.training.presets import presets
 
@@ -15,7 +15,7 @@ __all__ = ["hub", "space"]  # the fixtures
 def test_a_visitor_trains_nothing_by_any_handler_and_the_owner_does(space: App, hub: Hub) -> None:
     owner, stranger = Session(space, cookie("u1")), Session(space, cookie("u2"))
     spec = presets()["tiny_lora"].spec
-    form = [getattr(value, name) for value in (spec.data, spec) for name in drawn(type(value))]
+    form = [getattr(value, name) for value in (spec.data, spec) for name in forms.names(type(value))]
     assert owner.call("inspect", *form)[1] == ""
     runs = space.home / "runs"
     until(lambda: all(not run.live for run in runs_in(runs, "inspect")))

@@ -1,0 +1,115 @@
+"""The words of the Train tab: differences from a preset, memory and time, the report on a dataset. No gradio."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from app.markup import plain
+from backend.core.units import amount, duration
+from backend.training.dataset_report import DatasetReport, Sample
+from backend.training.estimate import Estimate
+from backend.training.request import TrainSettings
+from backend.training.status import TrainingStatus
+
+OTHER_TEMPLATE = (
+    "⚠ **Another chat template.** If the base has its own chat template, this trains it on another one. A few rows "
+    "teach it only a part of what its makers taught it with many, and from then on it must be used with this template: "
+    "the 1B models of the lab report got worse this way. Choose “own”, unless you want to repeat that report."
+)
+TRAINED, MASKED = "background:#2e7d3240;border-radius:3px", "opacity:.55"
+CUT = "opacity:.35;text-decoration:line-through"
+
+
+def differences(changes: Sequence[tuple[str, Any, Any]], preset: str) -> str:
+    """The settings that differ from the preset, as a Markdown table. `changes`: title, value here, value there."""
+    if not changes:
+        return f"As in the preset **{plain(preset)}**."
+    rows = "\n".join(f"| {plain(title)} | {_cell(here)} | {_cell(there)} |" for title, here, there in changes)
+    return f"**Differs from the preset {plain(preset)}:**\n\n| setting | here | preset |\n|---|---|---|\n{rows}"
+
+
+def _cell(value: Any) -> str:
+    return plain(str(value)[:100])
+
+
+def costs(settings: TrainSettings) -> str:
+    """A warning if the template is not the base's own."""
+    return f"\n\n{OTHER_TEMPLATE}" if settings.template != "own" else ""
+
+
+def estimate(need: Estimate | None) -> str:
+    """The memory and time that a training needs, beside what is free."""
+    if need is None:
+        return "The size of this base is not known before it is downloaded. A try of five steps measures it."
+    where = f"of {plain(need.gpu)}" if need.gpu else "of memory"
+    mark = "" if need.fits else "⚠ **It does not fit.** "
+    parts = f"{amount(need.weights)} base, {amount(need.adapter)} adapter and optimiser, "
+    parts += f"{amount(need.activations)} activations of rows of full length, {amount(need.process)} for the process"
+    time = f"at most about {duration(need.seconds)}" if need.seconds else "an unknown time, which a try measures"
+    return (
+        f"{mark}Needs at most about **{amount(need.memory)}** {where} ({parts}); **{amount(need.free)}** are free. "
+        f"Takes {time}. This is an estimate: a try of five steps measures it."
+    )
+
+
+def attempt(status: TrainingStatus) -> str:
+    """The measurements of a try."""
+    if status.live:
+        return f"Trying: {plain(status.activity or status.state)} …"
+    if status.state != "done" or status.spec is None:
+        return f"The try {status.state}: {plain(status.why)}"
+    pace, memory = float(status.result.get("seconds_per_step", 0)), int(status.result.get("memory", 0))
+    return (
+        f"Measured over five steps: **{pace:.2f} s per step**, so {status.spec.steps:,} steps take about "
+        f"**{duration(pace * status.spec.steps)}**, and at most **{amount(memory)}** of memory."
+    )
+
+
+def report(found: DatasetReport, settings: TrainSettings) -> str:
+    """What is in the data, as Markdown."""
+    lines = [
+        f"**{found.rows:,} rows** in the training split and {found.held:,} in the eval split, {plain(found.shape)} "
+        f"(columns {_cell(', '.join(found.columns))}); {found.tokens:,} tokens, of which {found.learnt:,} are trained "
+        "on.",
+        f"{settings.steps:,} steps see {settings.steps * settings.samples:,} rows: every row "
+        f"{settings.steps * settings.samples / max(1, found.rows):.1f} times.",
+    ]
+    if found.foreign:
+        lines.append(OTHER_TEMPLATE)
+    if found.dropped:
+        rows = "".join(f"\n- line {line}: {plain(why)}" for line, why in found.why_dropped)
+        lines.append(f"⚠ **{found.dropped:,} rows were dropped.** The first:{rows}")
+    if found.cut:
+        lines.append(f"⚠ **{found.cut:,} rows are cut** at {found.limit:,} tokens; the longest has {found.longest:,}.")
+    if found.duplicates:
+        lines.append(f"⚠ {found.duplicates:,} rows are duplicates of others.")
+    if found.leaks:
+        rows = ", ".join(f"{line} and {other}" for line, other in found.in_both)
+        lines.append(
+            f"⚠ **{found.leaks:,} rows of the eval split are in the training split too** (lines {rows}): the "
+            "evaluation loss will be too low."
+        )
+    if found.commit:
+        lines.append(f"Revision {plain(found.commit[:12])}.")
+    return "\n\n".join(lines)
+
+
+def samples(rows: Sequence[Sample]) -> str:
+    """Rows as the model sees them, in HTML: tokens that are trained on have a background."""
+    legend = f'<span style="{TRAINED}">trained on</span> <span style="{MASKED}">masked</span> '
+    legend += f'<span style="{CUT}">cut off</span>'
+    texts = "".join(
+        f"<p><b>line {row.line}</b>: {row.tokens:,} tokens, {row.learnt:,} trained on</p>"
+        f'<pre style="white-space:pre-wrap">{_text(row)}</pre>'
+        for row in rows
+    )
+    return f"<p>Rows as the model sees them: {legend}</p>{texts}"
+
+
+def _text(row: Sample) -> str:
+    cut = f'<span style="{CUT}">{html.escape(row.cut)}</span>' if row.cut else ""
+    return "".join(_piece(text, trained) for text, trained in row.pieces) + cut
+
+
+def _piece(text: str, trained: bool) -> str:
+    return f'<span style="{TRAINED if trained else MASKED}">{html.escape(text)}</span>'
