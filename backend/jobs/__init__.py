@@ -1,5 +1,15 @@
-"""A run is a folder: what was asked, what happened, what was printed, how it ended. Its state is derived by reading.
+"""Runs: folders with a request, events, a log and an end. The status of a run is read from its folder.
 
-A runner stands between the screen and the work, so that either may die without the other, and a worker is a module in
-the string table `JOBS`. Alive means that some process holds the run's lock; a process id alone is never signalled.
+A runner process stands between the app and the worker: either may die without the other. Workers are modules in the
+string table `JOBS` and are never imported.
+
+    run           one run, read from its folder
+    folders       the files of a run's folder, and why one cannot be read
+    events        events.jsonl: what happened
+    status        RunStatus, one reading of a run
+    launcher      JOBS, and starting or resuming a run
+    runner        WORKER: starts the job's worker, stops it, writes exit.json
+    journal       the worker's side: read the request, write events, stop
+    fake_request  the request of the fake job
+    fake          WORKER: the fake job, which shows how runs behave
 """

@@ -10,13 +10,12 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from backend.core.errors import LabError, shown
-from backend.core.files import sync
+from backend.core.files import locked, sync
 from models.catalogue import list_variants
 from models.check import BadFile, read_header
 from models.variant import ID, Variant
@@ -72,8 +71,8 @@ def staging(weights: Path, run: str) -> Iterator[Path]:
 def remove_leftovers(weights: Path) -> int:
     """Delete the staging folders of killed runs. Returns the freed bytes."""
     freed = 0
-    with _alone(weights):
-        for folder in [path for path in _arrivals(weights).iterdir() if path.is_dir() and not path.is_symlink()]:
+    with _root_lock(weights):
+        for folder in [path for path in _staging_root(weights).iterdir() if path.is_dir() and not path.is_symlink()]:
             try:
                 os.close(_locked(folder / "lock"))
             except BlockingIOError:
@@ -111,23 +110,13 @@ def _refused(path: Path, error: OSError) -> LabError:
 @contextmanager
 def _root_lock(weights: Path) -> Iterator[None]:
     """Lock the staging folder while a run's folder is created or leftovers are removed."""
-    end, path = time.monotonic() + LOCK_TIMEOUT, _staging_root(weights) / "lock"
-    while True:
+    path = _staging_root(weights) / "lock"
+    with ExitStack() as stack:
         try:
-            lock = _locked(path)
-            break
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise LabError(
-                    f"Another process has locked {_short(path)}. End it, or remove that file, then try again."
-                ) from None
-            time.sleep(0.05)
+            stack.enter_context(locked(path, LOCK_TIMEOUT))
         except OSError as error:
             raise _refused(path, error) from error
-    try:
         yield
-    finally:
-        os.close(lock)
 
 
 def _locked(path: Path) -> int:

@@ -1,5 +1,22 @@
-"""From a form to a GGUF: what is asked, what it will cost, the training itself, and what is made of it.
+"""Training of LoRA and QLoRA adapters: request, estimate, training, artifacts.
 
-A spec says every setting once. Workers (train, export, inspect) do the work in processes of their own; the screen reads
-what they wrote into the run's folder and never imports torch.
+Workers import torch; the app imports only what reads their results.
+
+    training         what the page calls: inspect, estimate, try, start, stop, resume, export
+    request          training settings: every setting once, with bounds
+    presets          the settings in presets.toml
+    estimate         memory and time before a training
+    base_model       where the base's files are: embedded, a folder, the Hub
+    inspect_dataset  WORKER: reads a dataset and reports what is in it
+    dataset_report   that report
+    train            WORKER: TRL and PEFT
+    train_unsloth    WORKER: the same with Unsloth
+    trainer          a training from its data to its adapter, for both workers
+    encode           conversations to tokens and labels
+    progress         events of a training, stops, loss spikes
+    checkpoints      the newest checkpoint that is complete
+    tracking         Weights & Biases
+    save_artifacts   the adapter, its record, and what an export is checked with
+    artifacts        the training record, and the request of an export
+    status           the status and the loss curve of a run
 """
