@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from gradio.utils import LRUCache
 from starlette.middleware import Middleware
 
-from app import markup
+from app import forms, markup
 from app.chat.tab import chat_tab
 from app.compare.tab import compare_tab
 from app.guard import fetch_nothing
@@ -63,6 +63,7 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
     files = Path(os.environ["GRADIO_TEMP_DIR"])
     limits = Middleware(VisitorLimits, settings=settings, files=files, queue=GradioQueue(page))
     fetch_nothing()
+    forms.check_bounds_in_parse()
     page.state_session_capacity = SESSIONS
     page._queue.pending_messages_per_session = LRUCache(SESSIONS)  # of sessions that do not read, too
     page.is_running = True  # or streams send no heartbeats

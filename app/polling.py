@@ -1,6 +1,6 @@
-"""A part of a tab that follows the disk, and the clock that all parts of a tab share."""
+"""Live sections of a tab: one timer reads run folders, and sends the outputs that have changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,25 +10,25 @@ from app import guard
 from backend.lab import Lab
 
 UNKNOWN = object()
-"""In place of an input's value, where the page has not said it."""
-BUSY, IDLE = 1.0, 4.0  # seconds between two looks at the disk, while something is on its way and while not
+"""In place of an input's value, when the page has not sent it."""
+BUSY, IDLE = 1.0, 4.0  # seconds between two readings: while a run is live, and otherwise
 
 
 @dataclass(frozen=True)
 class LiveSection:
-    """`view` gives a value for each of `outputs`, from what is seen now and from the values of `inputs`.
+    """`view(now, *inputs)` returns a value for each of `outputs`. `inputs` are components by parameter name.
 
-    After each event of `acted` the page looks again.
+    The tab is read again after each event of `acted`.
     """
 
     outputs: list[Any]
     view: Callable[..., list[Any]]
     acted: list[Any] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choices(options: Sequence[tuple[str, str]], chosen: Any) -> Any:
-    """A list's new options. What was chosen stays while it can be chosen, else the first is; UNKNOWN is left alone."""
+    """The new options of a list. A chosen value that is still an option stays; otherwise the first is chosen."""
     if chosen is UNKNOWN:
         return gr.update(choices=options)
     values: list[str | None] = [value for _, value in options]
@@ -41,46 +41,50 @@ def poll(
     lab: Lab,
     tab: gr.Tab,
     name: str,
-    parts: Sequence[LiveSection],
-    see: Callable[[bool], tuple[Any, bool]],
+    sections: Sequence[LiveSection],
+    read: Callable[[bool], tuple[Any, bool]],
     visiting: Any,
-    busy_pace: float = BUSY,
+    busy_interval: float = BUSY,
 ) -> None:
-    """Keep the parts of an open tab as the disk is. `see` reads it once for all parts, and whether something is on its
-    way; it is told whether the owner looks. `visiting` is shown to those who may only look."""
+    """Keep the sections of an open tab up to date.
+
+    `read(owner)` is called once per tick for all sections; it returns what their views get, and whether a run is live.
+    `visiting` is shown to visitors only. Endpoints: `name` for the whole tab, `name_tick` for what has changed.
+    """
     # components
-    outputs = [output for part in parts for output in part.outputs]
-    inputs = [given for part in parts for given in part.inputs]
-    seen = gr.State([])
+    outputs = [output for section in sections for output in section.outputs]
+    inputs = {key: component for section in sections for key, component in section.inputs.items()}
+    sent = gr.State([])
     timer = gr.Timer(BUSY, active=False)
 
     # handlers
-    def now(owner: bool, chosen: Sequence[Any]) -> tuple[list[Any], gr.Timer]:
-        (sight, busy), given, values = see(owner), iter(chosen), []
-        for part in parts:
-            values += part.view(sight, *(next(given) for _ in part.inputs))
-        return values, gr.Timer(busy_pace if busy else IDLE, active=True)
+    def views(owner: bool, values: Mapping[str, Any]) -> tuple[list[Any], gr.Timer]:
+        now, busy = read(owner)
+        shown = [value for section in sections for value in section.view(now, *(values[key] for key in section.inputs))]
+        return shown, gr.Timer(busy_interval if busy else IDLE, active=True)
 
     @guard.shown(lab.settings)
-    def look(request: gr.Request) -> list[Any]:
-        """Everything as it is now."""
+    def open_tab(request: gr.Request) -> list[Any]:
         owner = guard.may_change(lab.settings, request)
-        values, pace = now(owner, [UNKNOWN] * len(inputs))
+        values, pace = views(owner, dict.fromkeys(inputs, UNKNOWN))
         return [list(map(repr, values)), pace, gr.update(visible=not owner), *values]
 
     @guard.shown(lab.settings)
-    def again(request: gr.Request, before: list[str], *chosen: Any) -> list[Any]:
-        """What has changed since this page looked last; the rest of the page stays as it is."""
-        values, pace = now(guard.may_change(lab.settings, request), chosen)
-        told = list(map(repr, values))
-        old = before if len(before) == len(told) else [""] * len(told)
-        changed = [gr.skip() if was == said else value for was, said, value in zip(old, told, values, strict=True)]
-        return [told, pace, *changed]
+    def tick(request: gr.Request, before: list[str], **chosen: Any) -> list[Any]:
+        """What has changed since the last tick; the rest of the page stays unchanged."""
+        values, pace = views(guard.may_change(lab.settings, request), chosen)
+        texts = list(map(repr, values))
+        old = before if len(before) == len(texts) else [""] * len(texts)
+        changed = [gr.skip() if was == text else value for was, text, value in zip(old, texts, values, strict=True)]
+        return [texts, pace, *changed]
 
     # bindings
-    everything = [seen, timer, *outputs]
-    tab.select(look, None, [seen, timer, visiting, *outputs], api_name=name, show_progress="hidden")
-    timer.tick(again, [seen, *inputs], everything, api_name=f"{name}_tick", show_progress="hidden")
-    for part in parts:
-        for acted in part.acted:
-            acted.then(again, [seen, *inputs], everything, api_visibility="private", show_progress="hidden")
+    tick_inputs = {"before": sent, **inputs}
+    everything = [sent, timer, *outputs]
+    tab.select(open_tab, None, [sent, timer, visiting, *outputs], api_name=name, show_progress="hidden")
+    timer.tick(tick, None, everything, inputs_kwargs=tick_inputs, api_name=f"{name}_tick", show_progress="hidden")
+    for section in sections:
+        for acted in section.acted:
+            acted.then(
+                tick, None, everything, inputs_kwargs=tick_inputs, api_visibility="private", show_progress="hidden"
+            )

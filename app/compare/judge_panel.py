@@ -18,7 +18,7 @@ INTERVAL = 0.4  # seconds between two readings of the run
 
 
 def judge_panel(lab: Lab, match: Any, tab: gr.Tab) -> Any:
-    """`match`: the state of the comparison. Returns the component with the judgement, which belongs to these answers."""
+    """`match`: the state of the comparison. Returns the component with the judgement of these answers."""
     shown = guard.shown(lab.settings)
 
     # components

@@ -1,4 +1,4 @@
-"""Part of the Judge tab: people rate the same answers blind, which tells what the judge is worth."""
+"""Blind ratings: people rate the same answers, and the page shows how far the judge agrees with them."""
 
 from typing import Any
 
@@ -51,13 +51,13 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
         return next_one(run)
 
     @shown
-    def keep(key: tuple[str, str, str] | None, request: gr.Request, *points: float | None) -> list[Any]:
+    def save_rating(request: gr.Request, key: tuple[str, str, str] | None, **points: float | None) -> list[Any]:
         guard.require_owner(lab.settings, request, "rate answers")
         if key is None:
             raise LabError("No answer is shown. Press “Show me an answer” first.")
         run, row, variant = key
-        given = {one.name: float(value) for one, value in zip(scale.criteria, points, strict=True) if value is not None}
-        lab.evaluations.rate(run, row, variant, given)
+        values = {name: float(value) for name, value in points.items() if value is not None}
+        lab.evaluations.rate(run, row, variant, values)
         return next_one(run)
 
     def view(sight: Any, chosen: Any) -> list[Any]:
@@ -67,10 +67,11 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
     # bindings
     outs = [now, answer, points, save, *radios]
     begin.click(show, which, outs, api_name="rate_next", show_progress="hidden")
-    acted = [save.click(keep, [now, *radios], outs, api_name="rate", show_progress="hidden")]
+    controls = {"key": now, **{one.name: radio for one, radio in zip(scale.criteria, radios, strict=True)}}
+    acted = [save.click(save_rating, None, outs, inputs_kwargs=controls, api_name="rate", show_progress="hidden")]
     which.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outs[:4],
                 api_visibility="private")  # fmt: skip
-    return LiveSection([told], view, acted, [which])
+    return LiveSection([told], view, acted, {"evaluation": which})
 
 
 def _points(one: Criterion) -> list[tuple[str, int]]:

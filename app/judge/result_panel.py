@@ -60,7 +60,7 @@ def _one(lab: Lab, which: Any) -> LiveSection:
         stop.click(acting("stop evaluations", lab.evaluations.stop), which, None, api_name="stop_evaluation"),
         resume.click(acting("resume evaluations", lab.evaluations.resume), which, None, api_name="resume_evaluation"),
     ]
-    return LiveSection([told, stop, resume, headline], view, acted, [which])
+    return LiveSection([told, stop, resume, headline], view, acted, {"evaluation": which})
 
 
 def _tables(which: Any) -> LiveSection:
@@ -97,7 +97,7 @@ def _tables(which: Any) -> LiveSection:
             result_view.check(found),
         ]
 
-    return LiveSection([group, table, plot, contrasts, about, criteria, fold, check], view, [], [which])
+    return LiveSection([group, table, plot, contrasts, about, criteria, fold, check], view, [], {"evaluation": which})
 
 
 def _cells(lab: Lab, which: Any) -> LiveSection:
@@ -140,7 +140,7 @@ def _cells(lab: Lab, which: Any) -> LiveSection:
     table.select(look, which, cell, api_visibility="private", show_progress="hidden")
     which.input(lambda: "", None, cell, api_visibility="private", show_progress="hidden")
     acted = [show.input(lambda: None, None, None, api_visibility="private")]
-    return LiveSection([table], view, acted, [which, show])
+    return LiveSection([table], view, acted, {"evaluation": which, "show": show})
 
 
 def _saved(lab: Lab, which: Any) -> LiveSection:
@@ -172,4 +172,4 @@ def _saved(lab: Lab, which: Any) -> LiveSection:
         return [methods, one.log if one and now.owner else ""]
 
     download_button(save, write, [which, what], hidden_boxes("Saved evaluation"), "save_evaluation")
-    return LiveSection([methods, log], view, [], [which])
+    return LiveSection([methods, log], view, [], {"evaluation": which})

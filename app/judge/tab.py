@@ -70,7 +70,7 @@ def judge_tab(lab: Lab) -> None:
             return [listed, gr.update(visible=not now.runs), *_lists(now)]
 
         acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
-        parts = [LiveSection([which, nothing, *form.lists], view, acted, [which])]
+        parts = [LiveSection([which, nothing, *form.lists], view, acted, {"evaluation": which})]
         parts += result_panels(lab, which)
         parts.append(ratings_panel(lab, which))
 

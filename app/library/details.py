@@ -118,7 +118,7 @@ def details_panel(lab: Lab) -> LiveSection:
         forgive.click(try_again, which, None, api_name="try_again"),
         really.click(remove_it, which, [which, said, asking], api_name="remove"),
     ]
-    return LiveSection([which, *seen], view, acted, [which])
+    return LiveSection([which, *seen], view, acted, {"variant": which})
 
 
 def chosen(variant: str | None) -> str:

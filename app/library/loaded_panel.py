@@ -56,7 +56,7 @@ def loaded_panel(lab: Lab) -> LiveSection:
 
     # bindings
     acted = [unload.click(leave, which, None, api_name="unload")]
-    return LiveSection([table, which, unloading, measured, plot], view, acted, [which])
+    return LiveSection([table, which, unloading, measured, plot], view, acted, {"loaded": which})
 
 
 def _bars(speeds: Sequence[SpeedResult]) -> pandas.DataFrame:

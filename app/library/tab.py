@@ -112,4 +112,4 @@ def _transfers(lab: Lab) -> LiveSection:
 
     # bindings
     acted = [cancel.click(stop, which, None, api_name="cancel")]
-    return LiveSection([table, which, stopping], view, acted, [which])
+    return LiveSection([table, which, stopping], view, acted, {"transfer": which})

@@ -1,4 +1,4 @@
-"""The Runs tab: every training as it stands, their curves over each other, and what can be done with them."""
+"""The Runs tab: the status of every training, their curves, and stop, resume and export."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def runs_tab(lab: Lab) -> None:
     with gr.Tab("Runs", id="runs") as tab:
         visiting = gr.Markdown(VISITING, visible=False)
         table, one = _table(lab), _one(lab)
-        parts = [table, one, _curves(one.inputs[0])]
+        parts = [table, one, _curves(one.inputs["run"])]
 
         def see(owner: bool) -> tuple[Snapshot, bool]:
             lab.training.reap_orphans()
@@ -85,22 +85,27 @@ def _one(lab: Lab) -> LiveSection:
     # handlers
     def acting(what: str, act: Any) -> Any:
         @shown
-        def handler(request: gr.Request, run: str | None, *more: Any) -> None:
+        def handler(request: gr.Request, run: str | None) -> None:
             guard.require_owner(lab.settings, request, what)
-            if not run:
-                raise LabError("No run is chosen. Choose one in “Run”.")
-            act(run, *more)
+            act(chosen(run))
 
         return handler
 
-    def make(run: str, form: str, quantisation: str, importance: bool) -> None:
-        made = lab.training.export(run, form, quantisation, bool(importance))
-        guard.info(f"{made.spec.name} is being made. When it is in the Library, choose it in Chat or Compare.")
+    def chosen(run: str | None) -> str:
+        if not run:
+            raise LabError("No run is chosen. Choose one in “Run”.")
+        return run
 
-    def view(now: Snapshot, chosen: Any) -> list[Any]:
+    @shown
+    def export_run(request: gr.Request, run: str | None, form: str, quantisation: str, importance: bool) -> None:
+        guard.require_owner(lab.settings, request, "export")
+        export = lab.training.export(chosen(run), form, quantisation, bool(importance))
+        guard.info(f"{export.spec.name} is being exported. When it is in the Library, choose it in Chat or Compare.")
+
+    def view(now: Snapshot, run: Any) -> list[Any]:
         names = [(runs_view.label(one), one.id) for one in now.runs]
-        listed = choices(names, None if chosen is UNKNOWN else chosen)  # who comes to the tab sees the newest
-        one = now.named(chosen)
+        listed = choices(names, None if run is UNKNOWN else run)  # an opened tab shows the newest run
+        one = now.named(run)
         if one is None:
             return [listed, "", *[gr.update(visible=False)] * 3, "", ""]
         return [
@@ -118,9 +123,9 @@ def _one(lab: Lab) -> LiveSection:
         which.input(lambda: None, None, None, api_visibility="private"),
         stop.click(acting("stop runs", lab.training.stop), which, None, api_name="stop_run"),
         resume.click(acting("resume runs", lab.training.resume), which, None, api_name="resume_run"),
-        export.click(acting("export", make), [which, form, quantisation, importance], None, api_name="export_run"),
+        export.click(export_run, [which, form, quantisation, importance], None, api_name="export_run"),
     ]
-    return LiveSection([which, told, stop, resume, exporting, log, card], view, acted, [which])
+    return LiveSection([which, told, stop, resume, exporting, log, card], view, acted, {"run": which})
 
 
 def _curves(which: Any) -> LiveSection:
@@ -149,4 +154,4 @@ def _curves(which: Any) -> LiveSection:
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 
     acted = [chosen.input(lambda: None, None, None, api_visibility="private")]
-    return LiveSection([chosen, plot, table], view, acted, [which, chosen])
+    return LiveSection([chosen, plot, table], view, acted, {"run": which, "curves": chosen})

@@ -1,5 +1,5 @@
 """The Train tab: a preset, its form, a report on the data, and Start.
 
-    tab   controls, handlers and events
-    view  differences, estimates and dataset reports as text; no gradio
+tab   controls, handlers and events
+view  differences, estimates and dataset reports as text; no gradio
 """

@@ -104,7 +104,9 @@ def test_what_is_no_text_becomes_text(tmp_path: Path) -> None:
 def test_a_fault_is_told_with_its_line(row: Any, why: str, tmp_path: Path) -> None:
     said = refusal(lines(tmp_path / "x.jsonl", ROW, "", row))
     assert f"line 3: {why}" in said or ("line 3: " in said and why in said)
-    assert said.startswith("'x.jsonl' cannot be used as it is: line 3: ") and said.endswith("Correct these lines, then import it again.")
+    assert said.startswith("'x.jsonl' cannot be used as it is: line 3: ") and said.endswith(
+        "Correct these lines, then import it again."
+    )
 
 
 def test_of_many_faults_the_first_five_are_told(tmp_path: Path) -> None:
