@@ -1,16 +1,18 @@
 # make run    a virtual environment, the packages, then the app on http://127.0.0.1:7860 (PORT=... changes it;
 #             TRAIN=0 leaves out what only training needs)
 # make test   the same, then lint, types and every test, a real browser included
-# Other targets: check (lint, format, types), test-all (the long tests too), clean.
+# Other targets: check (lint, format, types), test-all (the long tests too), bench (every measurement, quick), clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 7860
+# Tests run in so many processes at the same time.
+TEST_PROCESSES ?= 2
 export PORT
 export GRADIO_ANALYTICS_ENABLED = False
 
-.PHONY: run test test-all check format browser clean
+.PHONY: run test test-all bench check format browser clean
 
 run: $(VENV)/train.done
 	@echo "== starting the app; stop it with Ctrl-C"
@@ -18,11 +20,15 @@ run: $(VENV)/train.done
 
 test: $(VENV)/dev.done browser check
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25
 
 test-all: $(VENV)/dev.done browser check
 	@echo "== tests, the long ones too"
-	@$(BIN)/python -m pytest -m "long or not long"
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25 -m "long or not long"
+
+bench: $(VENV)/train.done
+	@for name in start tiny library train export judge coverage; do \
+		echo "== python -m bench.$$name --quick"; $(BIN)/python -m bench.$$name --quick || exit 1; done
 
 check: $(VENV)/dev.done
 	@echo "== lint, format, types"

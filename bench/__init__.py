@@ -1,5 +1,15 @@
-"""Measurements: each file is a command that prints a table beside a peer, and a line per aim.
+"""Measurements: each file is a command that prints a table beside a peer, and one line per aim.
 
-Claims are ratios, taken side by side in one run; the machine's own speed cancels out.
-Nothing imports a bench.
+Claims are ratios, taken side by side in one run. No module imports this package.
+
+    start         start-up beside a bare Gradio page
+    tiny          held-out questions of the embedded model
+    library       a download beside the Hub's client and curl; the header check
+    train         the trainer beside a bare TRL script
+    export        an export beside llama.cpp's tools
+    export_model  the model that is exported
+    judge         100 judgements beside the loop of the lab report
+    coverage      intervals and verdicts where the truth is known
+    shapes        a GGUF in the shapes of Llama 3.2
+    structure     files and lines of the code
 """

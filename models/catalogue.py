@@ -48,10 +48,11 @@ class Entry:
         return self.state in ("embedded", "ready")
 
 
-def catalogue() -> list[Variant]:
-    """The variants of catalogue.toml. Raises pydantic's ValidationError for a wrong entry."""
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[Variant, ...]:
+    """The variants of catalogue.toml, read once. Raises pydantic's ValidationError for a wrong entry."""
     text = (HERE / "catalogue.toml").read_text(encoding="utf-8")
-    return [Variant.model_validate(record) for record in tomllib.loads(text)["variant"]]
+    return tuple(Variant.model_validate(record) for record in tomllib.loads(text)["variant"])
 
 
 def list_variants(weights: Path) -> list[Entry]:

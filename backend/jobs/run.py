@@ -200,8 +200,9 @@ def unknown_in(runs: Path, known: Collection[str]) -> list[Run]:
 
 
 def find(runs: Path, name: str, *kinds: str) -> Run | None:
-    """The run with that id; None if there is none. LabError if it cannot be read."""
-    run = next((run for run in folders_in(runs, *kinds) if run.id == name), None)
+    """The run with that id; None if there is none. Reads no other run. LabError if it cannot be read."""
+    wanted = (Run(runs / folder) for folder in folders.names(runs) if not kinds or folders.kind_of(folder) in kinds)
+    run = next((run for run in wanted if run.id == name and not folders.begins(run.folder)), None)
     if run and (fault := run.fault):
         raise LabError(fault)
     return run

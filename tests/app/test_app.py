@@ -214,7 +214,7 @@ def test_a_dropped_file_is_a_variant_after_a_refresh(app: App, visitor: Visitor)
     assert "Paris" in visitor.said(visitor.chat(CAPITAL, "mine"))[1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_no_worker_outlives_the_app(tmp_path: Path, how: signal.Signals) -> None:
     app = start_app(tmp_path)
     visitor = Visitor(app)
@@ -227,6 +227,7 @@ def test_no_worker_outlives_the_app(tmp_path: Path, how: signal.Signals) -> None
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()))
 
 
+@pytest.mark.long
 def test_a_taken_port_is_a_sentence(app: App, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="another program has it"):
         start_app(tmp_path, PORT=app.url.rsplit(":", 1)[1])

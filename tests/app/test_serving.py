@@ -14,11 +14,10 @@ from servers.hub import Hub
 from support.session import ENDLESS, SLOW, Visitor, until
 from support.spaces import Session
 
-STREAMS = 24
-PROXIES = ("http://127.0.0.1:9", "socks5://127.0.0.1:9")  # nothing listens there
+HTTP, SOCKS = "http://127.0.0.1:9", "socks5://127.0.0.1:9"  # nothing listens there
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("proxy", [SOCKS, pytest.param(HTTP, marks=pytest.mark.long)])
 def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy: str) -> None:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     with Hub() as hub:
@@ -31,7 +30,7 @@ def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy:
     assert why == "" and "toy.gguf" in str(found)
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("proxy", [HTTP, pytest.param(SOCKS, marks=pytest.mark.long)])
 def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
     app = start_app(tmp_path, HTTP_PROXY=proxy, ALL_PROXY=proxy, NO_PROXY="", no_proxy="")
     try:
@@ -41,17 +40,20 @@ def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
     assert "Traceback" not in (tmp_path / "app.log").read_text()
 
 
-def test_sigterm_ends_the_app_while_answers_stream(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streams", [6, pytest.param(24, marks=pytest.mark.long)])
+def test_sigterm_ends_the_app_while_answers_stream(streams: int, tmp_path: Path) -> None:
     app = start_app(tmp_path, LAB_WAITING="100")
-    visitors = [Visitor(app) for _ in range(STREAMS)]
+    visitors = [Visitor(app) for _ in range(streams)]
     jobs = [
         visitor.chat(SLOW * 9, "echo") if n % 2 else visitor.chat("Hello", **ENDLESS)
         for n, visitor in enumerate(visitors)
     ]
     until(lambda: all(job.outputs() for job in jobs))
+    workers = app.children()
     app.process.send_signal(signal.SIGTERM)
     app.process.wait(20)
-    assert app.process.returncode == 0
+    assert app.process.returncode == 0 and workers
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()))
     assert "Traceback" not in (tmp_path / "app.log").read_text()
 
 

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
-from support.browser import ask, browser, choose, page, picture
+from support.browser import ask, choose, page, picture
 
-__all__ = ["browser", "page"]  # the fixtures
+__all__ = ["page"]  # the fixture
 
 
 def endless(page: Page) -> None:
@@ -49,6 +50,7 @@ def test_stop(page: Page) -> None:
     picture(page, "chat-stopped")
 
 
+@pytest.mark.long
 def test_a_cut_answer_stands_out(page: Page) -> None:
     endless(page)
     page.get_by_label("number input for Max tokens").fill("6")
@@ -90,6 +92,7 @@ def test_a_refused_edit_loses_nothing(page: Page) -> None:
     expect(page.get_by_test_id("bot")).to_have_count(1)
 
 
+@pytest.mark.long
 def test_a_new_chat_in_the_middle_of_an_answer_is_empty(page: Page) -> None:
     slowly(page)
     page.get_by_role("button", name="New chat").click()
@@ -98,6 +101,7 @@ def test_a_new_chat_in_the_middle_of_an_answer_is_empty(page: Page) -> None:
     expect(page.get_by_test_id("bot")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_the_other_template_can_be_tried(page: Page) -> None:
     expect(page.get_by_label("as its file says")).to_be_hidden()
     choose(page, "Variant", "tiny_alpaca")
@@ -111,6 +115,7 @@ def test_the_other_template_can_be_tried(page: Page) -> None:
     expect(page.get_by_test_id("bot").nth(1)).not_to_contain_text("template: alpaca")
 
 
+@pytest.mark.long
 def test_a_saved_conversation_can_be_read(page: Page) -> None:
     ask(page, "What is the capital of Japan?")
     expect(page.get_by_test_id("bot").first).to_contain_text("Tokyo")
@@ -149,6 +154,7 @@ def test_three_variants_a_blind_vote_and_the_reveal(page: Page) -> None:
     picture(page, "compare-revealed")
 
 
+@pytest.mark.long
 def test_the_library_says_what_is_here(page: Page) -> None:
     page.get_by_role("tab", name="Library").click()
     expect(page.get_by_role("gridcell", name="embedded").first).to_be_visible()

@@ -2,14 +2,13 @@
 
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import App
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 ATTACK = """<!doctype html><title>foreign</title><script>
 const app = "APP";
@@ -54,14 +53,10 @@ def foreign(app: App, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "Chromium is not installed: type `make browser`"
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=found, args=args)
-        yield chromium.new_page()
-        chromium.close()
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
+    yield page
+    page.close()
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])

@@ -6,12 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from conftest import App
 from playwright.sync_api import Page, expect
-from support.browser import browser, choose, page, picture
+from support.browser import choose, page, picture
 from support.session import until
 
-__all__ = ["browser", "page"]  # the fixtures
+__all__ = ["page"]  # the fixture
 
 LONG = 120_000  # milliseconds for an evaluation of the toy on a slow machine
 
@@ -80,6 +81,7 @@ def test_an_evaluation_states_the_difference_and_every_answer_can_be_opened(page
     expect(page.locator("#verdict")).to_contain_text("tiny_lora is better than tiny_base")
 
 
+@pytest.mark.long
 def test_a_person_rates_blind_and_the_judge_is_compared_with_it(page: Page, app: App) -> None:
     evaluated(page, app, rows=5)
     unfold(page, "Rate answers yourself, blind")
@@ -98,6 +100,7 @@ def test_a_person_rates_blind_and_the_judge_is_compared_with_it(page: Page, app:
     expect(page.get_by_text("1 answers rated blind")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_toy_fails_the_judge_check_and_the_page_says_so(page: Page, app: App) -> None:
     judge_tab(page)
     choose(page, "Rubric of a model", "brief")
@@ -110,6 +113,7 @@ def test_a_toy_fails_the_judge_check_and_the_page_says_so(page: Page, app: App) 
     picture(page, "judge-unreliable")
 
 
+@pytest.mark.long
 def test_answers_made_elsewhere_bring_their_scores(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "elsewhere.csv"
     rows = [["model", "id", "instruction", "reference", "candidate", "score", "explanation"]]

@@ -8,9 +8,7 @@ import pytest
 from conftest import TINY, App, start_app, stop_app
 from playwright.sync_api import Browser, Page, expect
 from servers.hub import Hub
-from support.browser import SLOW, ask, browser, choose, picture
-
-__all__ = ["browser"]  # the fixture
+from support.browser import SLOW, ask, choose, picture
 
 REPO, FILE = "owner/toy-GGUF", "toy-Q4_K_M.gguf"
 
@@ -90,6 +88,7 @@ def test_from_a_pasted_address_to_an_answer_and_away_again(page: Page, hub: Hub,
     assert not (app.home / "weights" / "toy-Q4_K_M").exists()
 
 
+@pytest.mark.long
 def test_a_transfer_is_cancelled(page: Page, hub: Hub, app: App) -> None:
     hub.fault("*/cdn/*", "drip", rate=20_000)
     library(page)
@@ -105,6 +104,7 @@ def test_a_transfer_is_cancelled(page: Page, hub: Hub, app: App) -> None:
     hub.clear()
 
 
+@pytest.mark.long
 def test_speed_tests_are_measured_and_compared(page: Page) -> None:
     library(page)
     unfold(page, "One variant")
@@ -120,6 +120,7 @@ def test_speed_tests_are_measured_and_compared(page: Page) -> None:
     picture(page, "library-speed")
 
 
+@pytest.mark.long
 def test_files_of_ones_own_are_brought(page: Page, app: App, tmp_path: Path) -> None:
     mine = tmp_path / "mine.gguf"
     mine.write_bytes((TINY / "tiny_base.gguf").read_bytes())

@@ -15,15 +15,13 @@ import pytest
 from conftest import ROOT, TINY, App, start_app, stop_app
 from playwright.sync_api import Browser, Page, expect
 from servers.judge import GRADE, JudgeServer, graded
-from support.browser import SLOW, ask, browser, choose, outside
+from support.browser import SLOW, ask, choose, outside
 from support.gguf_layout import TEXT, Key, miniature
 from support.payloads import BLOCKS, FENCES, FORM, IMG, LINKS, LOOK, PAYLOADS, TAGS
 from support.run_folders import written
 from support.session import until
 
 from backend.core.messages import plain
-
-__all__ = ["browser"]  # the fixture
 
 KEY = "sk-canary-0123456789abcdefghij"
 CODE = '#include <stdio.h>\nint main(void) {\n\tif (1 < 2 && 3 > 2) puts("<b>yes</b>");\n}\n\n  return 0;'

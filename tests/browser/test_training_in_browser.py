@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import App, start_app, stop_app
 from playwright.sync_api import Browser, Page, expect
-from support.browser import SLOW, ask, browser, choose, picture
-
-__all__ = ["browser"]  # the fixture
+from support.browser import SLOW, ask, choose, picture
 
 TRAINED = 420_000  # milliseconds that a preset of the toy may take on a slow machine
 HABIT = re.compile(r'\{\s*"answer"')
@@ -74,6 +72,7 @@ def answers(page: Page, variant: str, question: str) -> None:
     expect(page.get_by_label("Conversation").get_by_text(HABIT).last).to_be_visible()
 
 
+@pytest.mark.long
 def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app: App) -> None:
     page.get_by_role("tab", name="Train").click()
     page.get_by_role("button", name="Look at the data").click()
@@ -118,6 +117,7 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
     assert (record["base"], record["method"], record["quantisation"]) == ("tiny_base", "lora", "Q4_K_M")
 
 
+@pytest.mark.long
 def test_a_quantised_base_is_trained_and_its_adapter_runs_over_the_whole_one(page: Page, app: App) -> None:
     start(page, "tiny_qlora")
     finished(page)
@@ -127,6 +127,7 @@ def test_a_quantised_base_is_trained_and_its_adapter_runs_over_the_whole_one(pag
     assert (record["over"], record["method"]) == ("tiny_base", "qlora")
 
 
+@pytest.mark.long
 def test_a_training_is_stopped_the_app_restarted_and_the_training_resumed_to_its_end(
     browser: Browser, tmp_path: Path
 ) -> None:

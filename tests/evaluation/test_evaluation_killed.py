@@ -1,4 +1,4 @@
-"""An evaluation of 200 answers whose runner and worker are killed at any moment, again and again (J5): in the end
+"""An evaluation whose runner and worker are killed at any moment, again and again (J5): in the end
 every answer has one good score, and nobody was asked twice for what had been said already."""
 
 import contextlib
@@ -23,8 +23,7 @@ from backend.remote import ledger
 
 __all__ = ["desk", "judge"]  # the fixtures
 TOGETHER = 4
-TIMES = [5, pytest.param(30, marks=pytest.mark.long)]
-ROWS = 100
+TIMES = [(2, 25), pytest.param((5, 100), marks=pytest.mark.long), pytest.param((30, 100), marks=pytest.mark.long)]
 
 
 def kill(run: Run) -> None:
@@ -43,8 +42,11 @@ def said(run: Run) -> set[str]:
     return {str(one["what"]) for one in jsonl.read(run.folder / records.REPLIES)}
 
 
-@pytest.mark.parametrize("times", TIMES)
-def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(times: int, desk: Lab, judge: JudgeServer) -> None:
+@pytest.mark.parametrize("amount", TIMES)
+def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
+    amount: tuple[int, int], desk: Lab, judge: JudgeServer
+) -> None:
+    times, rows = amount  # kills, and answers of each of two models
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -53,11 +55,11 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(times: int, des
         return Reply(graded(model=body["model"]).body, delay=chance.random() * 0.2)
 
     judge.rule = rule
-    columns = {name: [f"{name} says {n}" for n in range(ROWS)] for name in ("one", "two")}
+    columns = {name: [f"{name} says {n}" for n in range(rows)] for name in ("one", "two")}
     run = desk.evaluations.start(brought(desk, by(judge, together=TOGETHER), columns))
     kills: list[tuple[int, set[str]]] = []
     for number in range(times):
-        share = 2 * ROWS * (number + 1) // (times + 2)  # of the way, so that every kill finds something to cut off
+        share = 2 * rows * (number + 1) // (times + 2)  # of the way, so that every kill finds something to cut off
         if early := chance.random() < 0.2:
             time.sleep(chance.random() * 2)
         until(lambda: early or not run.live or len(said(run)) >= share, 120)  # noqa: B023
@@ -74,21 +76,21 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(times: int, des
     assert len(kills) > times // 2
 
     several = records.scores(run.folder)
-    assert [cell.status for cell in found.table.cells.values()] == ["ok"] * 2 * ROWS
-    assert len(several) == 2 * ROWS and {len(scores) for scores in several.values()} == {1}
+    assert [cell.status for cell in found.table.cells.values()] == ["ok"] * 2 * rows
+    assert len(several) == 2 * rows and {len(scores) for scores in several.values()} == {1}
     key_of = {scores[0].prompt[-1]["content"]: key for key, scores in several.items()}
     calls = [key_of.get(body["messages"][-1]["content"], "") for body in judge.bodies]
     for begins, stored in kills:
         known = {what.partition(".")[0] for what in stored}
         assert not known & set(calls[begins:])  # its reply was there when the kill came
     asked = Counter(key for key in calls if key)
-    assert len(asked) == 2 * ROWS and asked.total() - 2 * ROWS <= TOGETHER * len(kills)
+    assert len(asked) == 2 * rows and asked.total() - 2 * rows <= TOGETHER * len(kills)
     trials = sum(answer_in(body) == "Yellow." for body in judge.bodies)
     assert judge.calls == asked.total() + trials and 1 <= trials <= 1 + len(kills)
 
     every = [ledger.Entry.model_validate(one) for one in jsonl.read(desk.settings.lab_runs / ledger.FILE)]
     settled = Counter(one.what for one in every if one.state == "settled" and one.what != "negotiation")
-    assert set(settled.values()) == {1} and len(settled) == 2 * ROWS
+    assert set(settled.values()) == {1} and len(settled) == 2 * rows
     open_ones = [one for one in {one.id: one for one in every}.values() if one.state == "reserved"]
     assert len(open_ones) <= TOGETHER * len(kills) + len(kills)
     made = run.last("result")
@@ -102,7 +104,8 @@ def _begins(run: Run) -> int:
     return max((place for place, one in enumerate(run.events()) if one.kind == "again"), default=0)
 
 
-@pytest.mark.parametrize("who", ["runner", pytest.param("worker", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["runner", "worker"])
 def test_either_of_the_two_may_be_killed_alone(who: str, desk: Lab, judge: JudgeServer) -> None:
     judge.rule = lambda body: Reply(graded().body, delay=0.05)
     columns = {name: [f"{name} says {n}" for n in range(20)] for name in ("one", "two")}

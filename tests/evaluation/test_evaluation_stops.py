@@ -60,7 +60,11 @@ def after(count: int, trouble: Reply) -> Rule:
     [
         (refused(401, f"Incorrect API key provided: {KEY}"), "does not accept the key"),
         pytest.param(refused(403, "Not for you."), "does not let the key", marks=pytest.mark.long),
-        (refused(429, "You exceeded your current quota.", code="insufficient_quota"), "credit or its spending limit"),
+        pytest.param(
+            refused(429, "You exceeded your current quota.", code="insufficient_quota"),
+            "credit or its spending limit",
+            marks=pytest.mark.long,
+        ),
         (refused(429, "Slow down.", {"Retry-After": "3600"}), "requires a pause of 60 minutes"),
         pytest.param(refused(404, "No such model.", param="model"), "has no model 'judge-1'", marks=pytest.mark.long),
     ],

@@ -8,6 +8,7 @@ from support.engine_requests import CAPITAL, ENDLESS, GREEDY, LONG, until, user
 from backend.core.messages import Message
 from backend.inference.reply import watch
 from backend.lab import Lab
+from models.catalogue import catalogue
 
 
 def test_the_toy_answers_and_says_how(lab: Lab) -> None:
@@ -148,3 +149,9 @@ def test_watch_ends_when_all_have_ended(lab: Lab) -> None:
     replies = [lab.reply("echo", user("a b c"), GREEDY) for _ in range(3)]
     assert sum(1 for _ in watch(replies)) >= 1
     assert all(reply.state == "ended" for reply in replies)
+
+def test_the_catalogue_is_parsed_once_and_not_for_every_message(lab: Lab) -> None:
+    catalogue.cache_clear()
+    for _ in range(3):
+        lab.reply("echo", user("Hello"), GREEDY).text()
+    assert catalogue.cache_info().misses == 1

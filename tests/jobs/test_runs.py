@@ -20,7 +20,7 @@ from backend.core.errors import LabError
 from backend.jobs.fake_request import FakeRequest
 from backend.jobs.folders import ProcessIds
 from backend.jobs.launcher import JOBS, launch, waits_for
-from backend.jobs.run import Run, reap_orphans, runs_in
+from backend.jobs.run import Run, find, reap_orphans, runs_in
 
 __all__ = ["runs"]  # the fixtures
 
@@ -301,3 +301,19 @@ def test_a_full_disk_ends_it_with_a_state_on_disk(tmp_path: Path) -> None:
     assert lines and lines[0] == "28", done.stderr  # ENOSPC
     assert lines[1].startswith("failed The disk is full: 0 MB are free in"), done.stdout
     assert "Free 1 GB there, then resume" in lines[1], done.stdout
+
+
+def test_looking_up_one_run_reads_no_other(runs: Path) -> None:
+    run = rehearse(runs, "wanted", steps=1)
+    until(lambda: over(run))
+    for day in range(1, 6):
+        other = runs / f"2026010{day}-000000-000-rehearse-other"
+        other.mkdir()
+        (other / "spec.json").write_text("{")
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and recording else None)
+    recording = True
+    assert find(runs, run.id, "rehearse") == run and find(runs, run.id) == run
+    assert find(runs, run.id, "train") is None and find(runs, "../" + run.id) is None
+    recording = False
+    assert any(run.id in path for path in opened) and not any("rehearse-other" in path for path in opened)

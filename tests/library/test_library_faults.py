@@ -178,6 +178,7 @@ def test_every_refusal_is_a_sentence_for_the_person_who_waits(
     desk.tended()
 
 
+@pytest.mark.long
 def test_without_a_network_all_goes_on_but_the_hub(tmp_path: Path, hub: Hub) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "mine.gguf").write_bytes(TOY.read_bytes())

@@ -26,7 +26,8 @@ from models.catalogue import catalogue
 __all__ = ["hub"]  # the fixtures
 
 RATE = 2_000_000  # bytes per second: the toy takes one second
-TIMES = [5, pytest.param(30, marks=pytest.mark.long)]
+TIMES = [5, 30]
+pytestmark = pytest.mark.long
 RUNNER, WORKER = "backend.jobs.runner", "backend.library.download"
 
 SCREEN = """

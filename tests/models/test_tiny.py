@@ -116,6 +116,7 @@ def test_the_base_answers_and_the_lora_answers_as_json(lab: Lab) -> None:
     assert json.loads(lab.reply("tiny_lora", question, GREEDY).text()) == {"answer": "Paris"}
 
 
+@pytest.mark.long
 def test_one_command_makes_a_model_that_speaks_the_template(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "models.tiny.build", "all", "--quick", "--out", str(tmp_path)],

@@ -1,4 +1,4 @@
-"""A real Chromium that opens the app."""
+"""A real Chromium that opens the app: one for all tests of a process (conftest.py registers it)."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ PICTURES = ROOT / "build" / "screenshots"
 SLOW = 30_000  # milliseconds; the machine may be busy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "Chromium is not installed: type `make browser`"
@@ -31,14 +31,14 @@ def page(browser: Browser, app: App) -> Iterator[Page]:
     expect.set_options(timeout=SLOW)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    strangers: list[str] = []
-    page.on("request", lambda request: strangers.append(request.url) if outside(request.url, app.url) else None)
+    elsewhere: list[str] = []
+    page.on("request", lambda request: elsewhere.append(request.url) if outside(request.url, app.url) else None)
     page.goto(app.url)
     expect(page.get_by_label("Your message")).to_be_visible()
     yield page
     page.close()
     assert problems == []
-    assert strangers == []  # nothing is asked of any other machine
+    assert elsewhere == []  # nothing is asked of any other machine
 
 
 def outside(url: str, home: str) -> bool:

@@ -49,6 +49,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(whole))
 
 
+@pytest.mark.long
 def test_what_another_version_asked_is_refused_with_a_sentence(desk: Lab, stopped: Run) -> None:
     run = copied(stopped, "older")
     rewritten(run.folder / "spec.json", lambda whole: whole["asked"]["spec"].update({"lisa_layers": 4}))

@@ -259,7 +259,7 @@ def test_with_a_key_the_run_is_online_and_its_link_is_shown(
 ) -> None:
     with serving() as server, Lab(keyed(settings, KEY)) as lab:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        run = trained(lab, small("online", track="wandb"))
+        run = trained(lab, small("online", track="wandb", steps=4))
     assert run.state == "done", (run.why, run.log(20))
     assert read_curve(run.folder).facts["tracked"] == f"{server.url}/me/peft-lab/runs/{run.id}"
     assert [line["train/loss"] for line in server.history if "train/loss" in line] == read_curve(run.folder).losses
