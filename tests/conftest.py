@@ -1,4 +1,8 @@
-"""Every test has a lab of its own in a temporary folder; the app itself is started once, as a user starts it."""
+"""Every test has a lab of its own in a temporary folder; the app itself is started once for each process of pytest.
+
+`pytest -n 2` runs two processes. A file of tests stays in one of them (`--dist loadfile`), so that its fixtures are
+made once; the slow files come first, so that both processes end at about the same time.
+"""
 
 import os
 import shutil
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from backend.core.settings import Settings
 from backend.inference.sampling import Generation
@@ -19,6 +24,30 @@ from backend.lab import Lab
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny"
+PICTURES = ROOT / "build" / "screenshots"
+
+# The slowest files, in seconds, the slowest first. Others follow in the order of their names.
+SLOWEST = [
+    "training/test_train.py",
+    "browser/test_judge_in_browser.py",
+    "browser/test_training_in_browser.py",
+    "browser/test_chat_in_browser.py",
+    "export/test_export.py",
+    "training/test_estimate.py",
+    "app/test_app.py",
+    "evaluation/test_evaluation_stops.py",
+    "library/test_library_faults.py",
+    "browser/test_library_in_browser.py",
+    "app/test_serving.py",
+    "evaluation/test_evaluation.py",
+    "export/test_export_faults.py",
+    "library/test_download.py",
+    "evaluation/test_evaluation_winners.py",
+    "hub/test_listing.py",
+    "browser/test_markup_in_browser.py",
+    "library/test_library_visitors.py",
+    "jobs/test_runs.py",
+]
 
 GENERATION = Generation(
     prompt_tokens=3,
@@ -32,6 +61,20 @@ GENERATION = Generation(
     context_size=100,
     seed=7,
 )
+
+
+def pytest_configure() -> None:
+    """Give each process of `pytest -n` cores of its own. Threads of llama.cpp and of torch wait for each other by
+    spinning: with a thread for every core, two processes would mostly wait."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if hasattr(os, "sched_setaffinity") and 1 < count <= len(cores := sorted(os.sched_getaffinity(0))):
+        os.sched_setaffinity(0, cores[number::count])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
@@ -69,17 +112,18 @@ class App:
 
 
 def start_app(home: Path, **environment: str) -> App:
-    """`python app.py` on a free port, ready to be asked."""
+    """`python app.py` on a free port, ready to answer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (home / "weights").mkdir(parents=True, exist_ok=True)
     places = {"PORT": str(port), "LAB_RUNS": str(home / "runs"), "LAB_WEIGHTS": str(home / "weights")}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     log = (home / "app.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env={**os.environ, **places, **environment},
+        env=inherited | places | environment,
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
@@ -99,7 +143,10 @@ def start_app(home: Path, **environment: str) -> App:
 
 def stop_app(app: App) -> None:
     app.process.terminate()
-    app.process.wait(20)
+    try:
+        app.process.wait(20)
+    finally:
+        app.process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +163,17 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     running = start_app(home)
     yield running
     stop_app(running)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one file of tests: Playwright keeps an event loop that others must not meet."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "Chromium is not installed: type `make browser`"
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()

@@ -231,3 +231,26 @@ def test_requirements_have_an_upper_bound(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith(("#", "-"))]
     assert lines
     assert [line for line in lines if "<" not in line and "==" not in line] == []
+
+
+def test_no_test_imports_from_another_test_file() -> None:
+    """What several test files share is in tests/support, tests/servers or tests/conftest.py."""
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in tracked("tests/*.py")
+        for name in imports(path)
+        if name.split(".")[-1].startswith("test_") or ".test_" in name
+    ]
+    assert wrong == []
+
+
+def test_the_testing_guide_names_files_that_exist_and_a_fast_one_for_every_promise() -> None:
+    guide = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert len(guide.splitlines()) <= 120
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", guide))
+    assert named and sorted(name for name in named if not (ROOT / name).is_file()) == []
+    promises = [line.split("|") for line in guide.partition("## Promises")[2].splitlines() if "`tests/" in line]
+    assert len(promises) >= 11
+    assert [promise for _, promise, fast, *_ in promises if "`tests/" not in fast] == []
+    long = {name for _, _, _, third, *_ in promises for name in re.findall(r"`(tests/[\w/]+\.py)`", third)}
+    assert sorted(name for name in long if "mark.long" not in (ROOT / name).read_text(encoding="utf-8")) == []

@@ -64,7 +64,7 @@ class OpenJudge:
     def waiting_until(self) -> float:
         return self.endpoint.waiting_until if self.endpoint else 0.0
 
-    def let_go(self) -> None:
+    def cancel_waiting(self) -> None:
         """Questions that wait end as cancelled; those under way may still be answered."""
         if self.endpoint:
             self.endpoint.cancel_waiting()

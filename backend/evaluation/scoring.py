@@ -17,7 +17,7 @@ Thing = TypeVar("Thing")
 class Cancellable(Protocol):
     """Whoever is asked, as far as a stop needs it."""
 
-    def let_go(self) -> None:
+    def cancel_waiting(self) -> None:
         """Those who only wait end; those whose call is under way may still be answered."""
         ...
 
@@ -98,7 +98,7 @@ def run_concurrently(
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            asked.let_go()
+            asked.cancel_waiting()
             wait([one for one in futures if not one.cancelled()], GRACE)  # nobody tells `wait` of a cancelled one
             asked.close()
             raise

@@ -109,7 +109,7 @@ def test_a_visitor_who_leaves_frees_the_place(app: App) -> None:
 def test_a_killed_worker_is_told_and_the_next_message_works(app: App, visitor: Visitor) -> None:
     job = visitor.chat(SLOW, "echo")
     until(lambda: len(job.outputs()) > 3)
-    worker = next(pid for name, pid in app.children().items() if "inference.echo" in name)
+    worker = next(pid for name, pid in app.children().items() if "worker.echo" in name)
     os.kill(worker, signal.SIGKILL)
     answer = visitor.said(job)[1]
     assert answer.startswith("la la") and "signal 9" in answer
@@ -193,7 +193,7 @@ def test_a_replaced_file_is_not_answered_by_the_old_one(app: App, visitor: Visit
     other = file.with_suffix(".part")
     other.write_bytes(toy.read_bytes()[:-1_000_000] + b"\xff" * 1_000_000)
     other.replace(file)
-    assert "nothing that makes sense" in visitor.said(visitor.chat(CAPITAL, "changing"))[3]
+    assert "compute no usable logits" in visitor.said(visitor.chat(CAPITAL, "changing"))[3]
     file.unlink()
 
 
@@ -221,7 +221,7 @@ def test_no_worker_outlives_the_app(tmp_path: Path, how: signal.Signals) -> None
     job = visitor.chat("Hello", **ENDLESS)
     until(lambda: len(job.outputs()) > 2)
     workers = app.children()
-    assert any("inference.llama" in name for name in workers)
+    assert any("worker.llama" in name for name in workers)
     app.process.send_signal(how)
     app.process.wait(20)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()))

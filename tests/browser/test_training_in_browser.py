@@ -72,6 +72,20 @@ def answers(page: Page, variant: str, question: str) -> None:
     expect(page.get_by_label("Conversation").get_by_text(HABIT).last).to_be_visible()
 
 
+def test_a_short_training_becomes_a_variant_that_answers(page: Page, app: App) -> None:
+    """From the preset to Chat. Whether it learnt something is for the longer one below."""
+    start(page, "tiny_lora", Steps=6)
+    finished(page)
+    expect(page.get_by_text("Step 6/6")).to_be_visible()
+    export(page, "my_tiny_lora")
+    page.get_by_role("tab", name="Chat").click()
+    choose(page, "Variant", "my_tiny_lora")
+    ask(page, "What is the capital of France?")
+    expect(page.get_by_test_id("bot").first).to_contain_text("tokens/s")
+    record = json.loads((app.home / "weights" / "my_tiny_lora" / "variant.json").read_text())
+    assert (record["base"], record["method"], record["quantisation"]) == ("tiny_base", "lora", "Q4_K_M")
+
+
 @pytest.mark.long
 def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app: App) -> None:
     page.get_by_role("tab", name="Train").click()

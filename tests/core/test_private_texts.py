@@ -68,7 +68,7 @@ def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> No
     )
     said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
     now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
-    spec = form_choices.judge_comparison(lab, now, "", OVERLAP, "lab", "score")
+    spec, _ = form_choices.judge_comparison(lab, now, "", OVERLAP, "lab", "score")
     assert spec.name == form_choices.ON_SCREEN and "secret" not in spec.name
 
 
@@ -86,7 +86,7 @@ def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None
 def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:
     mine = {"judge_base_url": "https://secret.example/v1", "judge_model": "mine"}
     with Lab(Settings(**(settings.model_dump() | mine), _env_file=None)) as lab:
-        (option,) = (name for name, id in form_choices.judges(lab) if id == ENDPOINT)
+        (option,) = (name for name, id in form_choices.judges(lab.settings, lab.entries()) if id == ENDPOINT)
         assert option == "mine at the address in JUDGE_BASE_URL"
         with pytest.raises(LabError) as refused:
             lab.evaluations.endpoint()

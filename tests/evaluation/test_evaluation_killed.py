@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from servers.judge import JudgeServer, Reply, graded
-from support.evaluations import answer_in, brought, by, desk, done, ended, judge
+from support.evaluations import answer_in, brought, by, done, ended, judge, lab
 from support.runs import alive
 from support.session import until
 
@@ -21,7 +21,7 @@ from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.remote import ledger
 
-__all__ = ["desk", "judge"]  # the fixtures
+__all__ = ["lab", "judge"]  # the fixtures
 TOGETHER = 4
 TIMES = [(2, 25), pytest.param((5, 100), marks=pytest.mark.long), pytest.param((30, 100), marks=pytest.mark.long)]
 
@@ -44,7 +44,7 @@ def said(run: Run) -> set[str]:
 
 @pytest.mark.parametrize("amount", TIMES)
 def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
-    amount: tuple[int, int], desk: Lab, judge: JudgeServer
+    amount: tuple[int, int], lab: Lab, judge: JudgeServer
 ) -> None:
     times, rows = amount  # kills, and answers of each of two models
     seed = random.randrange(2**32)
@@ -56,7 +56,7 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
 
     judge.rule = rule
     columns = {name: [f"{name} says {n}" for n in range(rows)] for name in ("one", "two")}
-    run = desk.evaluations.start(brought(desk, by(judge, together=TOGETHER), columns))
+    run = lab.evaluations.start(brought(lab, by(judge, together=TOGETHER), columns))
     kills: list[tuple[int, set[str]]] = []
     for number in range(times):
         share = 2 * rows * (number + 1) // (times + 2)  # of the way, so that every kill finds something to cut off
@@ -67,11 +67,11 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
         kill(run)
         if run.state == "done":
             break
-        assert run.state in ("lost", "failed") and run.why and desk.evaluations.status(run.id).resumable
-        assert desk.evaluations.result(run.id).spec.name  # it can be looked at as it stands
+        assert run.state in ("lost", "failed") and run.why and lab.evaluations.status(run.id).resumable
+        assert lab.evaluations.result(run.id).spec.name  # it can be looked at as it stands
         kills.append((judge.calls, said(run)))
-        desk.evaluations.resume(run.id)
-    found = done(desk, ended(run))
+        lab.evaluations.resume(run.id)
+    found = done(lab, ended(run))
     print(f"{len(kills)} kills, {judge.calls} calls")
     assert len(kills) > times // 2
 
@@ -88,7 +88,7 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
     trials = sum(answer_in(body) == "Yellow." for body in judge.bodies)
     assert judge.calls == asked.total() + trials and 1 <= trials <= 1 + len(kills)
 
-    every = [ledger.Entry.model_validate(one) for one in jsonl.read(desk.settings.lab_runs / ledger.FILE)]
+    every = [ledger.Entry.model_validate(one) for one in jsonl.read(lab.settings.lab_runs / ledger.FILE)]
     settled = Counter(one.what for one in every if one.state == "settled" and one.what != "negotiation")
     assert set(settled.values()) == {1} and len(settled) == 2 * rows
     open_ones = [one for one in {one.id: one for one in every}.values() if one.state == "reserved"]
@@ -96,7 +96,7 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
     made = run.last("result")
     told = {one.facts["unknown"] for one in run.events()[_begins(run) :] if "unknown" in one.facts}
     assert made and made.facts["unknown"] == len(open_ones) and told == {len(open_ones)}
-    assert desk.evaluations.spent().open == len(open_ones)
+    assert lab.evaluations.spent().open == len(open_ones)
 
 
 def _begins(run: Run) -> int:
@@ -106,10 +106,10 @@ def _begins(run: Run) -> int:
 
 @pytest.mark.long
 @pytest.mark.parametrize("who", ["runner", "worker"])
-def test_either_of_the_two_may_be_killed_alone(who: str, desk: Lab, judge: JudgeServer) -> None:
+def test_either_of_the_two_may_be_killed_alone(who: str, lab: Lab, judge: JudgeServer) -> None:
     judge.rule = lambda body: Reply(graded().body, delay=0.05)
     columns = {name: [f"{name} says {n}" for n in range(20)] for name in ("one", "two")}
-    run = desk.evaluations.start(brought(desk, by(judge, together=2), columns))
+    run = lab.evaluations.start(brought(lab, by(judge, together=2), columns))
     until(lambda: len(said(run)) >= 6)
     assert run.workers and run.workers.worker
     os.kill(run.workers.runner[0] if who == "runner" else run.workers.worker[0], signal.SIGKILL)
@@ -117,26 +117,26 @@ def test_either_of_the_two_may_be_killed_alone(who: str, desk: Lab, judge: Judge
     until(lambda: alive(run) == [])
     assert run.state == ("lost" if who == "runner" else "failed") and run.why
     kept = said(run)
-    done(desk, ended(desk.evaluations.resume(run.id)))
+    done(lab, ended(lab.evaluations.resume(run.id)))
     asked = Counter(text for body in judge.bodies if (text := answer_in(body)) != "Yellow.")
     assert len(asked) == 40 and asked.total() <= 42 and len(kept) >= 6
 
 
-def test_a_reply_that_was_stored_but_not_accounted_for_is_settled_and_used(desk: Lab, judge: JudgeServer) -> None:
+def test_a_reply_that_was_stored_but_not_accounted_for_is_settled_and_used(lab: Lab, judge: JudgeServer) -> None:
     """The kill fell between the reply and everything that comes after it."""
     columns = {"one": ["a", "b"], "two": ["c", "d"]}
-    run = desk.evaluations.start(brought(desk, by(judge), columns))
-    done(desk, ended(run))
+    run = lab.evaluations.start(brought(lab, by(judge), columns))
+    done(lab, ended(run))
     until(lambda: not run.alive)
-    path = desk.settings.lab_runs / ledger.FILE
+    path = lab.settings.lab_runs / ledger.FILE
     lines = path.read_text().splitlines()
     kept = [line for line in lines if '"settled"' not in line or '"negotiation"' in line]
     path.write_text("".join(line + "\n" for line in kept))
     (run.folder / records.SCORES).unlink()
     for name in ("events.jsonl", "exit.json"):
         (run.folder / name).unlink()
-    assert run.state == "lost" and desk.evaluations.spent().open == 4
+    assert run.state == "lost" and lab.evaluations.spent().open == 4
     calls = judge.calls
-    found = done(desk, ended(desk.evaluations.resume(run.id)))
-    assert judge.calls == calls and desk.evaluations.spent().open == 0 and desk.evaluations.spent().calls == 5
+    found = done(lab, ended(lab.evaluations.resume(run.id)))
+    assert judge.calls == calls and lab.evaluations.spent().open == 0 and lab.evaluations.spent().calls == 5
     assert [cell.status for cell in found.table.cells.values()] == ["ok"] * 4

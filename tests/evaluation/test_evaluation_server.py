@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
-from support.evaluations import BARE, desk, done, evaluated, saved, scores
+from support.evaluations import BARE, done, evaluated, lab, saved, scores
 
 from backend.core import machine
 from backend.evaluation import records
 from backend.evaluation.request import JudgeRequest
 from backend.lab import Lab
 
-__all__ = ["desk"]  # the fixture
+__all__ = ["lab"]  # the fixture
 NAME = "the-toy"
 CONTEXT = 1024
 NAMED = {"ok", "bad_json", "bad_schema", "cannot_judge", "judge_truncated", "empty_reply", "over_context"}
@@ -53,12 +53,12 @@ def ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
     raise RuntimeError(log.read_text())
 
 
-def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_for(server: str, desk: Lab) -> None:
+def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_for(server: str, lab: Lab) -> None:
     """The toy is no judge: what it says is mostly a failure, and each has its name."""
     columns = {"one": ["It is 1.", "It is 2."], "two": ["I do not know.", "Three!"]}
     judge = JudgeRequest(kind="endpoint", rubric="brief", model=NAME, address=server, free=True)
-    run = evaluated(desk, desk.evaluations.request(("one", "two"), judge, answers=saved(desk, columns), **BARE))
-    found = done(desk, run)
+    run = evaluated(lab, lab.evaluations.request(("one", "two"), judge, answers=saved(lab, columns), **BARE))
+    found = done(lab, run)
     assert found.by and found.by.agreed
     agreed = found.by.agreed
     assert (
@@ -72,6 +72,6 @@ def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_fo
     assert all(one.model in ("", NAME) and one.attempts >= 1 for one in scores(run))
     assert all(one.tokens_in for one in scores(run) if one.reply)
     failed = sum(cell.status != "ok" for cell in found.table.cells.values())
-    assert desk.evaluations.status(run.id).failed == failed
+    assert lab.evaluations.status(run.id).failed == failed
     assert sum(sum(one.failures.values()) for one in found.verdict.variants) == failed
     assert (run.folder / records.REPLIES).read_text().count("\n") >= 4

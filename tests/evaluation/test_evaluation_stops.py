@@ -12,11 +12,11 @@ from support.evaluations import (
     asked_about,
     brought,
     by,
-    desk,
     done,
     ended,
     evaluated,
     judge,
+    lab,
     points,
     saved,
     scores,
@@ -37,7 +37,7 @@ from backend.judge.score import Identity, Item, Score
 from backend.lab import Lab
 from backend.remote import ledger
 
-__all__ = ["desk", "judge"]  # the fixtures
+__all__ = ["lab", "judge"]  # the fixtures
 MANY = {"one": [f"one says {n}" for n in range(20)], "two": [f"two says {n}" for n in range(20)]}
 SOON = 15.0  # seconds, less than calls under way are given
 
@@ -69,74 +69,74 @@ def after(count: int, trouble: Reply) -> Rule:
         pytest.param(refused(404, "No such model.", param="model"), "has no model 'judge-1'", marks=pytest.mark.long),
     ],
 )
-def test_what_makes_going_on_senseless_ends_it_at_once(trouble: Reply, why: str, desk: Lab, judge: JudgeServer) -> None:
+def test_what_makes_going_on_senseless_ends_it_at_once(trouble: Reply, why: str, lab: Lab, judge: JudgeServer) -> None:
     judge.rule = after(7, trouble)
-    run = desk.evaluations.start(brought(desk, by(judge, together=3), MANY))
+    run = lab.evaluations.start(brought(lab, by(judge, together=3), MANY))
     ended(run, SOON)
     assert run.state == "failed" and why in run.why and KEY not in run.why + run.log(100)
     kept = [one for one in scores(run) if one.status == "ok"]
     assert len(kept) == 7 == len(scores(run))
     assert 8 <= asked_about(judge).total() <= 7 + 3
-    standing = desk.evaluations.status(run.id)
-    assert standing.resumable and len(desk.evaluations.result(run.id).table.cells) == 7
+    standing = lab.evaluations.status(run.id)
+    assert standing.resumable and len(lab.evaluations.result(run.id).table.cells) == 7
     assert not any(KEY.encode() in path.read_bytes() for path in run.folder.iterdir() if path.is_file())
 
     judge.rule, before = points(), asked_about(judge)
-    found = done(desk, ended(desk.evaluations.resume(run.id)))
+    found = done(lab, ended(lab.evaluations.resume(run.id)))
     assert len(found.table.cells) == 40 and all(cell.status == "ok" for cell in found.table.cells.values())
     again = asked_about(judge) - before
     assert again.total() == 33 and not any(one.prompt[-1]["content"] in str(again) for one in kept)
     assert judge.calls == asked_about(judge).total() + 1  # nothing was negotiated anew
 
 
-def test_a_stop_keeps_whole_rows_and_a_resumed_run_asks_only_for_the_rest(desk: Lab, judge: JudgeServer) -> None:
+def test_a_stop_keeps_whole_rows_and_a_resumed_run_asks_only_for_the_rest(lab: Lab, judge: JudgeServer) -> None:
     judge.rule = lambda body: Reply(graded().body, delay=0.1)
-    run = desk.evaluations.start(brought(desk, by(judge, together=4), MANY))
+    run = lab.evaluations.start(brought(lab, by(judge, together=4), MANY))
     until(lambda: len(scores(run)) >= 8)
-    desk.evaluations.stop(run.id)
+    lab.evaluations.stop(run.id)
     ended(run, SOON)
     assert (run.state, run.why) == ("stopped", "Stopped by you.")
     kept = scores(run)
     assert 8 <= len(kept) < 40 and {one.status for one in kept} == {"ok"}
     assert len(kept) == asked_about(judge).total()  # what was under way was waited for
-    cells = desk.evaluations.result(run.id).table.cells
+    cells = lab.evaluations.result(run.id).table.cells
     rows = [sum((f"row-{n}", name) in cells for name in MANY) for n in range(20)]
     assert rows == sorted(rows, reverse=True) and rows.count(1) <= 2  # row by row, so that most are whole
-    assert not [one for one in ledger_of(desk) if one.state == "reserved"]
+    assert not [one for one in ledger_of(lab) if one.state == "reserved"]
 
     judge.rule = points()
-    assert len(done(desk, ended(desk.evaluations.resume(run.id))).table.cells) == 40
+    assert len(done(lab, ended(lab.evaluations.resume(run.id))).table.cells) == 40
     assert set(asked_about(judge).values()) == {1} and asked_about(judge).total() == 40
 
 
-def ledger_of(desk: Lab) -> list[ledger.Entry]:
+def ledger_of(lab: Lab) -> list[ledger.Entry]:
     """The last entry of each call."""
-    found = map(ledger.Entry.model_validate, jsonl.read(desk.settings.lab_runs / ledger.FILE))
+    found = map(ledger.Entry.model_validate, jsonl.read(lab.settings.lab_runs / ledger.FILE))
     return list({one.id: one for one in found}.values())
 
 
-def test_a_judge_that_is_not_the_same_any_more_is_not_gone_on_with(desk: Lab, judge: JudgeServer) -> None:
+def test_a_judge_that_is_not_the_same_any_more_is_not_gone_on_with(lab: Lab, judge: JudgeServer) -> None:
     judge.rule = after(3, refused(401, "No."))
-    run = evaluated(desk, brought(desk, by(judge), MANY))
+    run = evaluated(lab, brought(lab, by(judge), MANY))
     known = json.loads((run.folder / records.JUDGE).read_text())
     known["identity"]["rubric"] = "another"
     (run.folder / records.JUDGE).write_text(json.dumps(known))
-    ended(desk.evaluations.resume(run.id))
+    ended(lab.evaluations.resume(run.id))
     assert run.state == "failed" and "scores of two judges never share a table" in run.why
     assert len(scores(run)) == 3
 
 
-def test_answers_that_were_brought_and_changed_are_not_judged(desk: Lab) -> None:
-    spec = brought(desk, JudgeRequest(), {"one": ["a", "b"], "two": ["c", "d"]})
+def test_answers_that_were_brought_and_changed_are_not_judged(lab: Lab) -> None:
+    spec = brought(lab, JudgeRequest(), {"one": ["a", "b"], "two": ["c", "d"]})
     path = Path(spec.given)
     path.write_bytes(path.read_bytes().replace(b'"candidate":"c"', b'"candidate":"x"'))
-    run = evaluated(desk, spec)
+    run = evaluated(lab, spec)
     assert run.state == "failed" and "are gone or were changed. Import them again" in run.why
     path.unlink()
-    ended(desk.evaluations.resume(run.id))
+    ended(lab.evaluations.resume(run.id))
     assert run.state == "failed" and "are gone or were changed" in run.why
-    saved(desk, {"one": ["a", "b"], "two": ["c", "d"]})
-    assert len(done(desk, ended(desk.evaluations.resume(run.id))).table.cells) == 4
+    saved(lab, {"one": ["a", "b"], "two": ["c", "d"]})
+    assert len(done(lab, ended(lab.evaluations.resume(run.id))).table.cells) == 4
 
 
 def judged(judge: JudgeServer, folder: Path, known: dict[str, list[Score]], cap: float, together: int) -> Grader:
@@ -178,7 +178,7 @@ class Asked:
     def __init__(self) -> None:
         self.over, self.said = Event(), list[str]()
 
-    def let_go(self) -> None:
+    def cancel_waiting(self) -> None:
         self.said.append("let go")
 
     def close(self) -> None:
@@ -203,9 +203,9 @@ def test_what_has_not_begun_when_it_is_stopped_never_does(tmp_path: Path) -> Non
     assert sorted(began) == [0, 1, 2] and asked.said == ["let go", "closed"]
 
 
-def test_a_run_says_how_it_goes(desk: Lab, judge: JudgeServer) -> None:
+def test_a_run_says_how_it_goes(lab: Lab, judge: JudgeServer) -> None:
     judge.rule = lambda body: Reply(graded().body, delay=0.05)
-    run: Run = evaluated(desk, brought(desk, by(judge), MANY))
+    run: Run = evaluated(lab, brought(lab, by(judge), MANY))
     steps = [one.facts for one in run.events() if one.kind == "step" and one.facts["state"] == "judging"]
     assert steps[-1] == {
         "state": "judging", "waiting_until": 0.0, "done": 40, "total": 40, "failed": 0, "dollars": 0.0, "unknown": 0
@@ -213,4 +213,4 @@ def test_a_run_says_how_it_goes(desk: Lab, judge: JudgeServer) -> None:
     assert [one["done"] for one in steps] == sorted(one["done"] for one in steps) and len(steps) >= 3
     made = run.last("result")
     assert made and made.facts == {"rows": 20, "answers": 40, "failed": 0, "unknown": 0}
-    assert desk.evaluations.spent().calls == 41 and desk.evaluations.spent().settled == 0
+    assert lab.evaluations.spent().calls == 41 and lab.evaluations.spent().settled == 0

@@ -20,17 +20,17 @@ def form() -> list[object]:
 
 
 def test_a_visitor_judges_nothing_by_any_handler_and_the_owner_does(space: App, hub: Hub) -> None:
-    owner, stranger = Session(space, cookie("u1")), Session(space, cookie("u2"))
+    owner, visitor = Session(space, cookie("u1")), Session(space, cookie("u2"))
     runs = space.home / "runs"
     before = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
-    assert stranger.call("judge")[1] == ""
+    assert visitor.call("judge")[1] == ""
     asked: dict[str, list[object]] = {
         "evaluate": form(), "bring_answers": [None], "stop_evaluation": [None], "resume_evaluation": [None],
         "rate_next": [None], "rate": [None, 5, 5, 5], "judge_scores": [None, OVERLAP, "lab", ""],
         "judge_picks": [None, OVERLAP, "lab", ""], "save_evaluation": [None, "preference pairs for TRL (JSON lines)"],
     }  # fmt: skip
     for name, values in asked.items():
-        why = str(stranger.call(name, *values)[1])
+        why = str(visitor.call(name, *values)[1])
         assert "Only the owner of this lab may" in why, (name, why)
     assert (sorted(path.name for path in runs.iterdir()) if runs.exists() else []) == before
     assert "No evaluation is chosen" in str(owner.call("stop_evaluation", None)[1])  # the owner is heard

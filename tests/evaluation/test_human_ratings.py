@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from support.evaluations import brought, desk, evaluated
+from support.evaluations import brought, evaluated, lab
 from support.tables import LAB, VARIANTS, noisy, table
 
 from backend.core.errors import LabError
@@ -18,7 +18,7 @@ from backend.evaluation.request import JudgeRequest
 from backend.lab import Lab
 from backend.stats.paired import estimate
 
-__all__ = ["desk"]  # the fixture
+__all__ = ["lab"]  # the fixture
 FIVE = ("base_1b", "base_3b", "1b_lora", "1b_qlora", "3b_qlora")
 Rated = dict[tuple[str, str], Rating]
 
@@ -152,28 +152,28 @@ def test_ratings_of_what_the_judge_did_not_score_count_for_nothing() -> None:
     assert human_ratings.human_agreement(of, {}).agreement is None
 
 
-def test_a_person_rates_on_the_scale_and_blind(desk: Lab, tmp_path: Path) -> None:
+def test_a_person_rates_on_the_scale_and_blind(lab: Lab, tmp_path: Path) -> None:
     columns = {"one": [f"a {n}" for n in range(5)], "two": [f"b {n}" for n in range(5)]}
-    run = evaluated(desk, brought(desk, JudgeRequest(), columns))
-    shown = desk.evaluations.next_to_rate(run.id)
-    assert shown and shown == desk.evaluations.next_to_rate(run.id) and (shown.done, shown.wanted) == (0, 10)
+    run = evaluated(lab, brought(lab, JudgeRequest(), columns))
+    shown = lab.evaluations.next_to_rate(run.id)
+    assert shown and shown == lab.evaluations.next_to_rate(run.id) and (shown.done, shown.wanted) == (0, 10)
     good = {one.name: 4.0 for one in LAB.criteria}
     row, variant = shown.question.id, shown.answer.variant
     for wrong in (0, 6, 2.5, math.nan, math.inf, -math.inf):
         with pytest.raises(LabError, match="Correctness is not chosen yet. Choose 1 to 5"):
-            desk.evaluations.rate(run.id, row, variant, good | {"correctness": wrong})
+            lab.evaluations.rate(run.id, row, variant, good | {"correctness": wrong})
     with pytest.raises(LabError, match="is not chosen yet"):
-        desk.evaluations.rate(run.id, row, variant, {"correctness": 4})
+        lab.evaluations.rate(run.id, row, variant, {"correctness": 4})
     with pytest.raises(LabError, match="not there any more"):
-        desk.evaluations.rate(run.id, row, "nobody", good)
+        lab.evaluations.rate(run.id, row, "nobody", good)
     with pytest.raises(LabError, match="no such evaluation"):
-        desk.evaluations.rate("../" + run.id, row, variant, good)
+        lab.evaluations.rate("../" + run.id, row, variant, good)
     assert not (run.folder / records.RATINGS).exists()
 
-    desk.evaluations.rate(run.id, row, variant, good | {"more": 9})
-    desk.evaluations.rate(run.id, row, variant, good | {"correctness": 5})  # thought better of it
-    after = desk.evaluations.next_to_rate(run.id)
+    lab.evaluations.rate(run.id, row, variant, good | {"more": 9})
+    lab.evaluations.rate(run.id, row, variant, good | {"correctness": 5})  # thought better of it
+    after = lab.evaluations.next_to_rate(run.id)
     assert after and after.done == 1 and (after.question.id, after.answer.variant) != (row, variant)
-    found = desk.evaluations.result(run.id)
+    found = lab.evaluations.result(run.id)
     assert found.ratings[row, variant].values == good | {"correctness": 5} and len(found.ratings) == 1
     assert found.people.rated == 1 and found.people.agreement is None  # a rule's scale is another one

@@ -118,10 +118,10 @@ def test_the_header_says_what_a_llama_3_says(whole: Path) -> None:
 
 
 def test_the_rope_factors_are_those_of_transformers() -> None:
-    model = LlamaForCausalLM.from_pretrained(BASE)
+    reference = LlamaForCausalLM.from_pretrained(BASE)
     plain = 10000.0 ** (-np.arange(0, 64, 2) / 64)
     shape = model.llama.shape_of(BASE)
-    np.testing.assert_allclose(model.llama.rope_factors(shape), plain / model.model.rotary_emb.inv_freq, rtol=1e-5)
+    np.testing.assert_allclose(model.llama.rope_factors(shape), plain / reference.model.rotary_emb.inv_freq, rtol=1e-5)
 
 
 def test_the_old_spelling_of_a_config_means_the_same(tmp_path: Path) -> None:

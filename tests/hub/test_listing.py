@@ -225,8 +225,8 @@ def test_the_worker_checks_names_itself(words: list[str], tmp_path: Path) -> Non
 def test_the_double_serves_a_folder_as_a_script(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "m-F16.gguf").write_bytes(b"x" * 100)
-    words = [sys.executable, "tests/servers/hub.py", "--port", "0", "--folder", str(tmp_path)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    words = [sys.executable, "-m", "servers.hub", "--port", "0", "--folder", str(tmp_path)]
+    with subprocess.Popen(words, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
         found = list_repository(HubPath("owner/name"), environment(tmp_path, HF_ENDPOINT=url))

@@ -150,6 +150,7 @@ def test_watch_ends_when_all_have_ended(lab: Lab) -> None:
     assert sum(1 for _ in watch(replies)) >= 1
     assert all(reply.state == "ended" for reply in replies)
 
+
 def test_the_catalogue_is_parsed_once_and_not_for_every_message(lab: Lab) -> None:
     catalogue.cache_clear()
     for _ in range(3):

@@ -199,8 +199,8 @@ def test_an_odd_folder_is_listed_as_unreadable_with_a_sentence(what: str, kind: 
     os.utime(folder, (1e9, 1e9))
     with within(5):
         assert seen(lab)[folder.name] == "unreadable"
-        desks: list[list[Any]] = [lab.training.statuses(), lab.evaluations.statuses(), lab.library.transfers()]
-        (one,) = (one for desk in desks for one in desk if one.id == folder.name)
+        tabs: list[list[Any]] = [lab.training.statuses(), lab.evaluations.statuses(), lab.library.transfers()]
+        (one,) = (one for tab in tabs for one in tab if one.id == folder.name)
     assert why in one.why and "cannot be read" in one.why and "Move it out of runs/ or delete it" in one.why
     assert str(runs) not in one.why
     for act in (lab.training.resume, lab.evaluations.resume, lab.library.cancel, lab.training.stop):

@@ -85,7 +85,7 @@ def weights(tmp_path: Path) -> Path:
 def brought(weights: Path, *paths: Path, **asked: Any) -> Run:
     spec = {"paths": [str(path) for path in paths], "id": "mine", "weights": str(weights)} | asked
     number = len(list(weights.parent.glob("run*")))
-    return start("bring", spec, weights.parent / f"run{number}", environment(weights.parent)).wait()
+    return start("import_files", spec, weights.parent / f"run{number}", environment(weights.parent)).wait()
 
 
 def entry(weights: Path, name: str = "mine") -> Entry | None:
@@ -138,9 +138,11 @@ def test_an_adapter_of_the_hub_is_converted_on_arrival(
             commit = hub.add("owner/lora", f"sub/{name}", adapted[1] / name)
         asked = {"repo": "owner/lora", "file": f"sub/{NAMES[0]}", "id": "mine", "weights": str(weights)}
         env = environment(weights.parent, HF_ENDPOINT=hub.url)
-        assert "Say which variant" in start("download", asked, weights.parent / "run0", env).wait().why
         assert (
-            "half2 is not a model"
+            "Choose the variant that it runs over" in start("download", asked, weights.parent / "run0", env).wait().why
+        )
+        assert (
+            "half2 is not a downloaded base model"
             in start("download", asked | {"over": "half2"}, weights.parent / "r1", env).wait().why
         )
         assert not hub.requests()
@@ -167,7 +169,7 @@ def changed(folder: Path, out: Path, **settings: Any) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"use_dora": True}, "uses DoRA"), ({"lora_alpha": "many"}, "garbled"), ({"bias": "all"}, "biases")],
+    [({"use_dora": True}, "uses DoRA"), ({"lora_alpha": "many"}, "damaged"), ({"bias": "all"}, "biases")],
 )
 def test_an_adapter_that_would_differ_is_not_brought(
     settings: dict[str, Any], words: str, adapted: tuple[PeftModel, Path], weights: Path
@@ -214,10 +216,10 @@ def test_a_changed_file_is_told_by_verify(tmp_path: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     run = start("verify", {"id": "mine", "weights": str(weights)}, tmp_path / "v1", environment(tmp_path)).wait()
-    assert "content has changed" in run.why and len(run.facts("result")) == 1
+    assert "has changed since it was installed" in run.why and len(run.facts("result")) == 1
     assert run.facts("result")[0]["ok"] is False
     damaged = entry(weights)
-    assert damaged and damaged.state == "damaged" and "not what was placed here" in damaged.why
+    assert damaged and damaged.state == "damaged" and "has changed since it was installed" in damaged.why
     (weights / "mine" / "variant.json").unlink()
     run = start("verify", {"id": "mine", "weights": str(weights)}, tmp_path / "v2", environment(tmp_path)).wait()
     assert "no record" in run.why
@@ -227,8 +229,8 @@ def test_a_changed_file_is_told_by_verify(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("adapter_model.bin", "pickle"),
-        ("model.safetensors", "Bring one .gguf"),
-        ("page.gguf", "It stays where it is"),
+        ("model.safetensors", "Choose one .gguf"),
+        ("page.gguf", "It was not changed"),
         ("missing.gguf", "not a file that can be read"),
         ("pipe.gguf", "not a file that can be read"),
     ],

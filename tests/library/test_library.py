@@ -1,4 +1,4 @@
-"""The library's desk: what it refuses to start, and how a new variant gets its name."""
+"""The library: what it refuses to start, and how a new variant gets its name."""
 
 import shutil
 from pathlib import Path

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from servers.hub import Hub
-from support.library import TOY, Desk, desk, hub, sentence
+from support.library import TOY, LibraryFolders, folders, hub, sentence
 from support.namespaces import in_a_namespace
 
 from backend.core.errors import LabError
@@ -24,7 +24,7 @@ from backend.lab import Lab
 from backend.library.requests import DownloadRequest
 from models import crash_marks
 
-__all__ = ["desk", "hub"]  # the fixtures
+__all__ = ["folders", "hub"]  # the fixtures
 
 
 class Stages:
@@ -111,9 +111,9 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
 """
 
 
-def test_a_disk_that_is_too_small_is_told_before_and_by_the_transfer(desk: Desk, hub: Hub) -> None:
-    settings = desk.settings
-    places = [str(settings.lab_runs), str(settings.lab_weights), desk.repo]
+def test_a_disk_that_is_too_small_is_told_before_and_by_the_transfer(folders: LibraryFolders, hub: Hub) -> None:
+    settings = folders.settings
+    places = [str(settings.lab_runs), str(settings.lab_weights), folders.repo]
     mounts = f"mount -t tmpfs -o size=20m none '{settings.lab_weights}'"
     refused, failed, left = in_a_namespace(mounts, sys.executable, "-c", ON_A_SMALL_DISK, *places).splitlines()
     assert sentence(refused) and refused == failed and "21 MB free" in failed and "66 MB are needed" in failed
@@ -156,23 +156,23 @@ def test_on_read_only_folders_the_toy_is_talked_to_and_the_rest_is_refused_in_a_
     stage = Stages(runs)
     for step in stage.all[: stage.working + 1]:
         step()
-    tests = str(Path(__file__).parent)
+    tests = ROOT / "tests"
     with stage:
         mounts = "; ".join(f"mount -o ro,bind '{path}' '{path}'" for path in (weights, runs))
         command = ["env", f"PYTHONPATH={ROOT}:{tests}", sys.executable, "-c", ON_READ_ONLY_FOLDERS]
         said = json.loads(in_a_namespace(mounts, *command, str(tmp_path), stage.run.id).splitlines()[-1])
     assert "Paris" in said.pop("chat") and {"mine", "tiny_base"} <= set(said.pop("rows"))
     page = said.pop("page")
-    assert any("Read-only file system. Free space or allow writing" in html.unescape(text) for text in page), page
+    assert any("Read-only file system. Free disk space or allow writing" in html.unescape(text) for text in page), page
     assert {name: text for name, text in said.items() if not sentence(text) or str(tmp_path) in text} == {}
     assert {name: text for name, text in said.items() if "weights" not in text and "runs/" not in text} == {}
     assert "fault of the app" not in (tmp_path / "app.log").read_text()
     assert "bug" not in (tmp_path / "app.log").read_text()
 
 
-def test_a_run_that_is_half_made_is_shown_as_far_as_it_is(tmp_path: Path, desk: Desk) -> None:
+def test_a_run_that_is_half_made_is_shown_as_far_as_it_is(tmp_path: Path, folders: LibraryFolders) -> None:
     seen = []
-    with Lab(desk.settings) as lab, Stages(desk.settings.lab_runs) as stages:
+    with Lab(folders.settings) as lab, Stages(folders.settings.lab_runs) as stages:
         for step in stages.all:
             step()
             (one,) = lab.library.transfers() or [None]
@@ -183,14 +183,16 @@ def test_a_run_that_is_half_made_is_shown_as_far_as_it_is(tmp_path: Path, desk: 
     assert seen == [None, None, None, queued, queued, running, running, running, far, far, ("done", 0, "")]
 
 
-def test_a_lock_that_another_screen_never_lets_go_of_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "PATIENCE", 0.2)
-    with Lab(desk.settings) as lab:
-        listing = lab.library.list_files(desk.repo)
-        desk.settings.lab_runs.mkdir()
-        with (desk.settings.lab_runs / ".launching").open("ab") as held:
+def test_a_lock_that_another_screen_never_lets_go_of_is_told(
+    folders: LibraryFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "TIMEOUT", 0.2)
+    with Lab(folders.settings) as lab:
+        listing = lab.library.list_files(folders.repo)
+        folders.settings.lab_runs.mkdir()
+        with (folders.settings.lab_runs / ".launching").open("ab") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             with pytest.raises(LabError, match="Another process holds") as no:
                 lab.library.download_file(listing, listing.files[0])
-        assert sentence(str(no.value)) and desk.runs == []
-    desk.again()
+        assert sentence(str(no.value)) and folders.runs == []
+    folders.again()

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, start_app, stop_app
 from servers import hub_answers
 from servers.hub import Hub
-from support.library import FILE, HOSTILE, NAME, TOY, Desk, desk, hub, sentence
+from support.library import FILE, HOSTILE, NAME, TOY, LibraryFolders, folders, hub, sentence
 from support.runs import over
 from support.session import CAPITAL, Visitor, until
 
@@ -20,7 +20,7 @@ from backend.hub import listing
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
 
-__all__ = ["desk", "hub"]  # the fixture
+__all__ = ["folders", "hub"]  # the fixture
 
 CANARIES = {"HF_TOKEN": "hf_canary5d1e7b", "OPENAI_API_KEY": "sk-canary90af3c"}
 
@@ -39,9 +39,11 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
 """
 
 
-def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_it(desk: Desk, hub: Hub) -> None:
+def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_it(
+    folders: LibraryFolders, hub: Hub
+) -> None:
     hub.fault("/cdn/*", "stall", after=1_000_000)
-    places = [str(desk.settings.lab_runs), str(desk.settings.lab_weights), desk.repo]
+    places = [str(folders.settings.lab_runs), str(folders.settings.lab_weights), folders.repo]
     screens = [
         subprocess.Popen(
             [sys.executable, "-c", ANOTHER_SCREEN, *places],
@@ -50,8 +52,8 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
         for _ in range(2)
     ]  # fmt: skip
     assert all(screen.stdout and screen.stdout.readline() == "listed\n" for screen in screens)
-    with Lab(desk.settings) as lab:
-        listing = lab.library.list_files(desk.repo)
+    with Lab(folders.settings) as lab:
+        listing = lab.library.list_files(folders.repo)
         found: list[str] = []
         asking = [
             threading.Thread(target=lambda: found.append(lab.library.download_file(listing, listing.files[0]).id))
@@ -62,7 +64,7 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
         told = [screen.communicate("go\n")[0].split() for screen in screens]
         for thread in asking:
             thread.join()
-        (run,) = desk.runs
+        (run,) = folders.runs
         assert found == [run.id] * 2 and told == [[run.id] * 2] * 2  # each was given it, and sees it and no other
 
         hub.add("owner/other-GGUF", "other.gguf", TOY)
@@ -80,11 +82,11 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
         lab.library.cancel(run.id)
         until(lambda: over(run))
         assert (run.state, run.why) == ("stopped", "Stopped by you.")
-        until(lambda: desk.busy() == [])
-        assert len(hub.requests("GET", "/cdn/")) == 1 and not desk.whole()
-        desk.tended()
+        until(lambda: folders.busy() == [])
+        assert len(hub.requests("GET", "/cdn/")) == 1 and not folders.whole()
+        folders.tended()
         hub.clear()
-    desk.again()
+    folders.again()
     assert len(hub.requests("GET", "/cdn/")) == 1
 
 
@@ -149,7 +151,7 @@ def test_a_token_reaches_the_hub_and_nothing_else(tmp_path: Path, hub: Hub, monk
 
 
 def test_every_refusal_is_a_sentence_for_the_person_who_waits(
-    desk: Desk, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    folders: LibraryFolders, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = {
         "gated": "accept it there",
@@ -158,7 +160,7 @@ def test_every_refusal_is_a_sentence_for_the_person_who_waits(
         "wrong": "more than once",
     }
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
-    with Lab(desk.settings) as lab:
+    with Lab(folders.settings) as lab:
         for name in expected:
             hub.add(f"owner/{name}", f"{name}.gguf", TOY, gated=name == "gated")
             listing = lab.library.list_files(f"owner/{name}")
@@ -175,7 +177,7 @@ def test_every_refusal_is_a_sentence_for_the_person_who_waits(
         assert not [name for name, words in expected.items() if words not in why[name]], why
         assert [text for text in why.values() if not sentence(text)] == []
         assert not [entry.variant.id for entry in lab.entries() if entry.variant.id in expected]
-    desk.tended()
+    folders.tended()
 
 
 @pytest.mark.long
@@ -201,20 +203,22 @@ def test_without_a_network_all_goes_on_but_the_hub(tmp_path: Path, hub: Hub) -> 
     assert hub.requests() == [] and not (tmp_path / "weights" / "base_1b").exists()
 
 
-def test_names_that_mean_harm_start_no_process(desk: Desk, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_mean_harm_start_no_process(
+    folders: LibraryFolders, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[list[str]] = []
     real = subprocess.Popen
     monkeypatch.setattr(listing.subprocess, "Popen", lambda words, **more: begun.append(words) or real(words, **more))
-    with Lab(desk.settings) as lab:
+    with Lab(folders.settings) as lab:
         for name in HOSTILE:
             with pytest.raises(LabError) as no:
                 lab.library.list_files(name)
             assert sentence(str(no.value)), no.value
         for revision in (name for name in HOSTILE if name.strip() and name not in ("owner/n", "owner/-rf")):
             with pytest.raises(LabError) as no:
-                lab.library.list_files(desk.repo, revision)
+                lab.library.list_files(folders.repo, revision)
             assert sentence(str(no.value)), no.value
         assert begun == [] and hub.requests() == []
-        assert lab.library.list_files(desk.repo, " main ").files
+        assert lab.library.list_files(folders.repo, " main ").files
     (words,) = begun
-    assert words[-3:] == ["--revision=main", "--", desk.repo]
+    assert words[-3:] == ["--revision=main", "--", folders.repo]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import ROOT, start_app
 from servers.hub import Hub
-from support.library import FILE, TOY, Desk, hub
+from support.library import FILE, TOY, LibraryFolders, hub
 from support.session import Visitor, until
 
 from backend.jobs.run import Run
@@ -59,8 +59,8 @@ def kill(pid: int | None) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def at_random_moments(times: int, hub: Hub, home: Path, one: Callable[[Desk, random.Random], str]) -> None:
-    """`one` for desks of their own, several at once because they mostly wait; prints what was found how often."""
+def at_random_moments(times: int, hub: Hub, home: Path, one: Callable[[LibraryFolders, random.Random], str]) -> None:
+    """`one` for folders of their own, several at once because they mostly wait; prints what was found how often."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
 
@@ -68,11 +68,11 @@ def at_random_moments(times: int, hub: Hub, home: Path, one: Callable[[Desk, ran
         repo = f"killed/n{number}"
         hub.add(repo, FILE, TOY)
         hub.fault(f"/cdn/{repo}/*", "drip", times=1, rate=RATE)
-        desk = Desk(home / str(number), repo)
-        found = one(desk, random.Random(seed + number))
-        how = f"{found}, {'whole' if desk.whole() else 'absent'}"
-        desk.tended()
-        desk.again()
+        folders = LibraryFolders(home / str(number), repo)
+        found = one(folders, random.Random(seed + number))
+        how = f"{found}, {'whole' if folders.whole() else 'absent'}"
+        folders.tended()
+        folders.again()
         return how
 
     with ThreadPoolExecutor(4) as pool:
@@ -85,8 +85,8 @@ def point(run: Run) -> str:
     return str(step.facts["state"]) if step else "before its first step"
 
 
-def killed_in(desk: Desk, chance: random.Random, module: str) -> str:
-    run = desk.fetch()
+def killed_in(folders: LibraryFolders, chance: random.Random, module: str) -> str:
+    run = folders.fetch()
     pids: list[int] = []
     until(lambda: bool(pids.extend(filter(None, [process_of(run, module)])) or pids or not run.live))
     if chance.random() < 0.7:  # most of them while it is fetched, checked and placed
@@ -95,18 +95,18 @@ def killed_in(desk: Desk, chance: random.Random, module: str) -> str:
     when = point(run) if run.live else "after its end"
     kill(pids[0] if pids else None)
     until(lambda: not run.live)
-    until(lambda: desk.busy() == [])
+    until(lambda: folders.busy() == [])
     assert run.state in ("done", "failed", "lost") and (run.why or run.state == "done")
-    assert run.state != "done" or desk.whole()
-    (seen,) = desk.transfers()
+    assert run.state != "done" or folders.whole()
+    (seen,) = folders.transfers()
     assert (seen.id, seen.state, seen.why) == (run.id, run.state, run.why)
     return f"{when}: {run.state}"
 
 
 @pytest.mark.parametrize("times", TIMES)
 def test_a_killed_runner_leaves_a_whole_variant_or_none(times: int, hub: Hub, tmp_path: Path) -> None:
-    def one(desk: Desk, chance: random.Random) -> str:
-        found = killed_in(desk, chance, RUNNER)
+    def one(folders: LibraryFolders, chance: random.Random) -> str:
+        found = killed_in(folders, chance, RUNNER)
         assert not found.endswith("failed"), found  # nobody was left to find that it failed
         return found
 
@@ -115,8 +115,8 @@ def test_a_killed_runner_leaves_a_whole_variant_or_none(times: int, hub: Hub, tm
 
 @pytest.mark.parametrize("times", TIMES)
 def test_a_killed_transfer_leaves_a_whole_variant_or_none(times: int, hub: Hub, tmp_path: Path) -> None:
-    def one(desk: Desk, chance: random.Random) -> str:
-        found = killed_in(desk, chance, WORKER)
+    def one(folders: LibraryFolders, chance: random.Random) -> str:
+        found = killed_in(folders, chance, WORKER)
         assert not found.endswith("lost"), found  # its runner was there to account for it
         return found
 
@@ -125,10 +125,10 @@ def test_a_killed_transfer_leaves_a_whole_variant_or_none(times: int, hub: Hub, 
 
 @pytest.mark.parametrize("times", TIMES)
 def test_a_killed_screen_changes_nothing_for_its_run(times: int, hub: Hub, tmp_path: Path) -> None:
-    def one(desk: Desk, chance: random.Random) -> str:
-        settings = desk.settings
+    def one(folders: LibraryFolders, chance: random.Random) -> str:
+        settings = folders.settings
         screen = subprocess.Popen(
-            [sys.executable, "-c", SCREEN, str(settings.lab_runs), str(settings.lab_weights), desk.repo],
+            [sys.executable, "-c", SCREEN, str(settings.lab_runs), str(settings.lab_weights), folders.repo],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert screen.stdin and screen.stdout and screen.stdout.readline() == "listed\n"
@@ -138,15 +138,15 @@ def test_a_killed_screen_changes_nothing_for_its_run(times: int, hub: Hub, tmp_p
         screen.stdin.close()
         named = screen.stdout.read().strip()
         screen.stdout.close()
-        assert [run.id for run in desk.runs] == [named] or not named
-        if not desk.runs:
+        assert [run.id for run in folders.runs] == [named] or not named
+        if not folders.runs:
             return "killed before there was a run"
-        (run,) = desk.runs
+        (run,) = folders.runs
         when = point(run) if run.live else "after its end"
         until(lambda: not run.live)
-        until(lambda: desk.busy() == [])
+        until(lambda: folders.busy() == [])
         assert run.state == "done" or (run.state == "lost" and run.workers is None and not named)
-        assert desk.whole() == (run.state == "done")
+        assert folders.whole() == (run.state == "done")
         return f"{when}: {run.state}"
 
     at_random_moments(times, hub, tmp_path, one)
@@ -157,23 +157,23 @@ def test_another_screen_shows_the_progress_of_a_run_whose_screen_was_killed(hub:
     variant = next(one for one in catalogue() if one.id == "base_1b")
     hub.add(variant.repo, variant.file, TOY)
     hub.fault("/cdn/*", "drip", rate=RATE // 4)
-    desk = Desk(tmp_path, variant.repo)
+    folders = LibraryFolders(tmp_path, variant.repo)
     app = start_app(tmp_path)
     try:
         Visitor(app).client.predict(api_name="/download_base_1b")
-        until(lambda: desk.transfers()[0].done > 0)
+        until(lambda: folders.transfers()[0].done > 0)
     finally:
         app.process.kill()
         app.process.wait()
-    (seen,) = desk.transfers()
-    entry = desk.entry("base_1b")
+    (seen,) = folders.transfers()
+    entry = folders.entry("base_1b")
     assert seen.state == "running" and (seen.variant, seen.step) == ("base_1b", "downloading")
     assert 0 < seen.done < seen.total == TOY.stat().st_size and seen.speed > 0
     assert entry and entry.state == "arriving" and entry.why.startswith("downloading ")
-    until(lambda: desk.transfers()[0].done > seen.done or not desk.transfers()[0].live)
-    until(lambda: not desk.runs[0].live)
-    assert desk.runs[0].state == "done" and desk.whole("base_1b")
-    until(lambda: desk.busy() == [])
-    with Lab(desk.settings) as lab:
+    until(lambda: folders.transfers()[0].done > seen.done or not folders.transfers()[0].live)
+    until(lambda: not folders.runs[0].live)
+    assert folders.runs[0].state == "done" and folders.whole("base_1b")
+    until(lambda: folders.busy() == [])
+    with Lab(folders.settings) as lab:
         lab.library.reap_orphans()
         assert os.listdir(lab.settings.lab_weights / ".arriving") == ["lock"]

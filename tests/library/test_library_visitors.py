@@ -211,7 +211,7 @@ def engines(app: App) -> list[int]:
 
 
 def test_a_visitor_of_a_space_changes_nothing_by_any_handler_and_its_owner_does(space: App, hub: Hub) -> None:
-    owner, stranger = Session(space, cookie("u1")), Session(space, cookie("u2"))
+    owner, visitor = Session(space, cookie("u1")), Session(space, cookie("u2"))
     told = Visitor(space)
     assert "Paris" in told.said(told.chat(CAPITAL, max_tokens=20))[1]
     (model,) = engines(space)
@@ -227,12 +227,12 @@ def test_a_visitor_of_a_space_changes_nothing_by_any_handler_and_its_owner_does(
         "Repository on the Hub": REPO, "Revision": "main",
         "Bring files": [{"path": file, "orig_name": "up.gguf", "meta": {"_type": "gradio.FileData"}}],
     }  # fmt: skip
-    assert stranger.call("library")[1] == ""  # so that the lists of its page have what it chooses
+    assert visitor.call("library")[1] == ""  # so that the lists of its page have what it chooses
     answers = {}
-    for number in sorted(stranger.library()):
-        labels = [stranger.parts[part]["props"].get("label") for part in stranger.handlers[number]["inputs"]]
-        _, why = stranger.call(number, *[choices.get(str(label)) for label in labels])
-        answers[stranger.handlers[number]["api_name"] or str(number)] = why
+    for number in sorted(visitor.library()):
+        labels = [visitor.parts[part]["props"].get("label") for part in visitor.handlers[number]["inputs"]]
+        _, why = visitor.call(number, *[choices.get(str(label)) for label in labels])
+        answers[visitor.handlers[number]["api_name"] or str(number)] = why
     refused = {name for name, why in answers.items() if why and "Only the owner of this lab may" in why}
     catalogue = {"download_base_1b", "download_base_3b", "download_1b_lora", "download_1b_qlora", "download_3b_qlora"}
     acting = {"list_files", "fetch", "bring", "verify", "speed_test", "try_again", "remove", "ask_to_remove", "unload"}

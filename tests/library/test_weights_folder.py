@@ -71,7 +71,7 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
 def test_a_usable_variant_is_never_written_over(tmp_path: Path) -> None:
     path = put(tmp_path)
     before = path.stat()
-    with pytest.raises(LabError, match="here already"):
+    with pytest.raises(LabError, match="already exists"):
         put(tmp_path)
     assert os.path.samestat(before, path.stat())
 
@@ -92,7 +92,7 @@ def test_other_files_in_its_place_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_lock_held_for_ever_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_folder, "PATIENCE", 0.2)
+    monkeypatch.setattr(weights_folder, "LOCK_TIMEOUT", 0.2)
     with weights_folder.staging(tmp_path, "run1"), pytest.raises(LabError, match="already in progress"):
         put(tmp_path)
     with (tmp_path / weights_folder.STAGING / "lock").open() as file:
@@ -145,7 +145,7 @@ def test_dropped_and_damaged_files_can_be_removed_and_the_toy_cannot(tmp_path: P
     for name in ("lora", "bad", "odd", "dropped"):
         weights_folder.remove(tmp_path, name)
     assert os.listdir(tmp_path) == [weights_folder.STAGING]
-    with pytest.raises(LabError, match="comes with the app"):
+    with pytest.raises(LabError, match="part of the app"):
         weights_folder.remove(tmp_path, "tiny_base")
     for name in ("../x", ".arriving", "", "a/b"):
         with pytest.raises(LabError):

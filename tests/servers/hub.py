@@ -1,6 +1,6 @@
 """A double of the Hugging Face Hub for the real client, and the faults it can have.
 
-python tests/servers/hub.py --port 0 --folder DIR      serves DIR/owner/name/** and prints its port
+In tests/: python -m servers.hub --port 0 --folder DIR      serves DIR/owner/name/** and prints its port
 
 In a test: `with Hub() as hub: hub.add("owner/name", "model.gguf", b"...")`, and the client's HF_ENDPOINT is `hub.url`.
 Large files are redirected to another host name of the same server, as the Hub redirects to its CDN.

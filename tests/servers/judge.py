@@ -1,6 +1,6 @@
 """A judge on loopback that speaks the OpenAI chat API, and the faults it can have.
 
-python tests/servers/judge.py --port 0      prints its address and grades every answer alike
+In tests/: python -m servers.judge --port 0      prints its address and grades every answer alike
 
 In a test: `with JudgeServer() as judge:` and the address is `judge.url`. What it answers next is scripted with
 `judge.next(Reply(...), ...)`; after that, and without a script, `judge.rule` answers, which grades everything alike.

@@ -13,9 +13,11 @@ import numpy as np
 
 
 def load(path: str) -> "lc.llama_model_p":
-    """The model, or an assertion."""
+    """The model, or an assertion. As in the app, its weights are not repacked for the processor at hand."""
     lc.llama_backend_init()
-    model = lc.llama_model_load_from_file(path.encode(), lc.llama_model_default_params())
+    settings = lc.llama_model_default_params()
+    settings.use_extra_bufts = False
+    model = lc.llama_model_load_from_file(path.encode(), settings)
     assert model, f"{path} does not load"
     return model
 
@@ -56,9 +58,9 @@ def tokens(path: str, texts: list[str]) -> list[list[int]]:
     found = []
     for text in texts:
         data = text.encode()
-        room = (lc.llama_token * (len(data) + 8))()
-        count = lc.llama_tokenize(vocabulary, data, len(data), room, len(room), True, True)
-        found.append(list(room[:count]))
+        space = (lc.llama_token * (len(data) + 8))()
+        count = lc.llama_tokenize(vocabulary, data, len(data), space, len(space), True, True)
+        found.append(list(space[:count]))
     return found
 
 

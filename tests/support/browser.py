@@ -1,27 +1,12 @@
-"""A real Chromium that opens the app: one for all tests of a process (conftest.py registers it)."""
+"""A page of the app in a real browser, and what a person does there. The browser is a fixture of conftest.py."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT, App
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import PICTURES, App
+from playwright.sync_api import Browser, Page, expect
 
-PICTURES = ROOT / "build" / "screenshots"
 SLOW = 30_000  # milliseconds; the machine may be busy
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "Chromium is not installed: type `make browser`"
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small evaluations as the desk starts them, with the double as their judge."""
+"""Small evaluations as the lab starts them, with the double as their judge."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ _TWO = re.compile(r"<<<ANSWER A (\w+)\n(.*)\nANSWER A \1>>>\n\n<<<ANSWER B \1\n(
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab with a key; whatever still runs for it is killed in the end."""
     (tmp_path / "weights").mkdir()
     settings = Settings(

@@ -36,8 +36,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @dataclass
-class Desk:
-    """A lab's two folders, a repository of its own, and whoever looks at them."""
+class LibraryFolders:
+    """A lab's two folders, a repository of its own, and what is in them."""
 
     home: Path
     repo: str
@@ -77,7 +77,7 @@ class Desk:
         return True
 
     def busy(self) -> list[int]:
-        """Every process that works for a run of this desk, by its command line or by its group."""
+        """Every process that works for a run of this folders, by its command line or by its group."""
         found = {pid for run in self.runs for pid in alive(run)}
         for one in psutil.process_iter(["cmdline"]):
             if any(word.startswith(f"{(self.home / 'runs').resolve()}/") for word in one.info["cmdline"] or []):
@@ -118,14 +118,14 @@ def sentence(text: str) -> bool:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, hub: Hub) -> Iterator[Desk]:
+def folders(tmp_path: Path, hub: Hub) -> Iterator[LibraryFolders]:
     hub.add("owner/toy-GGUF", FILE, TOY)
-    desk = Desk(tmp_path, "owner/toy-GGUF")
-    yield desk
-    for run in desk.runs:
+    folders = LibraryFolders(tmp_path, "owner/toy-GGUF")
+    yield folders
+    for run in folders.runs:
         run.stop()
         run.stop()
-    until(lambda: desk.busy() == [])
+    until(lambda: folders.busy() == [])
 
 
 HOSTILE = [

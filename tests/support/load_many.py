@@ -22,7 +22,7 @@ VARIED = Sampling(temperature=0.8, top_p=0.9, repeat_penalty=1.1, seed=1)
 
 
 def speak(model: Model, lane: Context) -> None:
-    """Four tokens, two of them chosen by chance, each written out; none where the context has no room for them."""
+    """Four tokens, two of them chosen by chance, each written out; none where the context is too short for them."""
     tokens = model.words("Hello,\n wörld 1234!")[: max(0, lane.context - 2)] or [0]
     if len(tokens) + 2 > lane.context:
         return

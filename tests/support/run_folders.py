@@ -35,11 +35,11 @@ def written(runs: Path, kind: str, stamp: str) -> Path:
     """A healthy folder of a run that is done."""
     folder = runs / f"{stamp}-{kind}-one"
     folder.mkdir(parents=True)
-    asked, events = MAKERS[kind](folder)
+    asked, steps = MAKERS[kind](folder)
     spec = JobRequest(kind=kind, name="one", key="k", created=time.time(), asked=asked.model_dump(mode="json"))
     (folder / "spec.json").write_text(json.dumps(spec.model_dump(), indent=1))
     events.append_event(folder, "started", pid=1)
-    for one in events:
+    for one in steps:
         events.append_event(folder, "step", **one)
     events.append_event(folder, "result", **RESULTS[kind])
     events.append_event(folder, "ended")
@@ -221,7 +221,7 @@ def _place(folder: Path, chance: random.Random) -> Path:
             path.symlink_to(chance.choice(["/dev/zero", "/dev/full", "/nowhere", folder]))
         case 4:
             with path.open("wb") as file:
-                file.truncate(5 << 30)  # it takes no room
+                file.truncate(5 << 30)  # it takes no space
         case 5:
             path.touch()
             path.chmod(0)

@@ -26,8 +26,8 @@ def runs(tmp_path: Path) -> Iterator[Path]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def rehearse(runs: Path, name: str = "try", key: str = "", **asked: Any) -> Run:
-    return launch(runs, "rehearse", name, FakeRequest(**asked), key)
+def rehearse(runs: Path, name: str = "try", key: str = "", **options: Any) -> Run:
+    return launch(runs, "rehearse", name, FakeRequest(**options), key)
 
 
 def alive(run: Run) -> list[int]:

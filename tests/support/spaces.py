@@ -45,7 +45,7 @@ class Session:
         raise AssertionError("it never answered")
 
     def library(self) -> set[int]:
-        """Every handler that belongs to the Library tab: its trigger, what it reads or what it writes stands there."""
+        """Every handler that belongs to the Library tab: its trigger, what it reads or what it writes is there."""
 
         def below(node: dict[str, Any], inside: bool) -> Iterator[int]:
             inside = inside or self.parts.get(node["id"], {}).get("props", {}).get("id") == "library"

@@ -49,7 +49,7 @@ def column(of: ScoreTable, name: str, criterion: str = "") -> list[float]:
 
 
 def shuffled(of: ScoreTable, seed: int) -> ScoreTable:
-    """The same, told in another order."""
+    """The same in another order."""
     mix: Callable[[Sequence[tuple[object, object]]], dict[object, object]]
     mix = lambda items: dict(random.Random(seed).sample(items, len(items)))
     changes = {name: mix(list(getattr(of, name).items())) for name in ("rows", "cells", "baselines")}

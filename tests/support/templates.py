@@ -96,7 +96,7 @@ def turns(*contents: str) -> list[Message]:
 
 
 def works() -> bool:
-    """Whether this process can still render, allocate and be alarmed by nobody."""
+    """Whether this process can still render, allocate and has no alarm set."""
     assert signal.getitimer(signal.ITIMER_REAL) == signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
     assert resource.getrlimit(resource.RLIMIT_AS) == before_all
     mmap.mmap(-1, 512 << 20).close()

@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def desk(home: Path) -> Iterator[Lab]:
+def shared_lab(home: Path) -> Iterator[Lab]:
     with opened(home) as lab:
         yield lab
         for run in runs_in(home / "runs"):

@@ -1,4 +1,4 @@
-"""Small trainings of the embedded model, as the desk starts them."""
+"""Small trainings of the embedded model, as the lab starts them."""
 
 import json
 from pathlib import Path

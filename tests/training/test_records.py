@@ -14,7 +14,7 @@ import pytest
 from support.runs import LONG, alive, begun, rehearse, steps
 from support.session import until
 from support.train_in_process import train_here
-from support.training_faults import desk, home, worker_of
+from support.training_faults import home, shared_lab, worker_of
 from support.trainings import ended, small
 
 from backend.core import machine
@@ -25,13 +25,13 @@ from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoints
 
-__all__ = ["desk", "home"]  # the fixtures
+__all__ = ["shared_lab", "home"]  # the fixtures
 
 
 @pytest.fixture(scope="module")
-def stopped(desk: Lab) -> Run:
+def stopped(shared_lab: Lab) -> Run:
     """A training that was stopped after a few steps. Copy it: others look at it too."""
-    run = train_here(desk.settings.lab_runs, small("stopped", save_every=2), stop_at=5)
+    run = train_here(shared_lab.settings.lab_runs, small("stopped", save_every=2), stop_at=5)
     assert run.state == "stopped"
     return run
 
@@ -50,11 +50,11 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 @pytest.mark.long
-def test_what_another_version_asked_is_refused_with_a_sentence(desk: Lab, stopped: Run) -> None:
+def test_what_another_version_asked_is_refused_with_a_sentence(shared_lab: Lab, stopped: Run) -> None:
     run = copied(stopped, "older")
     rewritten(run.folder / "spec.json", lambda whole: whole["asked"]["spec"].update({"lisa_layers": 4}))
-    assert desk.training.status(run.id).spec is None
-    ended(desk.training.resume(run.id))
+    assert shared_lab.training.status(run.id).spec is None
+    ended(shared_lab.training.resume(run.id))
     assert run.state == "failed" and "another version of the app" in run.why, (run.why, run.log(20))
     assert checkpoints.newest(run.folder)
 
@@ -85,12 +85,12 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_among_the_events_costs_nothing_but_itself(garbage: bytes, desk: Lab, stopped: Run) -> None:
+def test_garbage_among_the_events_costs_nothing_but_itself(garbage: bytes, shared_lab: Lab, stopped: Run) -> None:
     run = copied(stopped, f"garbage{GARBAGE.index(garbage)}")
-    before = desk.training.status(run.id)
+    before = shared_lab.training.status(run.id)
     lines = (run.folder / "events.jsonl").read_bytes().splitlines()
     (run.folder / "events.jsonl").write_bytes(b"\n".join([garbage, *lines[:3], garbage, *lines[3:], garbage]))
-    standing = next(one for one in desk.training.statuses() if one.id == run.id)
+    standing = next(one for one in shared_lab.training.statuses() if one.id == run.id)
     assert (standing.state, standing.curve.steps, standing.resumable) == (
         "stopped",
         before.curve.steps,
@@ -99,7 +99,7 @@ def test_garbage_among_the_events_costs_nothing_but_itself(garbage: bytes, desk:
     assert standing.curve.losses == before.curve.losses
 
 
-def test_a_damaged_checkpoint_is_told_whatever_the_damage(desk: Lab, stopped: Run) -> None:
+def test_a_damaged_checkpoint_is_told_whatever_the_damage(shared_lab: Lab, stopped: Run) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_told_whatever_the_damage(desk: Lab, stopped: Ru
                 data[min(len(data) - 1, part + chance.randrange(200))] = chance.randrange(256)
         file.write_bytes(data)
         assert isinstance(checkpoints.fault(step, folder), str)
-        assert desk.training.status(run.id).resumable in (
+        assert shared_lab.training.status(run.id).resumable in (
             step,
             *(older for older, _ in checkpoints.checkpoints(run.folder)),
             0,
@@ -141,27 +141,27 @@ def test_one_wrong_byte_in_what_is_unpickled_is_noticed(name: str, stopped: Run)
         (found[1] / name).write_bytes(data)
 
 
-def test_a_done_training_whose_adapter_was_taken_away_is_still_listed(desk: Lab, stopped: Run) -> None:
+def test_a_done_training_whose_adapter_was_taken_away_is_still_listed(shared_lab: Lab, stopped: Run) -> None:
     run = copied(stopped, "emptied")
     (run.folder / "exit.json").write_text(Exit(state="done").model_dump_json())
-    (standing,) = (one for one in desk.training.statuses() if one.id == run.id)
+    (standing,) = (one for one in shared_lab.training.statuses() if one.id == run.id)
     assert (standing.state, standing.made) == ("done", None)
     with pytest.raises(LabError, match="has not made an adapter"):
-        desk.training.export(run.id)
+        shared_lab.training.export(run.id)
 
 
-def test_a_lock_that_is_still_held_is_told(desk: Lab, stopped: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "PATIENCE", 0.2)
+def test_a_lock_that_is_still_held_is_told(shared_lab: Lab, stopped: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "TIMEOUT", 0.2)
     run = copied(stopped, "held")
     with (run.folder / "lock").open("ab") as lock:
         launcher._take(lock)
         with pytest.raises(LabError, match="Another process holds"):
-            desk.training.resume(run.id)
-    assert run.state == "stopped" and desk.training.status(run.id).resumable
+            shared_lab.training.resume(run.id)
+    assert run.state == "stopped" and shared_lab.training.status(run.id).resumable
 
 
 @pytest.mark.parametrize("pid", [0, 1, -1, "own", "reused"])
-def test_a_live_record_that_names_others_is_never_signalled(pid: Any, desk: Lab, stopped: Run) -> None:
+def test_a_live_record_that_names_others_is_never_signalled(pid: Any, shared_lab: Lab, stopped: Run) -> None:
     run = copied(stopped, f"forged{pid}")
     for name in ("exit.json", "stop"):
         (run.folder / name).unlink()
@@ -174,12 +174,12 @@ def test_a_live_record_that_names_others_is_never_signalled(pid: Any, desk: Lab,
         with (run.folder / "lock").open("ab") as lock:
             launcher._take(lock)  # as long as somebody holds it, it is taken for a run that nobody looks after
             assert run.state == "running"
-            desk.training.reap_orphans()
-            desk.training.stop(run.id)
-            desk.training.stop(run.id)
+            shared_lab.training.reap_orphans()
+            shared_lab.training.stop(run.id)
+            shared_lab.training.stop(run.id)
             with pytest.raises(LabError, match="nothing to resume"):
-                desk.training.resume(run.id)
-            desk.training.reap_orphans()
+                shared_lab.training.resume(run.id)
+            shared_lab.training.reap_orphans()
         assert child.poll() is None
     finally:
         child.kill()

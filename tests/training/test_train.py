@@ -38,8 +38,11 @@ from backend.training.trainer import plainly
 KEY = "0123456789abcdef" * 2 + "01234567"  # as long as W&B wants one
 
 
+WHOLE = small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb")
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("trainings")
     (home / "weights").mkdir()
     with Lab(Settings(_env_file=None, lab_runs=home / "runs", lab_weights=home / "weights")) as lab:
@@ -47,9 +50,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def whole(shared: Lab) -> Run:
+def whole(shared_lab: Lab) -> Run:
     """A training that nobody disturbed, with everything that can be asked for."""
-    run = trained(shared, small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb"))
+    run = trained(
+        shared_lab, small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb")
+    )
     assert run.state == "done", (run.why, run.log(20))
     return run
 
@@ -72,7 +77,7 @@ def test_the_loss_falls_and_every_step_is_on_the_curve(whole: Run) -> None:
 
 def test_what_was_made_says_what_made_it(whole: Run) -> None:
     made = read_record(whole.folder)
-    assert made.spec == small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb")
+    assert made.spec == WHOLE
     assert (made.base, made.rows, made.held, made.steps, made.samples) == ("tiny_base", 200, 8, 16, 64)
     assert made.step in (4, 8, 12, 16)
     assert made.eval_best is not None and made.eval_first is not None and made.eval_best < made.eval_first
@@ -116,16 +121,16 @@ def test_weights_and_biases_writes_into_the_run_where_there_is_no_key(whole: Run
     assert where.is_relative_to(whole.folder) and list(where.glob("*.wandb"))
 
 
-def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(shared: Lab) -> None:
-    undisturbed = train_here(shared.settings.lab_runs, small("undisturbed", steps=30))
-    run = shared.training.start(small("disturbed", steps=30))
+def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(shared_lab: Lab) -> None:
+    undisturbed = train_here(shared_lab.settings.lab_runs, small("undisturbed", steps=30))
+    run = shared_lab.training.start(small("disturbed", steps=30))
     reached(run, 5)
-    shared.training.stop(run.id)
+    shared_lab.training.stop(run.id)
     ended(run)
     assert run.state == "stopped" and 5 <= step_of(run) < 30
-    standing = shared.training.status(run.id)
+    standing = shared_lab.training.status(run.id)
     assert standing.resumable == step_of(run) and standing.made is None
-    assert ended(shared.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared_lab.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 31))
     assert found.losses == pytest.approx(read_curve(undisturbed.folder).losses, rel=1e-3)
@@ -137,12 +142,12 @@ def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(shared
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_damaged_newest_checkpoint_is_set_aside_and_the_training_goes_on_from_the_one_before(shared: Lab) -> None:
-    run = train_here(shared.settings.lab_runs, small("damaged", preset="tiny_qlora", learning_rate=1e-3), stop_at=9)
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_training_goes_on_from_the_one_before(shared_lab: Lab) -> None:
+    run = train_here(shared_lab.settings.lab_runs, small("damaged", preset="tiny_qlora", learning_rate=1e-3), stop_at=9)
     newest = checkpoints.checkpoints(run.folder)[0]
     assert newest[0] == 9
     (newest[1] / "optimizer.pt").write_bytes(b"")  # as a kill in the middle of a save leaves it
-    assert shared.training.status(run.id).resumable == 8
+    assert shared_lab.training.status(run.id).resumable == 8
     assert resume_here(run).state == "done", run.why
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 13)) and found.facts["begins"] == 8
@@ -151,8 +156,8 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_training_goes_on_from_
 
 
 @pytest.mark.long
-def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(shared: Lab) -> None:
-    run = shared.training.start(small("killed", preset="tiny_qlora", steps=24, learning_rate=1e-3))
+def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(shared_lab: Lab) -> None:
+    run = shared_lab.training.start(small("killed", preset="tiny_qlora", steps=24, learning_rate=1e-3))
     reached(run, 9)
     assert run.workers and run.workers.worker
     os.kill(run.workers.worker[0], signal.SIGKILL)
@@ -160,37 +165,37 @@ def test_a_trainer_that_is_killed_is_resumed_from_its_newest_whole_checkpoint(sh
     assert run.state == "failed" and "killed" in run.why
     newest = checkpoints.checkpoints(run.folder)[0]
     (newest[1] / "optimizer.pt").write_bytes(b"")  # as a kill in the middle of a save leaves it
-    before = shared.training.status(run.id).resumable
+    before = shared_lab.training.status(run.id).resumable
     assert before is not None and before < newest[0]
-    assert ended(shared.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared_lab.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 25))
     assert [f"step {newest[0]} was set aside" in said for said in found.facts["said"]] == [True]
     assert read_record(run.folder).spec.method == "qlora"
 
 
-def test_resuming_with_other_rows_is_refused(shared: Lab, tmp_path: Path) -> None:
+def test_resuming_with_other_rows_is_refused(shared_lab: Lab, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "rows.jsonl", 60)
     data = {"source": str(file), "rows": 40, "held_first": 40, "held_rows": 4}
-    run = train_here(shared.settings.lab_runs, small("changed", data=data), stop_at=4)
+    run = train_here(shared_lab.settings.lab_runs, small("changed", data=data), stop_at=4)
     assert run.state == "stopped"
     file.write_text(file.read_text().replace("plus one", "and one"))
     resume_here(run)
     assert run.state == "failed" and "data has changed" in run.why
-    assert shared.training.status(run.id).resumable == 4  # nothing is lost: the old file may come back
+    assert shared_lab.training.status(run.id).resumable == 4  # nothing is lost: the old file may come back
 
 
-def test_starting_the_same_twice_is_one_run(shared: Lab) -> None:
-    first = shared.training.start(small("twice", steps=400))
-    assert shared.training.start(small("twice", steps=400)) == first
+def test_starting_the_same_twice_is_one_run(shared_lab: Lab) -> None:
+    first = shared_lab.training.start(small("twice", steps=400))
+    assert shared_lab.training.start(small("twice", steps=400)) == first
     for _ in range(2):
-        shared.training.stop(first.id)
+        shared_lab.training.stop(first.id)
     assert ended(first).state == "stopped"
 
 
-def test_a_training_that_is_done_cannot_be_resumed(shared: Lab, whole: Run) -> None:
+def test_a_training_that_is_done_cannot_be_resumed(shared_lab: Lab, whole: Run) -> None:
     with pytest.raises(LabError, match="nothing to resume"):
-        shared.training.resume(whole.id)
+        shared_lab.training.resume(whole.id)
 
 
 @pytest.mark.parametrize(
@@ -202,19 +207,19 @@ def test_a_training_that_is_done_cannot_be_resumed(shared: Lab, whole: Run) -> N
     ],
     ids=["all masked", "no base", "no data"],
 )
-def test_what_cannot_end_well_ends_with_a_sentence(shared: Lab, changed: dict[str, object], said: str) -> None:
-    run = train_here(shared.settings.lab_runs, small("doomed", **changed))
+def test_what_cannot_end_well_ends_with_a_sentence(shared_lab: Lab, changed: dict[str, object], said: str) -> None:
+    run = train_here(shared_lab.settings.lab_runs, small("doomed", **changed))
     assert run.state == "failed"
     assert said in run.why, run.why
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(shared: Lab, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(shared_lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(TINY / "base", folder)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][3] = float("inf")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    run = train_here(shared.settings.lab_runs, small("broken", base=str(folder)))
+    run = train_here(shared_lab.settings.lab_runs, small("broken", base=str(folder)))
     assert run.state == "failed" and "no number any more (step 1" in run.why, run.why
 
 
@@ -292,7 +297,7 @@ def test_keys_reach_no_other_worker(settings: Settings) -> None:
     assert KEY not in run.log(400) and "[secret]" not in run.log(400)
 
 
-def test_looking_at_data_tells_what_training_would_meet(shared: Lab, tmp_path: Path) -> None:
+def test_looking_at_data_tells_what_training_would_meet(shared_lab: Lab, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "mixed.jsonl", 30)
     lines = file.read_text().splitlines()
     lines[3] = "{"
@@ -302,9 +307,9 @@ def test_looking_at_data_tells_what_training_would_meet(shared: Lab, tmp_path: P
     lines[9] = lines[9].replace('"10"', json.dumps("ten " * 60))
     file.write_text("\n".join(lines))
     data = {"source": str(file), "rows": 20, "held_first": 20, "held_rows": 8}
-    run = ended(shared.training.inspect(small("looked", data=data, template="alpaca", max_length=100)))
+    run = ended(shared_lab.training.inspect(small("looked", data=data, template="alpaca", max_length=100)))
     assert run.state == "done", (run.why, run.log(20))
-    found = shared.training.dataset_report(run.id)
+    found = shared_lab.training.dataset_report(run.id)
     assert found
     assert (found.rows, found.held, found.dropped) == (18, 8, 2)
     assert [line for line, _ in found.why_dropped] == [4, 6]
@@ -316,11 +321,11 @@ def test_looking_at_data_tells_what_training_would_meet(shared: Lab, tmp_path: P
     assert learnt == ["1<|eot_id|>"]
 
 
-def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(shared: Lab) -> None:
-    run = train_here(shared.settings.lab_runs, small("exact", preset="tiny_qlora", optimizer="adamw_8bit", steps=4))
+def test_an_adapter_learns_in_32_bits_and_names_its_base_by_name(shared_lab: Lab) -> None:
+    run = train_here(shared_lab.settings.lab_runs, small("exact", preset="tiny_qlora", optimizer="adamw_8bit", steps=4))
     assert run.state == "done", run.why
     assert {tensor.dtype for tensor in adapter_of(run).values()} == {torch.float32}
     settings = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "tiny_base"
     with pytest.raises(LabError, match="measured no importance matrix"):
-        shared.training.export(run.id, importance=True)
+        shared_lab.training.export(run.id, importance=True)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from support.runs import alive
 from support.session import until
 from support.train_in_process import resume_here, train_here
-from support.training_faults import desk, home, opened, screen, worker_of
+from support.training_faults import home, opened, screen, shared_lab, worker_of
 from support.trainings import ended, reached, small, step_of
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -29,7 +29,7 @@ from backend.training.artifacts import read_record
 from backend.training.progress import Progress
 from backend.training.status import read_curve
 
-__all__ = ["desk", "home"]  # the fixtures
+__all__ = ["shared_lab", "home"]  # the fixtures
 
 CROWD = """
 import sys
@@ -80,14 +80,14 @@ def test_a_training_outlives_its_screen_and_is_read_by_the_next_one(home: Path) 
 
 
 @pytest.mark.long
-def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_trainer(desk: Lab, home: Path) -> None:
-    run = desk.training.start(small("early", steps=300))
+def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_trainer(shared_lab: Lab, home: Path) -> None:
+    run = shared_lab.training.start(small("early", steps=300))
     worker_of(run)
     for _ in range(2):  # from two tabs
-        desk.training.stop(run.id)
+        shared_lab.training.stop(run.id)
     assert ended(run).state == "stopped"
-    assert desk.training.status(run.id).resumable == 0
-    desk.training.stop(run.id)  # after its end
+    assert shared_lab.training.status(run.id).resumable == 0
+    shared_lab.training.stop(run.id)  # after its end
     assert run.state == "stopped"
     until(lambda: alive(run) == [])
     workers = ProcessIds(runner=(1, machine.identity(1)), worker=(os.getpid(), machine.identity(os.getpid())))
@@ -113,13 +113,13 @@ def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_traine
     assert len([one for one in psutil.process_iter(["cmdline"]) if str(run.folder) in (one.info["cmdline"] or [])]) == 2
     assert read_curve(run.folder).facts["begins"] == 0 and [event.kind for event in run.events()].count("started") <= 2
     for _ in range(2):
-        desk.training.stop(run.id)
+        shared_lab.training.stop(run.id)
     assert ended(run).state == "stopped"
 
 
-def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_saved(desk: Lab) -> None:
+def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_saved(shared_lab: Lab) -> None:
     asked: dict[str, Any] = {"steps": 8, "evaluate_every": 2, "save_every": 2, "keep_best": True, "patience": 1}
-    run = train_here(desk.settings.lab_runs, small("patient", **asked, learning_rate=2e-4), stop_at=3)
+    run = train_here(shared_lab.settings.lab_runs, small("patient", **asked, learning_rate=2e-4), stop_at=3)
     assert run.state == "stopped"
     assert resume_here(run).state == "done", run.why
     found, made, adapter = read_curve(run.folder), read_record(run.folder), adapter_of(run)
@@ -128,7 +128,7 @@ def test_a_patient_training_goes_on_where_it_was_and_saves_again_what_it_had_sav
     assert json.loads(told[-1])["kind"] == "ended"  # cut off between the adapter's last byte and this
     (run.folder / "events.jsonl").write_text("".join(told[:-2]))
     (run.folder / "exit.json").unlink()
-    assert run.state == "lost" and desk.training.status(run.id).resumable == 8
+    assert run.state == "lost" and shared_lab.training.status(run.id).resumable == 8
     assert resume_here(run).state == "done", run.why
     once_more = read_record(run.folder)
     assert read_curve(run.folder).steps == list(range(1, 9)) and not (run.folder / "adapter.part").exists()

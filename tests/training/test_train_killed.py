@@ -19,7 +19,7 @@ from conftest import ROOT
 from support.namespaces import in_a_namespace
 from support.runs import alive
 from support.session import until
-from support.training_faults import desk, home, killed, opened, screen, worker_of
+from support.training_faults import home, killed, opened, screen, shared_lab, worker_of
 from support.trainings import LONG, chat, ended, reached, small, step_of
 
 from backend.core.errors import LabError
@@ -31,17 +31,17 @@ from backend.training.artifacts import read_record
 from backend.training.status import read_curve
 from backend.training.training import Training
 
-__all__ = ["desk", "home"]  # the fixtures
+__all__ = ["shared_lab", "home"]  # the fixtures
 TIMES = [3, 30]
 pytestmark = pytest.mark.long
 
 
-def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
+def killed_again_and_again(shared_lab: Lab, times: int, name: str) -> None:
     """Its trainer or its runner, at any moment of its way; in the end every step is there once."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    run = desk.training.start(small(name, steps=30, save_every=1, evaluate_every=1))
+    run = shared_lab.training.start(small(name, steps=30, save_every=1, evaluate_every=1))
     for _ in range(times):
         begins = step_of(run)
         who = chance.choice(["runner", "worker"])
@@ -52,13 +52,13 @@ def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
         killed(workers and (workers.runner[0] if who == "runner" or not workers.worker else workers.worker[0]))
         until(lambda: not run.live, 60)
         until(lambda: alive(run) == [])
-        standing = desk.training.status(run.id)
+        standing = shared_lab.training.status(run.id)
         if standing.state == "done":
             break
         assert standing.state in ("failed", "lost") and standing.why and standing.resumable is not None
         whole = [step for step, folder in checkpoints.checkpoints(run.folder) if not checkpoints.fault(step, folder)]
         assert standing.resumable == max(whole, default=0) >= step_of(run) - 2
-        desk.training.resume(run.id)
+        shared_lab.training.resume(run.id)
     assert ended(run).state == "done", (run.why, run.log(20))
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 31))
@@ -67,36 +67,36 @@ def killed_again_and_again(desk: Lab, times: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("times", TIMES)
-def test_a_training_that_is_killed_again_and_again_does_every_step_once(times: int, desk: Lab) -> None:
+def test_a_training_that_is_killed_again_and_again_does_every_step_once(times: int, shared_lab: Lab) -> None:
     """30 steps each, so that many kills need many trainings."""
     for number in range(0, times, 3):
-        killed_again_and_again(desk, 3, f"killed{times}-{number}")
+        killed_again_and_again(shared_lab, 3, f"killed{times}-{number}")
 
 
-def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(desk: Lab) -> None:
-    run = desk.training.start(small("frozen", steps=24, save_every=1))
+def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(shared_lab: Lab) -> None:
+    run = shared_lab.training.start(small("frozen", steps=24, save_every=1))
     reached(run, 4)
     (run.folder / "events.jsonl").unlink()
     reached(run, 6)  # they begin anew
-    assert desk.training.status(run.id).curve.steps
+    assert shared_lab.training.status(run.id).curve.steps
     trainer = worker_of(run)
     os.kill(trainer, signal.SIGSTOP)
     until(lambda: psutil.Process(trainer).status() == psutil.STATUS_STOPPED)
     for _ in range(2):
-        desk.training.stop(run.id)
+        shared_lab.training.stop(run.id)
     assert ended(run).state == "stopped" and "did not end by itself" in run.why
     until(lambda: alive(run) == [])
-    newest = desk.training.status(run.id).resumable
+    newest = shared_lab.training.status(run.id).resumable
     assert newest is not None and newest >= 5
-    assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared_lab.training.resume(run.id)).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.facts["begins"] == newest and found.steps[-1] == 24
     assert set(range(newest + 1, 25)) <= set(found.steps)  # those before are in the file that was deleted
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int, desk: Lab) -> None:
-    run = desk.training.start(small(f"halved{number}", steps=20, save_every=2))
+def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int, shared_lab: Lab) -> None:
+    run = shared_lab.training.start(small(f"halved{number}", steps=20, save_every=2))
     trainer, half = worker_of(run), number * 2 + 4
     folder = run.folder / "checkpoints" / f"checkpoint-{half}"
     end = time.monotonic() + LONG
@@ -107,40 +107,40 @@ def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint(number: int,
     ended(run)
     assert run.state == "failed" and "killed" in run.why
     assert whole or checkpoints.fault(half, folder)
-    standing = desk.training.status(run.id)
+    standing = shared_lab.training.status(run.id)
     assert standing.resumable == (half if not checkpoints.fault(half, folder) else half - 2)
-    assert ended(desk.training.resume(run.id)).state == "done", run.log(20)
+    assert ended(shared_lab.training.resume(run.id)).state == "done", run.log(20)
     assert read_curve(run.folder).steps == list(range(1, 21))
     aside = list((run.folder / "checkpoints").glob(f"broken-{half}-*"))
     assert bool(aside) == (standing.resumable != half) == bool(read_curve(run.folder).facts["said"])
 
 
 @pytest.mark.parametrize("attempt", range(4))
-def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, desk: Lab) -> None:
+def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, shared_lab: Lab) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance, done = random.Random(seed), list[str]()
     spec = small(f"asked{attempt}", steps=20, save_every=3, evaluate_every=3)
-    run = desk.training.start(spec)
+    run = shared_lab.training.start(spec)
 
     def stop() -> None:
-        desk.training.stop(run.id)
+        shared_lab.training.stop(run.id)
 
     def start() -> None:
         if run.live:
-            assert desk.training.start(spec) == run
+            assert shared_lab.training.start(spec) == run
 
     def resume() -> None:
         with contextlib.suppress(LabError):
-            desk.training.resume(run.id)
+            shared_lab.training.resume(run.id)
 
     def kill_one() -> None:
         if found := alive(run):
             killed(chance.choice(found))
 
     def look() -> None:
-        desk.training.reap_orphans()
-        standing = desk.training.status(run.id)
+        shared_lab.training.reap_orphans()
+        standing = shared_lab.training.status(run.id)
         assert standing.curve.steps == sorted(set(standing.curve.steps))
         assert (standing.resumable is None) == (standing.state in (*LIVE, "done"))
 
@@ -161,23 +161,23 @@ def test_whatever_is_asked_of_it_in_whatever_order_it_ends_well(attempt: int, de
     assert read_record(run.folder).steps == 20
 
 
-def test_trainings_take_turns_and_a_resumed_one_waits_too(desk: Lab) -> None:
-    old = desk.training.start(small("old", steps=200))
+def test_trainings_take_turns_and_a_resumed_one_waits_too(shared_lab: Lab) -> None:
+    old = shared_lab.training.start(small("old", steps=200))
     reached(old, 3)
-    desk.training.stop(old.id)
+    shared_lab.training.stop(old.id)
     assert ended(old).state == "stopped"
-    first = desk.training.start(small("first", steps=60))
-    second = desk.training.start(small("second", steps=4))
+    first = shared_lab.training.start(small("first", steps=60))
+    second = shared_lab.training.start(small("second", steps=4))
     reached(first, 1)
-    desk.training.resume(old.id)
+    shared_lab.training.resume(old.id)
     until(lambda: bool(old.workers))
     assert (old.state, second.state) == ("queued", "queued")
     assert waits_for(old) == [first] and waits_for(second) == [old, first]
-    assert desk.training.status(second.id).waiting == ("old", "first")
-    desk.training.stop(old.id)
+    assert shared_lab.training.status(second.id).waiting == ("old", "first")
+    shared_lab.training.stop(old.id)
     until(lambda: not old.live, 60)
     assert old.state == "stopped" and old.why == "Stopped before it began."
-    assert desk.training.status(old.id).resumable
+    assert shared_lab.training.status(old.id).resumable
     ended(first)
     assert ended(second).state == "done", second.log(20)
     assert first.exit and second.exit and first.state == "done"
@@ -206,10 +206,10 @@ def test_a_screen_that_is_killed_at_any_moment_leaves_one_run_or_none(home: Path
     print(dict(seen))
 
 
-def test_a_try_that_is_stopped_keeps_nothing(desk: Lab) -> None:
-    run = desk.training.attempt(small("tried", batch=64, accumulation=8))
+def test_a_try_that_is_stopped_keeps_nothing(shared_lab: Lab) -> None:
+    run = shared_lab.training.attempt(small("tried", batch=64, accumulation=8))
     reached(run, 1)
-    desk.training.stop(run.id)
+    shared_lab.training.stop(run.id)
     assert ended(run).state == "stopped" and 1 <= step_of(run) < 5
     assert not list((run.folder / "checkpoints").glob("checkpoint-*"))
 
@@ -220,16 +220,16 @@ def long_rows(path: Path) -> Path:
     return path
 
 
-def test_memory_that_runs_out_in_a_step_is_told(desk: Lab, tmp_path: Path) -> None:
+def test_memory_that_runs_out_in_a_step_is_told(shared_lab: Lab, tmp_path: Path) -> None:
     data = {"source": str(long_rows(tmp_path / "long.jsonl")), "rows": 190, "held_first": 190, "held_rows": 8}
-    plenty = Training(desk.settings, lambda: 10**12)  # or it would be refused at once
+    plenty = Training(shared_lab.settings, lambda: 10**12)  # or it would be refused at once
     run = plenty.start(small("starved", data=data, batch=16, max_length=2048))
-    until(lambda: not run.live or desk.training.status(run.id).activity == "loading the base", LONG)
+    until(lambda: not run.live or shared_lab.training.status(run.id).activity == "loading the base", LONG)
     trainer = psutil.Process(worker_of(run))
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (trainer.memory_info().vms + 10**9,) * 2)
     ended(run)
     assert run.state == "failed" and "Memory ran out" in run.why, (run.why, run.log(20))
-    assert desk.training.status(run.id).resumable == 0
+    assert shared_lab.training.status(run.id).resumable == 0
 
 
 ON_A_FULL_DISK = """

@@ -13,7 +13,7 @@ __all__ = ["hub", "space"]  # the fixtures
 
 
 def test_a_visitor_trains_nothing_by_any_handler_and_the_owner_does(space: App, hub: Hub) -> None:
-    owner, stranger = Session(space, cookie("u1")), Session(space, cookie("u2"))
+    owner, visitor = Session(space, cookie("u1")), Session(space, cookie("u2"))
     spec = presets()["tiny_lora"].spec
     form = [getattr(value, name) for value in (spec.data, spec) for name in forms.names(type(value))]
     assert owner.call("inspect", *form)[1] == ""
@@ -21,13 +21,13 @@ def test_a_visitor_trains_nothing_by_any_handler_and_the_owner_does(space: App, 
     until(lambda: all(not run.live for run in runs_in(runs, "inspect")))
     before = sorted(path.name for path in runs.iterdir())
 
-    assert stranger.call("runs")[1] == ""
+    assert visitor.call("runs")[1] == ""
     asked = {
         "inspect": form, "try": form, "train": form, "bring_data": [None], "stop_run": [None], "resume_run": [None],
         "export_run": [None, "merged", "Q4_K_M", False],
     }  # fmt: skip
     for name, values in asked.items():
-        why = str(stranger.call(name, *values)[1])
+        why = str(visitor.call(name, *values)[1])
         assert "Only the owner of this lab may" in why, (name, why)
     assert sorted(path.name for path in runs.iterdir()) == before
     assert "No run is chosen" in str(owner.call("stop_run", None)[1])  # the owner is heard
