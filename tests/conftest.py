@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from backend.core.settings import Settings
 from backend.inference.sampling import Generation
@@ -177,3 +177,11 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """For the pages of one file of tests: from the second page on, the app's scripts come from the cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1100})
+    yield context
+    context.close()

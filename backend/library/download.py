@@ -151,7 +151,7 @@ def from_cache(file: HubFile, folder: Path, weights: Path, journal: Journal) -> 
 def get_file(path: HubPath, folder: Path, spec: DownloadRequest, journal: Journal) -> tuple[Path, HubFile, bool]:
     """Get one file, verified, into `folder`. Returns its path, its metadata, and whether it came from the cache."""
     weights = Path(spec.weights)
-    file = resolve_file(path, spec.patience)
+    file = resolve_file(path, spec.timeout)
     folder.mkdir(exist_ok=True)
     cached = from_cache(file, folder, weights, journal)
     if cached is None:
@@ -166,31 +166,30 @@ def get_file(path: HubPath, folder: Path, spec: DownloadRequest, journal: Journa
                 "a smaller file."
             )
         weights_folder.check_space(weights, file.size)
-    local = cached or fetch(file, folder, spec.patience, journal)
+    local = cached or fetch(file, folder, spec.timeout, journal)
     return local.rename(folder / file.name), file, cached is not None
 
 
 def download(spec: DownloadRequest, journal: Journal) -> None:
     """Download, verify and register the file. A LabError leaves the weights folder as it was."""
     client.prepare()
-    start, weights = time.monotonic(), Path(spec.weights)
+    start, weights, wanted = time.monotonic(), spec.folder, spec.variant
     if freed := weights_folder.remove_leftovers(weights):
         journal.step(now=True, state="sweeping", note=f"removed {freed / 1e6:,.0f} MB of an earlier download")
-    weights_folder.refuse_if_exists(weights, spec.id)
-    if spec.file.endswith(names.ADAPTER):
-        base_over(spec.over, weights)  # before the download, which is useless without a base
+    weights_folder.refuse_if_exists(weights, wanted.id)
+    if wanted.file.endswith(names.ADAPTER):
+        base_over(wanted.over, weights)  # before the download, which is useless without a base
     with weights_folder.staging(weights, journal.folder.name) as folder:
-        source = HubPath(spec.repo, spec.commit or spec.revision, spec.file)
+        source = HubPath(wanted.repo, wanted.commit or wanted.revision, wanted.file)
         path, file, cached = get_file(source, folder / "got", spec, journal)
-        if spec.sha256 and file.digest != spec.sha256:
+        if wanted.sha256 and file.digest != wanted.sha256:
             raise LabError(
                 f"{file.name} has another checksum than when it was listed. List the repository's files again."
             )
         if file.name == names.ADAPTER:
             settings = source.file.removesuffix(names.ADAPTER) + names.SETTINGS
             get_file(HubPath(source.repo, file.commit, settings), folder / "got", spec, journal)
-        origin = {"repo": spec.repo, "revision": spec.revision, "commit": file.commit}
-        variant = register(path, folder / "model", spec, file.digest, **origin)
+        variant = register(path, folder / "model", spec, file.digest, file.commit)
         facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
         seconds = round(time.monotonic() - start, 1)
         journal.result(**facts, seconds=seconds, from_cache=cached, converted=file.name == names.ADAPTER)

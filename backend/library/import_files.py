@@ -61,10 +61,10 @@ def import_files(spec: ImportRequest, journal: Journal) -> None:
     """Import and register the files. A LabError leaves the weights folder as it was."""
     start, weights = time.monotonic(), Path(spec.weights)
     weights_folder.remove_leftovers(weights)
-    weights_folder.refuse_if_exists(weights, spec.id)
+    weights_folder.refuse_if_exists(weights, spec.variant.id)
     sources = source_files(spec.paths)
     if sources[0].suffix == ".safetensors":
-        base_over(spec.over, weights)
+        base_over(spec.variant.over, weights)
     else:
         header_of(sources[0], "It was not changed.")
     with weights_folder.staging(weights, journal.folder.name) as folder:

@@ -114,10 +114,7 @@ class Library:
             raise LabError(f"{variant.id} is already downloaded. Remove it first to download it again.")
         if variant.size:
             weights_folder.check_space(self.weights, variant.size)
-        spec = DownloadRequest(
-            weights=str(self.weights.resolve()),
-            **variant.model_dump(include=set(DownloadRequest.model_fields) - {"weights", "patience"}),
-        )
+        spec = DownloadRequest(variant=variant, weights=str(self.weights.resolve()))
         key = f"{variant.repo}@{variant.commit or variant.revision}/{variant.file}"
         return launch(self.runs, "download", variant.id, spec, key, self._secrets())
 
@@ -127,15 +124,14 @@ class Library:
         if gguf is None and not over:
             raise LabError("An adapter needs its base. Choose the variant it runs over, then import its files again.")
         name = names.identifier(gguf.name if gguf else f"{over}_adapter")
+        variant = Variant(id=self._free_id(name, "", ""), over=over, method="lora" if over else "base")
         spec = ImportRequest(
-            id=self._free_id(name, "", ""),
+            variant=variant,
             weights=str(self.weights.resolve()),
             paths=tuple(str(path.resolve()) for path in paths),
-            over=over,
-            method="lora" if over else "base",
             move=move,
         )
-        return launch(self.runs, "bring", spec.id, spec)
+        return launch(self.runs, "bring", variant.id, spec)
 
     def _free_id(self, name: str, repo: str, file: str) -> str:
         """`name`, or `name` with a number if another variant has that id."""
@@ -150,8 +146,8 @@ class Library:
     def _ids_of_downloads(self, repo: str, file: str) -> set[str]:
         """Ids of live downloads of this file: a second request for it joins the first."""
         live = [run for run in runs_in(self.runs, "download", newest=RECENT) if run.live]
-        source = {"repo": repo, "file": file}
-        return {run.spec.name for run in live if run.spec.asked.items() >= source.items()}
+        records = {run.spec.name: run.spec.asked.get("variant", {}) for run in live}
+        return {name for name, record in records.items() if (record.get("repo"), record.get("file")) == (repo, file)}
 
     def _secrets(self) -> dict[str, str]:
         token = self.settings.hf_token.get_secret_value()

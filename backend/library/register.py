@@ -51,33 +51,28 @@ def header_of(path: Path, then: str = "It was removed again.") -> Header:
         raise LabError(f"{shown(path.name)} is not a model that this app can use: {error}. {then}") from error
 
 
-def register(path: Path, staged: Path, spec: VariantRequest, sha256: str = "", **source: str) -> Variant:
-    """Install a GGUF, or a PEFT adapter converted to one, and return its record.
+def register(path: Path, staged: Path, request: VariantRequest, sha256: str = "", commit: str = "") -> Variant:
+    """Install a GGUF, or a PEFT adapter converted to one, and return its complete record.
 
     `path`: the verified file in the staging folder of the run. `staged`: a new folder beside it. `sha256`: of `path`,
-    if known. `source`: repo, revision and commit. A LabError leaves the weights folder as it was.
+    if known. A LabError leaves the weights folder as it was.
     """
+    new = request.variant
     staged.mkdir()
     if path.name == ADAPTER:
-        file = staged / f"{spec.id}.gguf"
-        convert(path.parent, file, spec.id, spec.over, Path(spec.weights))
+        file = staged / f"{new.id}.gguf"
+        convert(path.parent, file, new.id, new.over, request.folder)
         sha256 = ""  # it belongs to the unconverted file
     else:
         file = path.rename(staged / path.name)
     header = header_of(file)
-    variant = Variant(
-        id=spec.id,
-        about=spec.about,
-        base=spec.base,
-        method="lora" if header.is_adapter and spec.method == "base" else spec.method,
-        quantisation=spec.quantisation,
-        size=file.stat().st_size,
-        licence=spec.licence,
-        template=spec.template,
-        file=file.name,
-        over=spec.over,
-        sha256=sha256 if len(sha256) == 64 else digest_of(file),
-        **source,
-    )
-    weights_folder.install(staged, Path(spec.weights), variant)
+    facts = {
+        "method": "lora" if header.is_adapter and new.method == "base" else new.method,
+        "size": file.stat().st_size,
+        "file": file.name,
+        "commit": commit,
+        "sha256": sha256 if len(sha256) == 64 else digest_of(file),
+    }
+    variant = new.model_copy(update=facts)
+    weights_folder.install(staged, request.folder, variant)
     return variant

@@ -1,45 +1,59 @@
 """Requests to the library's workers. A wrong name raises LabError when the request is created."""
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from backend.hub import names
 from backend.library.weights_folder import checked_identifier
-from models.variant import Method
+from models.variant import Variant
 
 Identifier = Annotated[str, AfterValidator(checked_identifier)]
 
 
 class VariantRequest(BaseModel):
-    """The record of a new variant, and the weights folder (an absolute path) for it."""
+    """A new variant: its record as far as it is known, and the weights folder (an absolute path)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Identifier
+    variant: Variant
+    """For a download, `file` is the path in the repository, and `sha256` is the Hub's; size is not needed."""
     weights: str
-    template: str = "own"
-    about: str = ""
-    base: str = ""
-    method: Method = "base"
-    quantisation: str = ""
-    licence: str = "unknown"
-    over: Annotated[str, AfterValidator(lambda text: checked_identifier(text) if text else "")] = ""
-    """For an adapter: the id of the variant it runs over."""
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> Self:
+        checked_identifier(self.variant.id)
+        if self.variant.over:
+            checked_identifier(self.variant.over)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The weights folder."""
+        return Path(self.weights)
 
 
 class DownloadRequest(VariantRequest):
-    """Download a file of the Hub: a GGUF, or adapter_model.safetensors with adapter_config.json in the same folder."""
+    """Download a file of the Hub: a GGUF, or adapter_model.safetensors with adapter_config.json in the same folder.
 
-    repo: Annotated[str, AfterValidator(names.checked_repo)]
-    revision: Annotated[str, AfterValidator(names.checked_revision)] = "main"
-    commit: str = Field("", pattern=r"^([0-9a-f]{40})?$")
-    """The commit when the file was listed. It is downloaded even if the revision has changed since."""
-    file: Annotated[str, AfterValidator(names.checked_model)]
-    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    """As listed by the Hub. The file must have this checksum."""
-    patience: float = Field(60.0, gt=0, le=3600)
-    """Timeout: a transfer counts as stalled after so many seconds without a quarter of a megabyte."""
+    `variant.commit` is the commit when the file was listed: it is downloaded even if the revision has changed since.
+    """
+
+    timeout: float = Field(60.0, gt=0, le=3600)
+    """A transfer counts as stalled after so many seconds without a quarter of a megabyte."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names.checked_repo(self.variant.repo)
+        names.checked_revision(self.variant.revision)
+        names.checked_model(self.variant.file)
+        if not re.fullmatch(r"([0-9a-f]{40})?", self.variant.commit):
+            raise ValueError("a commit has 40 hexadecimal digits")
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.variant.sha256):
+            raise ValueError("a sha256 has 64 hexadecimal digits")
+        return self
 
 
 class ImportRequest(VariantRequest):

@@ -39,7 +39,8 @@ class TransferStatus(RunStatus):
 def read_transfer(run: Run) -> TransferStatus:
     """Read the folder now. ValueError if it names no variant."""
     fields, request = read_fields(run), run.spec
-    variant = str(request.asked.get("id", request.name))
+    record = request.asked.get("variant")  # earlier versions wrote its fields without this name
+    variant = str((record if isinstance(record, dict) else request.asked).get("id", request.name))
     if not re.fullmatch(ID, variant):
         raise ValueError("the request has no valid id of a variant")
     facts = fields["progress"]

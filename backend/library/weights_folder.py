@@ -211,10 +211,6 @@ def path_of(weights: Path, identifier: str) -> Path:
     if path and path.parent == weights and (path.exists() or path.is_symlink()):
         return path
     folder = path.parent if path else weights / identifier
-    if (
-        folder.parent == weights
-        and folder.name != STAGING
-        and ((folder / RECORD).exists() or (path and path.exists()))
-    ):
+    if folder.parent == weights and folder.name != STAGING and ((folder / RECORD).exists() or (path and path.exists())):
         return folder
     raise LabError(f"{identifier} is not downloaded, so there is nothing to remove. Reload the list of variants.")

@@ -38,6 +38,7 @@ def test_a_first_conversation(page: Page) -> None:
     picture(page, "chat")
 
 
+@pytest.mark.long
 def test_an_example_is_one_click(page: Page) -> None:
     page.get_by_text("Who are you?").click()
     expect(page.get_by_test_id("bot").first).to_contain_text("toy")
@@ -74,6 +75,7 @@ def test_retry_undo_and_edit(page: Page) -> None:
     expect(page.get_by_test_id("bot")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_what_is_typed_while_an_answer_arrives_stays(page: Page) -> None:
     slowly(page)
     page.get_by_label("Your message").fill("my next question")

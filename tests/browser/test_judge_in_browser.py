@@ -39,7 +39,7 @@ def evaluated(page: Page, app: App, judge: str = "", rows: int = 12) -> None:
     if judge:
         choose(page, "Judge", judge)
     page.get_by_role("button", name="Start evaluation").click()
-    begun = page.get_by_text("it stands below")
+    begun = page.get_by_text("has started; see below")
     expect(begun).to_be_visible()
     run = app.home / "runs" / (begun.inner_text().split()[1])
     until(lambda: (run / "exit.json").exists(), LONG / 1000)
@@ -126,7 +126,7 @@ def test_answers_made_elsewhere_bring_their_scores(page: Page, tmp_path: Path) -
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Drop or choose a file").last.click()
     chooser.value.set_files(file)
-    expect(page.get_by_label("Rows", exact=True)).to_have_value("Answers made elsewhere (CSV or JSONL)")
+    expect(page.get_by_label("Rows", exact=True)).to_have_value("Imported answers (CSV or JSONL)")
     page.get_by_role("button", name="Start evaluation").click()
     expect(page.locator("#verdict")).to_contain_text("theirs is worse than =mine by 3.0", timeout=LONG)
     unfold(page, "Save, cite, train on")

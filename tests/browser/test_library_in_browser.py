@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, App, start_app, stop_app
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from servers.hub import Hub
 from support.browser import SLOW, ask, choose, picture
 
@@ -30,8 +30,8 @@ def app(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Iterator[App]:
 
 
 @pytest.fixture
-def page(browser: Browser, app: App) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 960})
+def page(context: BrowserContext, app: App) -> Iterator[Page]:
+    page = context.new_page()
     page.set_default_timeout(SLOW)
     expect.set_options(timeout=SLOW)
     page.goto(app.url)

@@ -214,6 +214,7 @@ def expect_copied(page: Page, text: str) -> None:
     page.wait_for_function("async (text) => await navigator.clipboard.readText() === text", arg=text)
 
 
+@pytest.mark.long
 def test_a_page_that_may_not_use_the_clipboard_copies_the_text_too(browser: Browser, app: App) -> None:
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     context.add_init_script("Object.defineProperty(Navigator.prototype, 'asked', {get() { return this.clipboard; }})")
@@ -245,6 +246,7 @@ def grammar(text: str) -> str:
     return "root ::= " + json.dumps(text, ensure_ascii=False).replace("\x7f", "")
 
 
+@pytest.mark.long
 def test_lines_of_an_answer_do_nothing(page: Page) -> None:
     unfold(page, "How the next token is chosen")
     page.get_by_label("number input for Max tokens").fill("900")
@@ -262,6 +264,7 @@ def test_lines_of_an_answer_do_nothing(page: Page) -> None:
         expect(page.get_by_test_id("bot")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_comparison_and_the_evidence_of_a_judge_do_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Compare").click()
     choose(page, "Variant A", "echo")
@@ -294,6 +297,7 @@ def test_what_a_model_says_of_itself_does_nothing(page: Page) -> None:
     expect(page.get_by_text("Remove hostile?")).to_be_visible()
 
 
+@pytest.mark.long
 def test_what_a_run_says_of_itself_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Runs").click()
     expect(page.get_by_role("gridcell", name=FORM).first).to_be_visible()
@@ -304,6 +308,7 @@ def test_what_a_run_says_of_itself_does_nothing(page: Page) -> None:
     unfold(page, "Settings side by side")
 
 
+@pytest.mark.long
 def test_a_toast_that_repeats_a_name_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Train").click()
     unfold(page, "Every setting")
@@ -316,6 +321,7 @@ def test_a_toast_that_repeats_a_name_does_nothing(page: Page) -> None:
         assert page.evaluate(LOOK) == []
 
 
+@pytest.mark.long
 def test_answers_made_elsewhere_do_nothing(page: Page, tmp_path: Path) -> None:
     names = [IMG, FORM[:100]]
     rows = [
@@ -331,7 +337,7 @@ def test_answers_made_elsewhere_do_nothing(page: Page, tmp_path: Path) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Drop or choose a file").last.click()
     chooser.value.set_files(file)
-    expect(page.get_by_label("Rows", exact=True)).to_have_value("Answers made elsewhere (CSV or JSONL)")
+    expect(page.get_by_label("Rows", exact=True)).to_have_value("Imported answers (CSV or JSONL)")
     page.get_by_role("button", name="Start evaluation").click()
     expect(page.locator("#verdict")).to_contain_text("<img src=http://evil.example", timeout=120_000)
     expect(page.locator("svg .ytick").filter(has_text="<img src").first).to_be_attached()

@@ -38,7 +38,7 @@ class Room:
         return self.home / "weights"
 
     def start(self, *before: str, env: dict[str, str] | None = None, **asked: Any) -> Run:
-        spec = {"repo": NAME, "file": FILE, "id": "mine", "weights": str(self.weights), "patience": 10.0} | asked
+        spec = {"repo": NAME, "file": FILE, "id": "mine", "weights": str(self.weights), "timeout": 10.0} | asked
         given = environment(self.home, HF_ENDPOINT=self.hub.url, HF_HUB_DISABLE_XET="1", **(env or {}))
         run = start("download", spec, self.home / "runs" / str(len(self.runs)), given, *before)
         self.runs.append(run)
@@ -92,13 +92,13 @@ def test_a_download_is_pinned_verified_and_described(room: Room) -> None:
 
 
 STAYING: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "wrong": ("/cdn/*", "wrong", {}, "content that is not what the Hub says"),
+    "wrong": ("/cdn/*", "wrong", {}, "does not match the Hub's checksum"),
     "stall": ("/cdn/*", "stall", {"after": 1_000_000}, "No data arrived from the Hub for 2 seconds"),
     "cut": ("/cdn/*", "cut", {"at": 0.6}, "in three attempts"),
     "short": ("/cdn/*", "page", {}, "another length"),
     "loop": ("/*", "loop", {}, "in a loop"),
     "page": ("/*", "page", {}, "cannot be verified"),
-    "broken": ("/*", "broken", {}, "answers 500"),
+    "broken": ("/*", "broken", {}, "status 500"),
     "token": ("/*", "unauthorised", {}, "does not accept the token"),
     "gated": ("/*", "gated", {}, "accept its licence first"),
     "absent": ("/*", "no repository", {}, "or it is private"),
@@ -123,7 +123,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
             hub.add(name, FILE, TOY)
             room = Room(hub, tmp_path_factory.mktemp(name.replace("/", "_")))
             room.weights.mkdir()
-            found[name] = (room, room.start(repo=name, patience=2.0))
+            found[name] = (room, room.start(repo=name, timeout=2.0))
         yield found
         for _, run in found.values():
             run.kill()
@@ -211,7 +211,7 @@ def test_two_at_once_make_one(room: Room) -> None:
     for run in runs:
         run.wait()
     assert sorted(run.process.returncode for run in runs) == [0, 1] and room.state() == "ready"
-    assert any("here already" in facts["why"] for run in runs for facts in run.facts("failed"))
+    assert any("already exists" in facts["why"] for run in runs for facts in run.facts("failed"))
 
 
 @pytest.mark.parametrize("how", ["terminated", "left alone"])
@@ -228,7 +228,8 @@ def test_a_stopped_download_leaves_nothing(how: str, room: Room) -> None:
 
 DISK = (
     "mount -t tmpfs -o size=$SIZE_MB none $WEIGHTS || exit 99; "
-    '[ -z "$FILL_AFTER" ] || (sleep $FILL_AFTER; cat /dev/zero > $WEIGHTS/filler) 2>/dev/null & '
+    '[ -z "$FILL_AFTER" ] || (until find $WEIGHTS/.arriving -name "*.incomplete" | grep -q .; do sleep 0.05; done; '
+    'sleep $FILL_AFTER; cat /dev/zero > $WEIGHTS/filler) 2>/dev/null & '
     '"$@"; code=$?; ls -A $WEIGHTS $WEIGHTS/.arriving > $LEFT; exit $code'
 )
 
@@ -251,8 +252,8 @@ def test_a_disk_that_is_too_small_is_refused_at_once(room: Room) -> None:
 
 def test_a_disk_that_fills_up_costs_the_download_only(room: Room) -> None:
     room.hub.fault("/cdn/*", "drip", rate=1_500_000)
-    run, left = on_a_small_disk(room, "80m", "1.2")
-    assert "No space left" in run.why and "What had arrived was removed" in run.why
+    run, left = on_a_small_disk(room, "80m", "0.2")
+    assert "No space left" in run.why and "The incomplete file was removed" in run.why
     assert "mine" not in left and "filler" in left and left[-1] == "lock"
 
 

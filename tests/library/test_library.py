@@ -26,8 +26,8 @@ def started(lab: Lab) -> list[str]:
 @pytest.mark.parametrize(
     ("listing", "file", "words"),
     [
-        (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "holds qwen2 models, and only Llamas"),
-        (MODEL, RepositoryFile(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used here: part 1 of 3"),
+        (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "has qwen2 models, and this app runs only Llama models"),
+        (MODEL, RepositoryFile(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used: part 1 of 3"),
         (
             MODEL.model_copy(update={"kind": "adapter"}),
             RepositoryFile(path="adapter_model.safetensors", size=1),
@@ -58,14 +58,14 @@ def test_what_is_here_is_not_fetched_again(lab: Lab) -> None:
     folder = lab.settings.lab_weights / "base_1b"
     folder.mkdir()
     shutil.copy(TINY / "tiny_base.gguf", folder / "Llama-3.2-1B-Instruct-Q4_K_M.gguf")
-    with pytest.raises(LabError, match="base_1b is already here. Remove it first"):
+    with pytest.raises(LabError, match="base_1b is already downloaded. Remove it first"):
         lab.library.download("base_1b")
 
 
 def test_a_base_that_others_run_over_is_not_removed(lab: Lab) -> None:
     drop(lab, "mine")
     shutil.copy(TINY / "tiny_lora.gguf", lab.settings.lab_weights / "tuned@mine.gguf")
-    with pytest.raises(LabError, match="tuned runs over mine. Remove that first"):
+    with pytest.raises(LabError, match="tuned runs over mine. Remove tuned first"):
         lab.library.remove("mine")
     lab.library.remove("tuned")
     lab.library.remove("mine")
@@ -109,11 +109,11 @@ def test_adapter_files_without_a_base_are_refused_at_once(lab: Lab, tmp_path: Pa
 
 def test_a_name_that_is_taken_gets_a_number(lab: Lab, tmp_path: Path) -> None:
     drop(lab, "toy")
-    assert lab.library._free("toy", "", "") == "toy_2"
-    assert lab.library._free("other", "", "") == "other"
+    assert lab.library._free_id("toy", "", "") == "toy_2"
+    assert lab.library._free_id("other", "", "") == "other"
 
 
 def test_a_dropped_file_has_nothing_to_be_compared_with(lab: Lab) -> None:
     drop(lab, "mine")
-    with pytest.raises(LabError, match="came without a checksum"):
+    with pytest.raises(LabError, match="has no checksum"):
         lab.library.verify("mine")

@@ -23,6 +23,7 @@ from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.library.requests import DownloadRequest
 from models import crash_marks
+from models.variant import Variant
 
 __all__ = ["folders", "hub"]  # the fixtures
 
@@ -60,7 +61,7 @@ class Stages:
         (self.folder / "spec.part").write_text('{"kind": "down')
 
     def asked(self) -> None:
-        spec = DownloadRequest(id="new", weights=str(self.folder), repo="owner/new", file="new.gguf")
+        spec = DownloadRequest(variant=Variant(id="new", repo="owner/new", file="new.gguf"), weights=str(self.folder))
         whole = {"kind": self.kind, "name": "new", "created": time.time(), "asked": spec.model_dump()}
         (self.folder / "spec.part").write_text(json.dumps(whole))
         (self.folder / "spec.part").rename(self.folder / "spec.json")

@@ -14,11 +14,11 @@ from servers.hub import Hub
 from support.library import FILE, HOSTILE, NAME, TOY, sentence
 from support.runs import over
 from support.session import CAPITAL, Visitor, cookie, until
-from support.spaces import REPO, SHARD, Session, hub, space
+from support.spaces import REPO, SHARD, Session, app, hub, space
 
 from backend.jobs.run import Run, runs_in
 
-__all__ = ["hub", "space"]  # the fixtures
+__all__ = ["app", "hub", "space"]  # the fixtures
 
 
 def disk(app: App) -> dict[str, bytes]:

@@ -79,7 +79,7 @@ def test_a_folder_that_does_not_exist_holds_the_catalogue_alone(tmp_path: Path) 
 def test_a_variant_that_is_not_here_says_where_it_lies(tmp_path: Path, name: str) -> None:
     entry, (repo, *_) = found(tmp_path)[name], LAB[name]
     assert (entry.state, entry.runs) == ("not downloaded", False)
-    assert entry.why == f"not downloaded yet; it lies at {repo} on the Hub"
+    assert entry.why == f"download it from {repo} on the Hub"
 
 
 def test_a_downloaded_file_makes_its_variant_ready(tmp_path: Path) -> None:

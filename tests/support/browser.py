@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import PICTURES, App
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 SLOW = 30_000  # milliseconds; the machine may be busy
 
 
 @pytest.fixture
-def page(browser: Browser, app: App) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 960})
+def page(context: BrowserContext, app: App) -> Iterator[Page]:
+    page = context.new_page()
     page.set_default_timeout(SLOW)
     expect.set_options(timeout=SLOW)
     problems: list[str] = []

@@ -27,6 +27,7 @@ from backend.library.status import SpeedResult, SpeedTestRequest
 from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord
 from backend.training.presets import presets
 from backend.training.request import TrainRequest as TrainAsked
+from models.variant import Variant
 
 KINDS = ("train", "export", "evaluate", "download", "speed")
 
@@ -73,7 +74,7 @@ def _export(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 
 def _download(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    asked = DownloadRequest(id="one", weights=str(folder), repo="owner/name", file="one.gguf")
+    asked = DownloadRequest(variant=Variant(id="one", repo="owner/name", file="one.gguf"), weights=str(folder))
     return asked, [{"state": "downloading", "done": 5, "total": 9, "speed": 3, "left": None, "attempt": 1}]
 
 

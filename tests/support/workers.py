@@ -13,6 +13,7 @@ from typing import Any
 from conftest import ROOT
 
 from backend.jobs.events import Event, events
+from models.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,17 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), "HF_HOME": str(home / "hf"), **more}
 
 
+def variant_request(fields: dict[str, Any]) -> dict[str, Any]:
+    """A request of the library's workers: the fields of a variant under its name, the others beside it."""
+    variant = {name: value for name, value in fields.items() if name in Variant.model_fields}
+    return {"variant": variant} | {name: value for name, value in fields.items() if name not in variant}
+
+
 def start(module: str, asked: dict[str, Any], folder: Path, env: dict[str, str], *before: str) -> Run:
     """`before` are words of a command that starts it."""
     folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps({"asked": asked}))
+    request = asked if module in ("verify", "speed_test") else variant_request(asked)
+    (folder / "spec.json").write_text(json.dumps({"asked": request}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*before, sys.executable, "-m", f"backend.library.{module}", str(folder)],
