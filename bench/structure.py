@@ -1,6 +1,6 @@
 """python -m bench.structure [COMMIT...]
 
-Prints a row for the working tree and for each commit: Python files of app/, backend/ and models/ (without models/tiny/),
+Prints a row for the working tree and for each commit: Python files of app/, backend/ and models/ (without tiny/),
 their lines, files per 1,000 lines, the median and the largest file.
 """
 

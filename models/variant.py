@@ -11,7 +11,7 @@ Method = Literal["base", "lora", "qlora", "none"]
 
 
 class Variant(BaseModel):
-    """The record of a variant: an entry of catalogue.toml, or a variant.json. It does not say whether the file exists."""
+    """A record of a variant: an entry of catalogue.toml, or a variant.json. The file itself may be missing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

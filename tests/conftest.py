@@ -26,27 +26,32 @@ ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny"
 PICTURES = ROOT / "build" / "screenshots"
 
-# The slowest files, in seconds, the slowest first. Others follow in the order of their names.
+# The slowest files, the slowest first. Others follow in the order of their names.
 SLOWEST = [
-    "training/test_train.py",
-    "browser/test_judge_in_browser.py",
     "browser/test_training_in_browser.py",
+    "training/test_train.py",
+    "app/test_privacy.py",
+    "browser/test_judge_in_browser.py",
+    "browser/test_markup_in_browser.py",
+    "browser/test_library_in_browser.py",
+    "library/test_download.py",
     "browser/test_chat_in_browser.py",
-    "export/test_export.py",
-    "training/test_estimate.py",
-    "app/test_app.py",
+    "evaluation/test_evaluation.py",
+    "app/test_serving.py",
     "evaluation/test_evaluation_stops.py",
     "library/test_library_faults.py",
-    "browser/test_library_in_browser.py",
-    "app/test_serving.py",
-    "evaluation/test_evaluation.py",
-    "export/test_export_faults.py",
-    "library/test_download.py",
-    "evaluation/test_evaluation_winners.py",
-    "hub/test_listing.py",
-    "browser/test_markup_in_browser.py",
     "library/test_library_visitors.py",
+    "app/test_app.py",
+    "export/test_export_faults.py",
+    "training/test_estimate.py",
     "jobs/test_runs.py",
+    "evaluation/test_evaluation_winners.py",
+    "export/test_export.py",
+    "training/test_train_visitors.py",
+    "library/test_library_disk.py",
+    "inference/test_memory.py",
+    "hub/test_listing.py",
+    "jobs/test_resume.py",
 ]
 
 GENERATION = Generation(

@@ -32,7 +32,7 @@ def _bubble(turn: Turn, blind: bool) -> str:
     if turn.state in ("loading", "waiting") and not turn.content:
         notes.append(("waiting", waiting(turn)))
     if turn.error:
-        told = turn.error if not blind or turn.error == STOPPED else "This answer failed; why is told with the names."
+        told = turn.error if not blind or turn.error == STOPPED else "This answer failed; the reason is shown with the names."
         notes.append(("failed", f"⚠ {told}"))
     if turn.generation:
         notes += [("cut", f"⚠ {told}") for told in warnings(turn.generation, blind)]
@@ -46,7 +46,7 @@ def _bubble(turn: Turn, blind: bool) -> str:
 def waiting(turn: Turn) -> str:
     if turn.state == "loading":
         return "Loading the model…"
-    return "You are next in line…" if turn.place == 0 else f"Waiting in line, {turn.place} before you…"
+    return "You are next in the queue…" if turn.place == 0 else f"Waiting in the queue, {turn.place} before you…"
 
 
 def warnings(generation: Generation, blind: bool) -> list[str]:
@@ -59,7 +59,7 @@ def warnings(generation: Generation, blind: bool) -> list[str]:
         )
     if generation.end == "context":
         size = "" if blind else f" ({generation.context_size:,} tokens)"
-        found.append(f"CUT because the context is full{size}. This answer is not complete: begin a new conversation.")
+        found.append(f"CUT because the context is full{size}. This answer is not complete: start a new conversation.")
     if generation.left_out:
         found.append(
             f"The {generation.left_out} oldest messages no longer fit and were left out: the model did not see them."
@@ -68,7 +68,7 @@ def warnings(generation: Generation, blind: bool) -> list[str]:
 
 
 def statistics(generation: Generation) -> str:
-    wait = f" ({generation.waited:.2f} s of it in line)" if generation.waited >= 0.05 else ""
+    wait = f" ({generation.waited:.2f} s of it in the queue)" if generation.waited >= 0.05 else ""
     speed = f"{generation.tokens_per_second:.1f} tokens/s" if generation.tokens_per_second else "too short for a speed"
     template = "" if generation.template == "own" else f" · template: {generation.template}"
     reused = f", {generation.reused_tokens} still cached" if generation.reused_tokens else ""
@@ -85,7 +85,7 @@ def context(turns: Sequence[Turn]) -> str:
         return "Context: empty."
     share = last.context_used / last.context_size
     bar = "█" * round(share * 20) + "░" * (20 - round(share * 20))
-    full = " When it is full, the oldest turns leave it, and it is said so." if share > 0.5 else ""
+    full = " When it is full, the oldest turns are left out, with a note." if share > 0.5 else ""
     return f"Context: `{bar}` {last.context_used:,} of {last.context_size:,} tokens ({share:.0%}).{full}"
 
 
@@ -101,9 +101,9 @@ def variant_note(entry: Entry) -> str:
     if not mismatched(entry):
         return facts
     return (
-        f"{facts}\n\n**Trained on the {plain(variant.template)} template, while its file carries another.** The lab "
-        "talks to it as it was trained. Switch below to see what the other way costs: serving a model on a template it "
-        "was not trained on was a hidden mistake of the original lab."
+        f"{facts}\n\n**Trained on the {plain(variant.template)} template, while its file carries another.** The app "
+        "uses the one it was trained on. Switch below to see the effect of the other: serving a model on a template it "
+        "was not trained on was a hidden mistake of the lab report."
     )
 
 

@@ -48,8 +48,8 @@ def opened(chosen: Sequence[str], blind: bool, votes: tuple[Vote, ...]) -> Compa
 def ignored(now: Comparison, chosen: Sequence[str], blind: bool) -> str:
     """What was chosen meanwhile and cannot count any more, as a sentence; empty if nothing."""
     if sorted(chosen) != sorted(now.variants):
-        return "This comparison goes on with the variants it began with. Press Start over to compare others."
-    return "Names are known by now. Press Start over for a new blind round." if blind and not now.hidden else ""
+        return "This comparison continues with its variants. Press Start over to compare others."
+    return "Names are already known. Press Start over for a new blind comparison." if blind and not now.hidden else ""
 
 
 def asked(now: Comparison, prompt: str, system: str, sampling: Sampling) -> Comparison:
@@ -108,7 +108,7 @@ def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Com
     """With your vote on the last answers, which also reveals the names. LabError if there is nothing to vote on."""
     if not votable(now):
         raise LabError(
-            "There is nothing new to vote on. Send a prompt, wait until everyone has answered, and vote on the answers."
+            "There is nothing new to vote on. Send a prompt, wait until every variant has answered, and vote on the answers."
         )
     if isinstance(choice, int) and not 0 <= choice < len(now.variants):
         raise LabError("That column has no answer. Vote for one that has.")

@@ -46,7 +46,7 @@ def compare_tab(lab: Lab) -> None:
                 for place, (letter, listed) in enumerate(zip(LETTERS, choices, strict=True))
             ]
         with gr.Row():
-            blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
+            blind = gr.Checkbox(False, label="Blind", info="Names are hidden and the order is shuffled until you have voted.")
             pace = gr.Radio(paces, value=paces[0], label="Pace")
         columns, heads, chatbots = [], [], []
         with gr.Row():

@@ -17,7 +17,7 @@ def wins(records: Sequence[WinRecord]) -> list[list[Any]]:
 
 def agreement(found: Mapping[str, tuple[int, int]]) -> str:
     """How other judges go with your votes."""
-    told = [f"{plain(judge)} says what you say on {same} of {both}" for judge, (same, both) in found.items()]
+    told = [f"{plain(judge)} agrees with you on {same} of {both}" for judge, (same, both) in found.items()]
     return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
 
 

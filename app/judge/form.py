@@ -97,7 +97,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     def estimate_cost(request: gr.Request, **values: Any) -> str:
         """Called on every change of a control: a missing choice is shown, not refused. Writes nothing."""
         if not guard.may_change(lab.settings, request):
-            return "You are a visitor here: only the owner evaluates. You may look at what was evaluated."
+            return "You are a visitor here: only the owner evaluates. You can look at the results."
         try:
             wanted = choices(values)
             cost = form_choices.cost_forecast(lab, wanted)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from app.compare.comparison import LETTERS, Comparison
 from backend.core.errors import LabError
 from backend.core.settings import Settings
-from backend.data.dataset import TINY, TINY_HELD, DatasetSpec
+from backend.data.dataset import TINY, TINY_EVAL, DatasetSpec
 from backend.evaluation import imported_answers
 from backend.evaluation.cost_forecast import CostForecast
 from backend.evaluation.imported_answers import ImportedAnswer, ImportedFile
@@ -137,7 +137,7 @@ def cost_forecast(lab: Lab, chosen: FormChoices) -> CostForecast:
 def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DatasetSpec, Literal["held", "train"]]:
     """The dataset, and which of its splits."""
     if source == TOY:
-        return DatasetSpec(source=TINY, rows=1, held_first=TINY_HELD, held_rows=count), "held"
+        return DatasetSpec(source=TINY, rows=1, held_first=TINY_EVAL, held_rows=count), "held"
     if source == LAB:
         return DatasetSpec(held_rows=count), "held"
     if source == FILE:

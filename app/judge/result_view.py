@@ -30,7 +30,7 @@ def about(found: Result, owner: bool = True) -> str:
     if found.check:
         lines.append(f"**Judge check:** {'' if found.check.reliable else '⚠ '}{plain(found.check.sentence)}.")
     elif found.spec.judge.kind in ("endpoint", "variant"):
-        lines.append("**Judge check:** ⚠ this judge was never checked. Nobody knows whether it can be believed.")
+        lines.append("**Judge check:** ⚠ this judge was never checked: it is unknown whether it is reliable.")
     if found.steadiness:
         count, spread = found.steadiness
         lines.append(f"**Repeatability:** {count} answers judged twice, SD {spread:.2f} points within one.")
@@ -183,7 +183,7 @@ def check(found: Result) -> list[list[str]]:
 def people(found: HumanAgreement) -> str:
     """How a person's ratings go with the judge's."""
     if not found.rated:
-        return "Nobody has rated these answers yet."
+        return "No answer has been rated yet."
     lines = [f"**{found.rated} answers rated blind.**"]
     same = found.agreement
     if same and same.exact is not None and same.within_one is not None:

@@ -75,7 +75,7 @@ def add_model_panel(lab: Lab) -> LiveSection:
         if found is None or named is None:
             raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
         run = lab.library.download_file(found, named, str(base or ""))
-        guard.info(f"{run.spec.name} is being fetched. How far it is stands under Transfers and tests.")
+        guard.info(f"{run.spec.name} is being downloaded. Its progress is in “Transfers and tests”.")
 
     @shown
     def bring_files(paths: list[str] | None, base: str | None, request: gr.Request) -> None:
@@ -83,7 +83,7 @@ def add_model_panel(lab: Lab) -> LiveSection:
         if not paths:
             raise LabError("No file came. Choose a .gguf, or the two files of an adapter.")
         run = lab.library.import_files([Path(path) for path in paths], str(base or ""), move=True)
-        guard.info(f"{run.spec.name} is being taken in. How far it is stands under Transfers and tests.")
+        guard.info(f"{run.spec.name} is being imported. Its progress is in “Transfers and tests”.")
 
     def view(now: Snapshot) -> list[Any]:
         return [gr.update(choices=chat_view.options(_bases(now.entries)))]

@@ -65,13 +65,13 @@ def details_panel(lab: Lab) -> LiveSection:
     def check(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "verify models")
         lab.library.verify(chosen(variant))
-        guard.info(f"{variant} is being read again. The result will stand under Transfers and tests.")
+        guard.info(f"{variant} is being verified. The result will be in “Transfers and tests”.")
 
     @shown
     def measure(variant: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "measure models")
         lab.library.speed(chosen(variant))
-        guard.info(f"{variant} is being measured. The result will stand under Speed tests.")
+        guard.info(f"{variant} is being measured. The result will be in “Speed tests”.")
 
     @shown
     def try_again(variant: str | None, request: gr.Request) -> None:

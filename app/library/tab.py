@@ -16,7 +16,7 @@ from backend.core.units import amount
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
 
-VISITING = "You are a visitor here: you may look at everything; only the owner downloads, measures and removes."
+VISITING = "You are a visitor here: you can look at everything; only the owner downloads, measures and removes."
 STEADY = 100_000_000  # bytes to which free room is rounded on the page, so that not every look differs
 
 
@@ -61,7 +61,7 @@ def _shelf(lab: Lab) -> LiveSection:
         def download(request: gr.Request) -> None:
             guard.require_owner(lab.settings, request, "download models")
             lab.library.download(variant)
-            guard.info(f"{variant} is being fetched. How far it is stands under Transfers and tests.")
+            guard.info(f"{variant} is being downloaded. Its progress is in “Transfers and tests”.")
 
         return download
 

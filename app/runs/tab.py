@@ -15,7 +15,7 @@ from backend.lab import Lab
 from backend.report import figures
 from backend.training.status import TrainingStatus
 
-VISITING = "You are a visitor here: you may look at every run; only the owner stops, resumes and exports."
+VISITING = "You are a visitor here: you can look at every run; only the owner stops, resumes and exports."
 FORMS = [("merged into its base", "merged"), ("adapter alone, over its base", "adapter")]
 QUANTISATIONS = ["Q4_K_M", "Q5_K_M", "Q8_0", "F16"]
 OVERLAID = 6
@@ -133,7 +133,7 @@ def _curves(which: Any) -> LiveSection:
     # components
     chosen = gr.Dropdown(
         [], value=[], multiselect=True, max_choices=OVERLAID, label="Curves of", interactive=True,
-        info="None: the run above. Several lie over each other.",
+        info="None: the run above. Several are drawn over each other.",
     )  # fmt: skip
     plot = gr.Plot(label="Loss")
     with gr.Accordion("Settings side by side", open=False):

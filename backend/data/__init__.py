@@ -1,4 +1,13 @@
-"""Rows from anywhere, as conversations one can trust: read, recognised, cleaned, and counted when they are dropped.
+"""Reads datasets of the Hub, files and the embedded dataset into checked conversations. Knows no tokenizer or model.
 
-It knows nothing of tokens or models. What reads Parquet or the Hub is imported by workers only.
+`hub_dataset` and `parquet` need the packages of training; `load` imports them by name when a dataset needs them.
+
+    columns        finds the columns with the conversation, and the shape of the rows
+    conversations  converts a row into a conversation, or gives the reason for dropping it
+    dataset        the specification of a dataset, stored with the run
+    formats        reads JSON, JSON lines and CSV files
+    hub_dataset    reads datasets of the Hub
+    load           loads the training split and the eval split
+    parquet        reads Parquet files by row groups
+    rows           records, rows, dropped rows, duplicates and overlap of the splits
 """

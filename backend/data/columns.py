@@ -1,4 +1,4 @@
-"""Which columns hold the conversation, and how they say who said what."""
+"""Finds the columns with the conversation, and the shape in which a row stores it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SYSTEMS = ("system",)
 
 @dataclass(frozen=True)
 class Columns:
-    """Where to look in a row. Either `turns`, or `prompt` and `answer`; a column that is optional need not be there."""
+    """Names of columns: either `turns`, or `prompt` and `answer`. `context` and `system` may be missing in a row."""
 
     shape: Shape
     turns: str = ""
@@ -27,51 +27,65 @@ class Columns:
 
 
 def detect_columns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Columns:
-    """From the names of the columns and the first rows. What the spec names counts for more than what is found."""
+    """Detect the columns from their names and from the first rows; columns in the spec take precedence.
+
+    Raises LabError if a column of the spec does not exist, or if no columns with a conversation are found.
+    """
     for name in (spec.conversation, spec.prompt, spec.context, spec.answer, spec.system):
         if name and name not in names:
-            raise LabError(f"There is no column {shown(name)}. There are {listed(names)}; name one of them, or none.")
-    system = spec.system or _first(SYSTEMS, names) or SYSTEMS[0]
-    if _are_turns(spec, names, rows):
-        turns = spec.conversation or _first(TURNS, names, rows)
+            raise LabError(
+                f"There is no column {shown(name)}. The columns are {listed(names)}; enter one of them, or leave the "
+                "field empty."
+            )
+    system = spec.system or _first_column(SYSTEMS, names) or SYSTEMS[0]
+    if _has_turns(spec, names, rows):
+        turns = spec.conversation or _first_column(TURNS, names, rows)
         if not turns:
             raise LabError(
-                f"No column holds a list of turns; there are {listed(names)}. Name it under Column of turns, or choose "
-                "another shape."
+                f"No column has a list of turns; the columns are {listed(names)}. Enter one under Column of turns, or "
+                "choose another shape."
             )
-        return Columns(_who_says_what(spec, turns, rows), turns=turns, system=system)
-    return _pair(spec, names, system)
+        return Columns(_shape_of_turns(spec, turns, rows), turns=turns, system=system)
+    return _prompt_and_answer(spec, names, system)
 
 
-def _are_turns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
+def _has_turns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one column has all turns, instead of a prompt column and an answer column."""
     if spec.shape != "auto":
         return spec.shape in ("sharegpt", "messages")
     if spec.conversation or spec.prompt or spec.answer:
         return bool(spec.conversation)
-    turns, is_pair = _first(TURNS, names, rows), bool(_first(PROMPTS, names) and _first(ANSWERS, names))
-    return bool(turns) and (not is_pair or 2 * sum(bool(as_list(row.get(turns))) for row in rows) >= len(rows))
+    turns, has_pair = _first_column(TURNS, names, rows), _first_column(PROMPTS, names) and _first_column(ANSWERS, names)
+    return bool(turns) and (not has_pair or 2 * sum(bool(as_list(row.get(turns))) for row in rows) >= len(rows))
 
 
-def _first(wanted: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """The column of the first of these names, however it is capitalised; with rows, only one that holds turns."""
-    found = {name.lower(): name for name in reversed(names)}
-    for name in (found[one] for one in wanted if one in found):
+def _first_column(
+    candidates: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]] | None = None
+) -> str:
+    """The first candidate that is a column, in any capitalisation; empty if there is none.
+
+    With `rows`, only a column with lists or objects counts.
+    """
+    by_lower = {name.lower(): name for name in reversed(names)}
+    for name in (by_lower[candidate] for candidate in candidates if candidate in by_lower):
         if rows is None or any(isinstance(row.get(name), list | dict) for row in rows):
             return name
     return ""
 
 
-def _who_says_what(spec: DatasetSpec, turns: str, rows: Sequence[Mapping[str, Any]]) -> Literal["sharegpt", "messages"]:
-    """By the first turn of every row seen; messages where they speak for neither."""
+def _shape_of_turns(
+    spec: DatasetSpec, turns: str, rows: Sequence[Mapping[str, Any]]
+) -> Literal["sharegpt", "messages"]:
+    """Decide by the keys of each row's first turn: `from` (sharegpt) or `role` (messages, also if undecided)."""
     if spec.shape in ("sharegpt", "messages"):
         return spec.shape
-    firsts = [as_list(row.get(turns))[:1] for row in rows]
-    keys = [turn for first in firsts for turn in first if isinstance(turn, Mapping)]
+    first_turns = [as_list(row.get(turns))[:1] for row in rows]
+    keys = [turn for first in first_turns for turn in first if isinstance(turn, Mapping)]
     return "sharegpt" if sum("from" in turn for turn in keys) > sum("role" in turn for turn in keys) else "messages"
 
 
 def as_list(value: Any) -> list[Any]:
-    """Turns as a list. A list of objects may have been stored column by column; empty for what holds no turns."""
+    """Return the turns as a list of objects, also if they are stored by column; empty if the value has no turns."""
     if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
         if len({len(column) for column in value.values()}) != 1:
             return []
@@ -79,28 +93,28 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _pair(spec: DatasetSpec, names: Sequence[str], system: str) -> Columns:
+def _prompt_and_answer(spec: DatasetSpec, names: Sequence[str], system: str) -> Columns:
     used = {spec.prompt, spec.answer, spec.context, spec.system}
     free = [name for name in names if name not in used]
-    prompt, answer = spec.prompt or _first(PROMPTS, free), spec.answer or _first(ANSWERS, free)
+    prompt, answer = spec.prompt or _first_column(PROMPTS, free), spec.answer or _first_column(ANSWERS, free)
     if not prompt or not answer:
         missing = " and ".join(what for what, name in (("the prompt", prompt), ("the answer", answer)) if not name)
         raise LabError(
-            f"It is not clear which column holds {missing}; there are {listed(names)}. Name it under Column of the "
-            "prompt or of the answer, or choose other data."
+            f"It is not clear which column has {missing}; the columns are {listed(names)}. Enter it under Column of "
+            "the prompt or Column of the answer, or choose another dataset."
         )
     if spec.shape == "prompt_completion":
         return Columns("prompt_completion", prompt=prompt, context=spec.context, answer=answer, system=system)
-    context = spec.context or _first(CONTEXTS, free)
+    context = spec.context or _first_column(CONTEXTS, free)
     alpaca = spec.shape == "alpaca" or bool(context) or prompt.lower() == PROMPTS[0]
-    # a column that the first rows lack may still come: then its usual name is the one
+    # Later rows may have a context although the first ones have none: use the usual name.
     usual = context or (CONTEXTS[0] if alpaca and CONTEXTS[0] not in used else "")
     return Columns("alpaca" if alpaca else "prompt_completion", "", prompt, usual, answer, system)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names of columns in a sentence; not all of them when there are many."""
+    """List names of columns for a sentence; after 20 names, only the number of the others."""
     if not names:
-        return "no columns"
+        return "none"
     more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
     return ", ".join(shown(name) for name in names[:20]) + more

@@ -1,7 +1,7 @@
-"""Data sets of the Hub as records. For workers: `datasets` is heavy.
+"""Reads datasets of the Hub at a pinned commit. Imports `datasets`: for workers only.
 
-`datasets` finds out what a repository holds: its card, its subsets and splits, their files. JSON and CSV are streamed
-by it; Parquet is read by the row group, so that a thousand rows do not cost a hundred thousand.
+`datasets` reads the card and lists subsets, splits and files of a repository. It also streams JSON and CSV files.
+Parquet files are read by `parquet`, which skips row groups: 1,000 rows do not download 100,000.
 """
 
 import contextlib
@@ -23,105 +23,105 @@ from backend.core.errors import LabError
 from backend.data import parquet
 from backend.data.columns import listed
 from backend.data.dataset import REPO, DatasetSpec, shown
-from backend.data.formats import is_wanted
+from backend.data.formats import in_ranges
 from backend.data.rows import Record
 from backend.hub.errors import Target, explain
 
-PATIENCE = 20.0  # seconds for one answer of the Hub
-AGAIN = 1  # times `datasets` asks for a piece: the client below it has asked six times by then
+TIMEOUT = 20.0  # seconds for one response of the Hub
+RETRIES = 1  # of `datasets` per request: the client below it has already tried six times by then
 
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set at one commit, and the files of one split."""
+    """A dataset at one commit, with the files of one split."""
 
     commit: str
     builder: Any
     files: list[str]
 
 
-def records(spec: DatasetSpec, wanted: list[range]) -> tuple[str, Iterator[Record]]:
-    """The commit, and the rows wanted of it."""
+def records(spec: DatasetSpec, ranges: list[range]) -> tuple[str, Iterator[Record]]:
+    """Return the commit, and the records whose index is in `ranges`. Raises LabError, also while iterating."""
     prepare()
-    found = find(spec)
-    if isinstance(found.builder, Parquet):
-        opened = [(file.rpartition("/")[2], fsspec.open(file, "rb").open) for file in found.files]
-        return found.commit, _explained(spec, parquet.read(opened, wanted))
-    return found.commit, _explained(spec, _streamed(found.builder, spec.split, wanted))
+    dataset = find(spec)
+    if isinstance(dataset.builder, Parquet):
+        files = [(file.rpartition("/")[2], fsspec.open(file, "rb").open) for file in dataset.files]
+        return dataset.commit, _with_lab_errors(spec, parquet.read(files, ranges))
+    return dataset.commit, _with_lab_errors(spec, _stream(dataset.builder, spec.split, ranges))
 
 
 def prepare() -> None:
-    """Plain transfers, no bars in the log, and an end to asking again."""
+    """Configure the clients: downloads without Xet, no progress bars, few retries."""
     constants.HF_HUB_DISABLE_XET = True
     constants.HF_HUB_DISABLE_TELEMETRY = True
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = AGAIN
+    datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = RETRIES
 
 
 def find(spec: DatasetSpec) -> HubDataset:
-    """LabError for what is not there, may not be read, or is no data."""
+    """Get the commit and the files of the split. Raises LabError if the dataset is missing, gated or unreadable."""
     try:
-        info = HfApi().dataset_info(spec.source, revision=spec.revision or None, timeout=PATIENCE)
+        info = HfApi().dataset_info(spec.source, revision=spec.revision or None, timeout=TIMEOUT)
         if info.gated:
             HfApi().auth_check(spec.source, repo_type="dataset")
     except Exception as error:
         raise explain(error, _target(spec)) from error
-    repo, commit = _checked(spec, info)
+    repo, commit = _check_repository(spec, info)
     try:
-        # hf:// keeps `datasets` from taking a folder of this machine that has the same name
+        # hf:// prevents that `datasets` reads a local folder of the same name
         builder = datasets.load_dataset_builder(f"hf://datasets/{repo}", spec.subset or None, revision=commit)
     except Exception as error:
-        raise _unreadable(error, spec) from error
-    return HubDataset(commit, builder, _files(spec, builder, f"hf://datasets/{repo}@{commit}/"))
+        raise _to_lab_error(error, spec) from error
+    return HubDataset(commit, builder, _files_of_split(spec, builder, f"hf://datasets/{repo}@{commit}/"))
 
 
-def _checked(spec: DatasetSpec, info: DatasetInfo) -> tuple[str, str]:
-    """The name the Hub has for it and the commit. A repository that wants to run code is refused."""
+def _check_repository(spec: DatasetSpec, info: DatasetInfo) -> tuple[str, str]:
+    """Return the name on the Hub and the commit. Raises LabError for a repository with a loading script."""
     if not info.sha or not REPO.fullmatch(info.id):
-        raise LabError("What answers is not the Hub: it names no commit. Check HF_ENDPOINT, then try again.")
+        raise LabError("The server is not the Hub: its response has no commit. Check HF_ENDPOINT, then try again.")
     script = info.id.rpartition("/")[2] + ".py"
-    if any(one.rfilename == script for one in info.siblings or []):
+    if any(sibling.rfilename == script for sibling in info.siblings or []):
         raise LabError(
-            f"{shown(spec.source)} is loaded by a script of its own ({shown(script)}), and data that runs code is not "
-            "loaded. Look for a copy in Parquet, perhaps at revision refs/convert/parquet."
+            f"{shown(spec.source)} needs its own loading script ({shown(script)}), and datasets that run code are not "
+            "loaded. Look for a copy in Parquet, for example at revision refs/convert/parquet."
         )
     return info.id, info.sha
 
 
-def _files(spec: DatasetSpec, builder: Any, home: str) -> list[str]:
+def _files_of_split(spec: DatasetSpec, builder: Any, root: str) -> list[str]:
+    """The files of the split. Raises LabError for other formats, a missing split, or files outside `root`."""
     if not isinstance(builder, Parquet | Json | Csv):
-        raise LabError(f"{shown(spec.source)} holds {builder.name} data, not Parquet, JSON or CSV. Choose another.")
+        raise LabError(f"{shown(spec.source)} has {builder.name} files, not Parquet, JSON or CSV. Choose another.")
     splits = builder.config.data_files or {}
     if spec.split not in splits:
-        raise LabError(
-            f"{shown(spec.source)} has no split {shown(spec.split)}; there are {listed([str(one) for one in splits])}."
-        )
+        names = listed([str(name) for name in splits])
+        raise LabError(f"{shown(spec.source)} has no split {shown(spec.split)}. Choose one of {names}.")
     files = [str(file) for file in splits[spec.split]]
-    if not all(file.rpartition("::")[2].startswith(home) for file in files):
+    if not all(file.rpartition("::")[2].startswith(root) for file in files):
         raise LabError(
-            f"The card of {shown(spec.source)} sends the reader to files outside the repository, and nobody "
-            "follows it there. Choose another data set."
+            f"The card of {shown(spec.source)} refers to files outside the repository, which are not read. Choose "
+            "another dataset."
         )
     return files
 
 
-def _streamed(builder: Any, split: str, wanted: list[range]) -> Iterator[Record]:
-    end = max(part.stop for part in wanted)
+def _stream(builder: Any, split: str, ranges: list[range]) -> Iterator[Record]:
+    end = max(part.stop for part in ranges)
     for index, value in enumerate(builder.as_streaming_dataset(split)):
-        if is_wanted(index, wanted):
+        if in_ranges(index, ranges):
             yield Record(index, index + 1, value)
         if index + 1 >= end:
             return
 
 
-def _explained(spec: DatasetSpec, records: Iterator[Record]) -> Iterator[Record]:
-    """What goes wrong on the way, in words. The consumer's own errors do not pass through here."""
+def _with_lab_errors(spec: DatasetSpec, records: Iterator[Record]) -> Iterator[Record]:
+    """Convert errors of reading into LabError. Errors of the consumer are not affected."""
     while True:
         try:
             record = next(records, None)
         except Exception as error:
-            raise _unreadable(error, spec) from error
+            raise _to_lab_error(error, spec) from error
         if record is None:
             return
         yield record
@@ -131,18 +131,18 @@ def _target(spec: DatasetSpec) -> Target:
     return Target(shown(spec.source), f"datasets/{spec.source}", "dataset", shown(spec.revision))
 
 
-def _unreadable(error: BaseException, spec: DatasetSpec) -> LabError:
-    """A sentence for any error of the libraries that read a repository's files: hostile files can raise anything."""
-    name, said = shown(spec.source), str(error)
-    with contextlib.suppress(type(error)):  # raised again: not an error of the Hub
+def _to_lab_error(error: BaseException, spec: DatasetSpec) -> LabError:
+    """Explain any error of the libraries that read a repository's files: hostile files can raise anything."""
+    name, text = shown(spec.source), str(error)
+    with contextlib.suppress(type(error)):  # `explain` raises the error again if it is not one of the Hub
         return explain(error, _target(spec))
-    if isinstance(error, DataFilesNotFoundError) or "doesn't contain any data files" in said:
+    if isinstance(error, DataFilesNotFoundError) or "doesn't contain any data files" in text:
         return LabError(f"{name} has no data files (Parquet, JSON or CSV). Choose another dataset.")
-    if "Config name is missing" in said or "BuilderConfig" in said:
-        there = re.search(r"\[(.{0,300})", said)
+    if "Config name is missing" in text or "BuilderConfig" in text:
+        subsets = re.search(r"\[(.{0,300})", text)
         return LabError(
-            f"{name} has several subsets{': ' + shown(there[1].rstrip(']')) if there else ''}. Write one of them under "
-            "Subset."
+            f"{name} has several subsets{': ' + shown(subsets[1].rstrip(']')) if subsets else ''}. Enter one of them "
+            "under Subset."
         )
-    words = shown(f"{type(error).__name__}: {said}"[:120])
-    return LabError(f"{name} cannot be read as data: {words}. Look at its viewer on the Hub, or choose another.")
+    cause = shown(f"{type(error).__name__}: {text}"[:120])
+    return LabError(f"{name} cannot be read as a dataset: {cause}. Check its viewer on the Hub, or choose another.")

@@ -1,7 +1,7 @@
-"""Parquet files as records, group by group: those nobody wants are not read. For workers: pyarrow is heavy.
+"""Reads Parquet files by row groups; groups outside the splits are not read. Imports pyarrow: for workers only.
 
-`datasets` streams Parquet with threads of its own: for two rows it reads 30 MB, and a process that ends before the
-stream does can hang. Here one thread reads what is wanted.
+This module is used instead of streaming by `datasets`, which reads 30 MB for two rows, and whose threads can hang a
+process that ends before the stream does. Here one thread reads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,64 +13,68 @@ from pyarrow.parquet import ParquetFile
 
 from backend.core.errors import LabError
 from backend.data.dataset import shown
-from backend.data.formats import check_columns, is_wanted
+from backend.data.formats import check_columns, in_ranges
 from backend.data.rows import Record
 
-BATCH = 256
-LARGEST_GROUP = 8_000_000_000  # bytes once unpacked
+BATCH = 256  # rows
+LARGEST_GROUP = 8_000_000_000  # bytes after decompression
 
 
-def records(path: Path, wanted: Sequence[range]) -> Iterator[Record]:
-    yield from read([(path.name, lambda: path.open("rb"))], wanted)
+def records(path: Path, ranges: Sequence[range]) -> Iterator[Record]:
+    """Read the records of one local file whose index is in `ranges`."""
+    yield from read([(path.name, lambda: path.open("rb"))], ranges)
 
 
-def read(files: Iterable[tuple[str, Callable[[], Any]]], wanted: Sequence[range]) -> Iterator[Record]:
-    """One file after the other, counted through. Each is a name and what opens it."""
-    start, end = 0, max(part.stop for part in wanted)
-    for name, opened in files:
+def read(files: Iterable[tuple[str, Callable[[], Any]]], ranges: Sequence[range]) -> Iterator[Record]:
+    """Read files one after the other; the index continues across them. A file is its name and a function to open it.
+
+    Raises LabError for a damaged file.
+    """
+    start, end = 0, max(part.stop for part in ranges)
+    for name, open_file in files:
         if start >= end:
             return
         try:
-            with opened() as source, ParquetFile(source) as file:
+            with open_file() as source, ParquetFile(source) as file:
                 check_columns(name, file.metadata.num_columns)
-                yield from _groups(file, name, start, wanted)
+                yield from _read_groups(file, name, start, ranges)
                 start += file.metadata.num_rows
         except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-                raise  # the disk's or the Hub's; that of Parquet has neither number nor class
+                raise  # an error of the disk or the Hub: pyarrow's own OSError has no subclass and no errno
             raise LabError(
-                f"{shown(name)} is not a Parquet file, or it is damaged ({_short(error)}). Make it once more, or "
-                "choose another."
+                f"{shown(name)} is not a Parquet file, or it is damaged ({_short(error)}). Write it again, or choose "
+                "another file."
             ) from error
 
 
-def _groups(file: ParquetFile, name: str, start: int, wanted: Sequence[range]) -> Iterator[Record]:
+def _read_groups(file: ParquetFile, name: str, start: int, ranges: Sequence[range]) -> Iterator[Record]:
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        if _touches(range(start, start + group.num_rows), wanted):
+        if _overlaps(range(start, start + group.num_rows), ranges):
             if group.total_byte_size > LARGEST_GROUP:
                 raise LabError(
-                    f"{shown(name)} holds {group.total_byte_size:,} bytes in one piece. Write it in smaller row "
-                    "groups, or without the columns that are not conversations."
+                    f"{shown(name)} has a row group of {group.total_byte_size:,} bytes; {LARGEST_GROUP:,} is the "
+                    "limit. Write it in smaller row groups, or with the columns of the conversations only."
                 )
-            yield from _group(file, number, start, wanted)
+            yield from _read_group(file, number, start, ranges)
         start += group.num_rows
 
 
-def _group(file: ParquetFile, number: int, start: int, wanted: Sequence[range]) -> Iterator[Record]:
-    end = max(part.stop for part in wanted)
+def _read_group(file: ParquetFile, number: int, start: int, ranges: Sequence[range]) -> Iterator[Record]:
+    end = max(part.stop for part in ranges)
     for batch in file.iter_batches(BATCH, row_groups=[number], use_threads=False):
         if start >= end:
             return
-        if _touches(range(start, start + batch.num_rows), wanted):
+        if _overlaps(range(start, start + batch.num_rows), ranges):
             for index, value in enumerate(batch.to_pylist(), start):
-                if is_wanted(index, wanted):
+                if in_ranges(index, ranges):
                     yield Record(index, index + 1, value)
         start += batch.num_rows
 
 
-def _touches(part: range, wanted: Sequence[range]) -> bool:
-    return any(part.start < other.stop and other.start < part.stop for other in wanted)
+def _overlaps(rows: range, ranges: Sequence[range]) -> bool:
+    return any(rows.start < part.stop and part.start < rows.stop for part in ranges)
 
 
 def _short(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What comes of reading: the rows that can be trained on, those held out, and those that were dropped."""
+"""Records, rows and dropped rows of a dataset; the checksum of the splits; duplicates, and overlap of the splits."""
 
 import hashlib
 import json
@@ -11,29 +11,31 @@ from backend.core.messages import Message
 
 @dataclass(frozen=True)
 class Record:
-    """A row as its source has it, before anybody has looked at it."""
+    """One record of the source, not yet checked."""
 
     index: int
+    """The number of the record in the source, from 0."""
     line: int
+    """Where a person finds it: the line of a text file, else the number of the record from 1."""
     value: Any = None
-    wrong: str = ""
-    """Why it could not even be read; empty when it was."""
+    error: str = ""
+    """Why the record could not be parsed; empty if it was."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A conversation one can train on: an optional system message, then user and assistant in turn."""
+    """A checked conversation: an optional system message, then user and assistant in turn."""
 
     index: int
-    """Its number in the source, from 0."""
+    """The number of the record in the source, from 0."""
     line: int
-    """Where a person would look: the line of a text file, else the number of the record from 1."""
+    """Where a person finds it: the line of a text file, else the number of the record from 1."""
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that was asked for and is not used."""
+    """A row of a split that is not used, with the reason."""
 
     line: int
     why: str
@@ -41,46 +43,48 @@ class Dropped:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """Everything a spec asks for."""
+    """A loaded dataset: the training split, the eval split and the dropped rows of both."""
 
     train: list[Row]
-    held: list[Row]
+    eval_rows: list[Row]
     dropped: list[Dropped]
     columns: tuple[str, ...]
     shape: str
     sha256: str
-    """Of the kept rows in their order: how a run that goes on knows whether its data has changed."""
+    """Of the rows of both splits in their order. A resumed run compares it to detect a changed dataset."""
     commit: str
-    """Of the Hub's revision; empty for other sources."""
+    """Commit of the dataset on the Hub; empty for other sources."""
 
 
-def sha256(train: Iterable[Row], held: Iterable[Row]) -> str:
-    """A row that moves from one part to the other changes it, too."""
+def sha256(train: Iterable[Row], eval_rows: Iterable[Row]) -> str:
+    """Hash the messages of both splits. A row that moves to the other split changes the hash, too."""
     digest = hashlib.sha256()
-    for part in (train, held):
-        for row in part:
+    for split in (train, eval_rows):
+        for row in split:
             digest.update(json.dumps([[m["role"], m["content"]] for m in row.messages]).encode() + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()
 
 
 def count_duplicates(rows: Iterable[Row]) -> int:
-    """How many rows say what an earlier one says, but for blanks and case."""
-    every = [tuple((message["role"], _plain(message["content"])) for message in row.messages) for row in rows]
-    return len(every) - len(set(every))
+    """Count the rows that are equal to an earlier row, apart from white space and upper or lower case."""
+    conversations = [
+        tuple((message["role"], _normalised(message["content"])) for message in row.messages) for row in rows
+    ]
+    return len(conversations) - len(set(conversations))
 
 
-def overlap(train: Iterable[Row], held: Iterable[Row]) -> list[tuple[Row, Row]]:
-    """Every held-out row whose first question is trained on, after the first row that asks it."""
-    asked: dict[str, Row] = {}
+def overlap(train: Iterable[Row], eval_rows: Iterable[Row]) -> list[tuple[Row, Row]]:
+    """List each eval row whose first question is in the training split, as (first such training row, eval row)."""
+    trained: dict[str, Row] = {}
     for row in train:
-        asked.setdefault(_question(row), row)
-    return [(asked[_question(row)], row) for row in held if _question(row) in asked]
+        trained.setdefault(_question(row), row)
+    return [(trained[_question(row)], row) for row in eval_rows if _question(row) in trained]
 
 
 def _question(row: Row) -> str:
-    return _plain(next(message["content"] for message in row.messages if message["role"] == "user"))
+    return _normalised(next(message["content"] for message in row.messages if message["role"] == "user"))
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.casefold().split())

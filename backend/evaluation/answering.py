@@ -45,8 +45,8 @@ def read_questions(asked: EvaluateRequest, folder: Path, say: Callable[[str], No
 def _of_data(asked: EvaluateRequest, say: Callable[[str], None]) -> list[Question]:
     assert asked.data
     data = load(asked.data, say)
-    rows = data.held if asked.part == "held" else data.train
-    leaked = {row.index for _, row in overlap(data.train, data.held)} if asked.part == "held" else set()
+    rows = data.eval_rows if asked.part == "held" else data.train
+    leaked = {row.index for _, row in overlap(data.train, data.eval_rows)} if asked.part == "held" else set()
     found = [_question(row, row.index in leaked) for row in rows if row.messages[-1]["role"] == "assistant"]
     if not found:
         raise LabError("None of these rows has an answer to compare with. Choose other rows.")

@@ -22,6 +22,7 @@ from backend.evaluation.judge_setup import OpenJudge, open_judge
 from backend.evaluation.records import Answer, Question, VoteRecord
 from backend.evaluation.request import EvaluateRequest
 from backend.evaluation.scoring import ScoringTask, missing_scores, run_concurrently, score_tasks
+from backend.jobs.events import EvaluateStep
 from backend.jobs.journal import Journal, run_worker
 from backend.judge import check, votes
 from backend.judge.grader import is_empty
@@ -38,23 +39,26 @@ Answers = dict[tuple[str, str], Answer]
 def evaluate(asked: EvaluateRequest, journal: Journal) -> None:
     folder = journal.folder
     key = os.environ.pop("OPENAI_API_KEY", "")  # nothing else of this process needs it
-    journal.step(now=True, state="reading the rows")
+    journal.step(EvaluateStep(state="reading the rows"), now=True)
     questions = read_questions(asked, folder, print)
     if not asked.given:
         started = time.monotonic()
 
         def say(done: int, total: int, tokens: int) -> None:
             seconds = max(time.monotonic() - started, 1e-3)
-            journal.step(done == total, state="answering", done=done, total=total, tokens_per_second=tokens / seconds)
+            journal.step(
+                EvaluateStep(state="answering", done=done, total=total, tokens_per_second=tokens / seconds),
+                now=done == total,
+            )
 
         generate_answers(asked, questions, folder, say)
     answers = records.answers(folder)
     failed, unknown = sum(bool(one.error) for one in answers.values()), 0
     if asked.judge.kind != "given":
-        journal.step(now=True, state="asking the judge")
+        journal.step(EvaluateStep(state="asking the judge"), now=True)
         with open_judge(asked, folder, key) as ready:
             unknown = ready.unknown
-            journal.step(now=True, state="asking the judge", unknown=unknown)
+            journal.step(EvaluateStep(state="asking the judge", unknown=unknown), now=True)
             judge_them = vote_all if asked.way == "winner" else score_all
             failed += judge_them(asked, questions, answers, ready, journal)
     journal.result(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown)
@@ -121,7 +125,7 @@ def run(
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
         facts["unknown"] = ready.unknown
-        journal.step(done == len(todo), state=state, waiting_until=ready.waiting_until, **facts)
+        journal.step(EvaluateStep(state=state, waiting_until=ready.waiting_until, **facts), now=done == len(todo))
 
     score_tasks(ready.judge, todo, known, keep, say, ready)
 
@@ -167,7 +171,7 @@ def vote_all(
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
         facts |= {"unknown": ready.unknown, "waiting_until": ready.waiting_until}
-        journal.step(done == len(todo), state="judging", **facts)
+        journal.step(EvaluateStep(state="judging", **facts), now=done == len(todo))
 
     run_concurrently(todo, pick, ready.asker.together, say, ready)
     return failed

@@ -21,7 +21,7 @@ from backend.evaluation.records import Answer, Question, cluster
 from backend.inference.sampling import End, Generation
 
 MOST = 100_000  # rows of a file
-READERS = {".csv": formats.table, ".jsonl": formats.json_lines, ".ndjson": formats.json_lines}
+READERS = {".csv": formats.read_csv, ".jsonl": formats.read_json_lines, ".ndjson": formats.read_json_lines}
 NEEDED = ("model", "id", "instruction", "candidate")
 SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
 SHOWN = 5  # faults that are told
@@ -76,7 +76,7 @@ def read(path: Path) -> ImportedFile:
     try:
         for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
             try:
-                found.append((record.line, _given(record.wrong, record.value)))
+                found.append((record.line, _given(record.error, record.value)))
             except ValueError as error:
                 faults.append(f"line {record.line:,}: {error}")
     except OSError as error:

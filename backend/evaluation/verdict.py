@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.evaluation.contrasts import FEWEST, Contrast, ScoreTable, contrasts, failure, reached, values
 from backend.evaluation.sentence import format_number, sentence
 from backend.stats.agreement import pearson, spearman
-from backend.stats.paired import SAME, Estimate, Share, estimate, least_found, wilson
+from backend.stats.paired import SAME, Estimate, Share, detectable_effect, estimate, wilson
 
 Status = Literal[
     "baseline", "better", "worse", "no clear difference", "too few rows", "not decided: failures", "not compared"
@@ -175,7 +175,7 @@ def _few(whole: Verdict) -> str:
     if not FEWEST <= whole.rows < MANY:
         return ""
     each = [one.difference for one in whole.contrasts if one.difference.clusters >= FEWEST]
-    least = [least_found(one.se * math.sqrt(one.n), one.n) for one in each if one.se is not None]
+    least = [detectable_effect(one.se * math.sqrt(one.n), one.n) for one in each if one.se is not None]
     rows = f"{whole.rows} rows are few"
     if not least:
         return f"{rows}: only large differences can be found."

@@ -21,6 +21,7 @@ from backend.gguf.adapter import updates_of, write_over
 from backend.gguf.model import type_of, write_base
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
+from backend.jobs.events import StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
@@ -55,7 +56,7 @@ class ExportJob:
         return self.folder / "model" / f"{self.spec.id}.gguf"
 
     def say(self, state: str) -> None:
-        self.journal.step(now=True, state=state)
+        self.journal.step(StepFacts(state=state), now=True)
 
     def base(self) -> Base:
         """The 16-bit base, as it was when it was trained on, as far as that is known."""
@@ -103,7 +104,7 @@ def quantise(export: ExportJob, whole: Path) -> None:
 
     def seen(line: str) -> None:
         if found := STEP.search(line):
-            export.journal.step(state="quantising", done=int(found[1]), total=int(found[2]))
+            export.journal.step(StepFacts(state="quantising", done=int(found[1]), total=int(found[2])))
 
     words = [str(whole), str(export.file), "--type", export.spec.quantisation]
     if export.spec.importance:

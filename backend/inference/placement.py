@@ -42,7 +42,7 @@ def model_spec(entry: Entry, context: int) -> ModelSpec:
     """`context`: tokens of each conversation. LabError if the variant cannot run."""
     variant = entry.variant
     if not entry.runs:
-        raise LabError(f"{variant.id} cannot run: it is {entry.state} ({entry.why}).", "not_loaded")
+        raise LabError(f"{variant.id} cannot run ({entry.state}): {entry.why}.", "not_loaded")
     base = variant.over if entry.adapter else variant.id
     header = entry.base_header or entry.header
     return ModelSpec(variant.id, base, variant.runtime, entry.model, entry.adapter, header, context)

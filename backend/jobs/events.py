@@ -1,11 +1,10 @@
-"""What happened in a run: one line of its events.jsonl each."""
+"""events.jsonl: what happened in a run, one line per event; and the typed facts of each job's steps."""
 
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from backend.core import jsonl
 
@@ -32,38 +31,93 @@ class Event(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
-class Facts(TypedDict, total=False):
-    """The facts of any job that a page computes with. Others are passed on as they are."""
+class StepFacts(BaseModel):
+    """What a step says of any job. Each job has its own subclass, or uses this one."""
 
-    state: Text
-    note: Text
-    why: Text
-    tracked: Text
-    id: Text
-    said: Annotated[list[Text], Field(max_length=1000)]
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: Text = ""
+    """What it does now, in a word or two."""
+    note: Text = ""
+    done: Count = 0
+    total: Count = 0
+
+
+class FakeStep(StepFacts):
     step: Count
     steps: Count
-    samples: Count
-    tokens: Count
-    memory: Count
-    done: Count
-    total: Count
-    size: Count
-    failed: Count
-    unknown: Count
-    left: Number | None
-    epoch: Number
-    speed: Number
-    seconds: Number
-    seconds_per_step: Number
-    tokens_per_second: Number
-    generation_speed: Number
-    prompt_speed: Number
-    dollars: Number
-    waiting_until: Seconds
 
 
-_FACTS = TypeAdapter(Facts)
+class TransferStep(StepFacts):
+    """Of a download. `done` and `total` are bytes, `speed` bytes per second, `left` seconds or None if unknown."""
+
+    attempt: Count = 1
+    speed: Number = 0.0
+    left: Number | None = None
+
+
+class TrainStep(StepFacts):
+    """Of a training or a try. `left` and `grace` are seconds, `memory` bytes.
+
+    `points` are [step, loss, learning rate, gradient norm], `evaluations` [step, loss]: those since the last event.
+    """
+
+    begins: Count = 0
+    """The step that a resumed training continues from: later points of earlier events were lost."""
+    said: Annotated[list[Text], Field(max_length=1000)] = []
+    """Warnings, a sentence each."""
+    tracked: Text = ""
+    """The page of the run at Weights & Biases, or its folder."""
+    step: Count = 0
+    steps: Count = 0
+    epoch: Number = 0.0
+    samples: Count = 0
+    tokens: Count = 0
+    tokens_per_second: Number = 0.0
+    left: Number | None = None
+    memory: Count = 0
+    grace: Number = 0.0
+    """The time that the worker needs to save when it is stopped."""
+    points: list[list[float]] = []
+    evaluations: list[list[float]] = []
+
+
+class EvaluateStep(StepFacts):
+    """Of an evaluation. `done` and `total` are answers or judgements."""
+
+    tokens_per_second: Number = 0.0
+    failed: Count = 0
+    unknown: Count = 0
+    """Calls whose outcome is unknown, because the run was killed."""
+    dollars: Number = 0.0
+    waiting_until: Seconds = 0.0
+
+
+class ResultFacts(StepFacts):
+    """Facts of results that a page computes with."""
+
+    why: Text = ""
+    id: Text = ""
+    size: Count = 0
+    seconds: Number = 0.0
+    seconds_per_step: Number = 0.0
+    generation_speed: Number = 0.0
+    prompt_speed: Number = 0.0
+
+
+def _fields() -> dict[str, Any]:
+    """The fields of all classes above with their types. `points` and `evaluations` are checked row by row elsewhere."""
+    return {
+        name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        for model in (FakeStep, TransferStep, TrainStep, EvaluateStep, ResultFacts)
+        for name, field in model.model_fields.items()
+        if name not in ("points", "evaluations")
+    }
+
+
+FACTS = _fields()
+"""The types of facts by name: what is read from events is checked with them, whatever wrote it."""
+_Facts = create_model("_Facts", **{name: (kind, None) for name, kind in FACTS.items()})  # type: ignore[call-overload]
 
 
 def append_event(folder: Path, kind: Kind, **facts: Any) -> None:
@@ -84,7 +138,7 @@ def impossible(event: Event) -> str:
     if not 0 <= event.at <= LAST:
         return f"the time {event.at:g}"
     try:
-        _FACTS.validate_python(event.facts, strict=True)
+        _Facts.model_validate(event.facts, strict=True)
     except ValidationError as error:
         return f"the fact {error.errors()[0]['loc'][0]} with an impossible value"
     return ""

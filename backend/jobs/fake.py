@@ -10,6 +10,7 @@ import sys
 import time
 
 from backend.core.errors import LabError
+from backend.jobs.events import FakeStep
 from backend.jobs.fake_request import FakeRequest
 from backend.jobs.journal import Journal, run_worker
 
@@ -20,7 +21,7 @@ def run_fake(asked: FakeRequest, journal: Journal) -> None:
     prepare(asked)
     for step in range(1, asked.steps + 1):
         time.sleep(asked.pause)
-        journal.step(now=asked.manner == "breathless" or step == asked.steps, step=step, steps=asked.steps)
+        journal.step(FakeStep(step=step, steps=asked.steps), now=asked.manner == "breathless" or step == asked.steps)
         if step == asked.steps // 2:
             go_wrong(asked, journal)
     journal.result(steps=asked.steps)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from backend.core.errors import LabError
-from backend.jobs.events import append_event
+from backend.jobs.events import StepFacts, append_event
 
 Spec = TypeVar("Spec", bound=BaseModel)
 INTERVAL = 0.5  # seconds between two steps that are written down
@@ -43,11 +43,11 @@ class Journal:
         """Whether the last step is long enough ago for another."""
         return time.monotonic() - self._last >= INTERVAL
 
-    def step(self, now: bool = False, **facts: Any) -> None:
-        """Progress. Steps that follow each other closely are passed over, unless this one must be seen `now`."""
+    def step(self, facts: StepFacts, now: bool = False) -> None:
+        """Write progress. Steps that follow another within INTERVAL are left out, except with `now`."""
         if now or self.due:
             self._last = time.monotonic()
-            append_event(self.folder, "step", **facts)
+            append_event(self.folder, "step", **facts.model_dump(exclude_unset=True))
 
     def result(self, **facts: Any) -> None:
         append_event(self.folder, "result", **facts)

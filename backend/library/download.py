@@ -18,6 +18,7 @@ from backend.core.errors import LabError
 from backend.hub import client, errors, names
 from backend.hub.client import HubFile, resolve_file
 from backend.hub.names import HubPath
+from backend.jobs.events import TransferStep
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import digest_of
@@ -60,7 +61,7 @@ class Progress:
         left = round((self._total - self._done) / speed) if speed else None
         note: dict[str, Any] = {"note": AGAIN} if self._attempt > 1 else {}
         facts: dict[str, Any] = {"done": self._done, "total": self._total, "speed": round(speed), "left": left}
-        self._journal.step(state="downloading", attempt=self._attempt, **facts, **note)
+        self._journal.step(TransferStep(state="downloading", attempt=self._attempt, **facts, **note))
 
     def close(self) -> None:
         pass
@@ -83,7 +84,7 @@ def transfer(file: HubFile, folder: Path, progress: Progress, timeout: float) ->
 
 
 def report_check(journal: Journal, size: int) -> Callable[[int], None]:
-    return lambda done: journal.step(state="checking", done=done, total=size)
+    return lambda done: journal.step(TransferStep(state="checking", done=done, total=size))
 
 
 def fetch(file: HubFile, folder: Path, timeout: float, journal: Journal) -> Path:
@@ -92,7 +93,7 @@ def fetch(file: HubFile, folder: Path, timeout: float, journal: Journal) -> Path
     for attempt in range(1, client.ATTEMPTS + 1):
         progress = Progress(journal, file.size, attempt, timeout)
         note: dict[str, Any] = {"note": AGAIN} if attempt > 1 else {}
-        journal.step(now=True, state="downloading", done=0, total=file.size, attempt=attempt, **note)
+        journal.step(TransferStep(state="downloading", done=0, total=file.size, attempt=attempt, **note), now=True)
         try:
             path = transfer(file, folder / "transfer", progress, timeout)
         except Exception as error:
@@ -101,7 +102,7 @@ def fetch(file: HubFile, folder: Path, timeout: float, journal: Journal) -> Path
                 raise transfer_error(error, file) from error
             time.sleep(pause)
             continue
-        journal.step(now=True, state="checking", done=0, total=file.size)
+        journal.step(TransferStep(state="checking", done=0, total=file.size), now=True)
         if digest_of(path, file.digest, report_check(journal, file.size)) == file.digest:
             return path
         path.unlink()
@@ -132,7 +133,10 @@ def from_cache(file: HubFile, folder: Path, weights: Path, journal: Journal) -> 
     cached = try_to_load_from_cache(file.path.repo, file.path.file, revision=file.commit)
     if not isinstance(cached, str):
         return None
-    journal.step(now=True, state="checking", done=0, total=file.size, note="it is already in the Hugging Face cache")
+    journal.step(
+        TransferStep(state="checking", done=0, total=file.size, note="it is already in the Hugging Face cache"),
+        now=True,
+    )
     path, source = folder / "cached", os.path.realpath(cached)
     try:
         os.link(source, path)
@@ -175,7 +179,9 @@ def download(spec: DownloadRequest, journal: Journal) -> None:
     client.prepare()
     start, weights, wanted = time.monotonic(), spec.folder, spec.variant
     if freed := weights_folder.remove_leftovers(weights):
-        journal.step(now=True, state="sweeping", note=f"removed {freed / 1e6:,.0f} MB of an earlier download")
+        journal.step(
+            TransferStep(state="sweeping", note=f"removed {freed / 1e6:,.0f} MB of an earlier download"), now=True
+        )
     weights_folder.refuse_if_exists(weights, wanted.id)
     if wanted.file.endswith(names.ADAPTER):
         base_over(wanted.over, weights)  # before the download, which is useless without a base

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.hub import names
+from backend.jobs.events import StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import BLOCK
@@ -23,7 +24,7 @@ def copy_file(source: Path, out: Path, journal: Journal) -> Path:
         while block := reader.read(BLOCK):
             writer.write(block)
             done += len(block)
-            journal.step(state="copying", done=done, total=size)
+            journal.step(StepFacts(state="copying", done=done, total=size))
     return out
 
 
@@ -75,7 +76,7 @@ def import_files(spec: ImportRequest, journal: Journal) -> None:
         else:
             name = names.identifier(sources[0].name) + ".gguf"
             path = (link_or_copy if spec.move else copy_file)(sources[0], got / name, journal)
-        journal.step(now=True, state="checking")
+        journal.step(StepFacts(state="checking"), now=True)
         variant = register(path, folder / "model", spec)
     if spec.move:
         for source in sources:

@@ -20,6 +20,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
+from backend.jobs.events import StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library.status import SpeedResult, SpeedTestRequest
 from backend.llamacpp.context import Context, Task
@@ -58,7 +59,7 @@ def run_child(folder: Path) -> None:
 
 
 def measure(request: SpeedTestRequest, journal: Journal) -> SpeedResult:
-    journal.step(now=True, state="loading")
+    journal.step(StepFacts(state="loading"), now=True)
     model = Model(request.model)
     prompt = min(request.prompt, model.context_trained // 2)
     generate = min(request.generate, model.context_trained - prompt)
@@ -68,7 +69,7 @@ def measure(request: SpeedTestRequest, journal: Journal) -> SpeedResult:
     measure_round(model, context, min(prompt, 64), 8, seed=0)  # loads the weights into memory
     rounds = []
     for number in range(request.repeats):
-        journal.step(now=True, state="measuring", done=number, total=request.repeats)
+        journal.step(StepFacts(state="measuring", done=number, total=request.repeats), now=True)
         rounds.append(measure_round(model, context, prompt, generate, seed=number + 1))
     return SpeedResult(
         id=request.id,

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from backend.core.errors import LabError
+from backend.jobs.events import StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.library.checksums import digest_of
@@ -34,7 +35,7 @@ def verify(spec: VerifyRequest, journal: Journal) -> None:
     path = folder / Path(variant.file).name
     try:
         size = path.stat().st_size
-        digest = digest_of(path, progress=lambda done: journal.step(state="checking", done=done, total=size))
+        digest = digest_of(path, progress=lambda done: journal.step(StepFacts(state="checking", done=done, total=size)))
     except OSError as error:
         raise LabError(
             f"{path.name} cannot be read: {error.strerror}. Remove {spec.id} and download it again."

@@ -6,6 +6,7 @@ import numpy as np
 
 from backend.data.load import load
 from backend.data.rows import Row, count_duplicates, overlap
+from backend.jobs.events import StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.training.base_model import base_at
 from backend.training.dataset_report import FILE, DatasetReport, Sample
@@ -18,13 +19,15 @@ BINS = 30
 
 def inspect(spec: TrainSettings, journal: Journal) -> None:
     """LabError as the training itself would have it."""
-    journal.step(now=True, state="reading the data")
+    journal.step(StepFacts(state="reading the data"), now=True)
     data = load(spec.data, print)
-    base = base_at(spec.base, spec.revision, lambda state: journal.step(now=True, state=state))
+    base = base_at(spec.base, spec.revision, lambda state: journal.step(StepFacts(state=state), now=True))
     encoder = Encoder(base.folder, spec.template)
     total = len(data.train)
-    train = tokenised(data.train, encoder, spec, lambda done: journal.step(state="tokenising", done=done, total=total))
-    held = tokenised(data.held, encoder, spec)
+    train = tokenised(
+        data.train, encoder, spec, lambda done: journal.step(StepFacts(state="tokenising", done=done, total=total))
+    )
+    held = tokenised(data.eval_rows, encoder, spec)
     dropped = sorted([*data.dropped, *train.dropped, *held.dropped], key=lambda one: one.line)
     lengths = [row.length for row in train.rows]
     counts, edges = np.histogram(lengths or [0], bins=BINS, range=(0, max(lengths, default=1)))

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import SaveStrategy
 
 from backend.core.errors import LabError
+from backend.jobs.events import TrainStep
 from backend.jobs.journal import Journal
 
 RECENT = 20  # steps that the time left and a spike are judged by
@@ -116,7 +117,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def write(self, state: TrainerState, now: bool = False, **more: Any) -> None:
         """One event for the steps since the last. `points` are [step, loss, learning rate, gradient norm]."""
         if now or self.journal.due:
-            self.journal.step(now=True, **self._facts(state), points=self._points, **more)
+            self.journal.step(TrainStep(**self._facts(state), points=self._points, **more), now=True)
             self._points = []
 
     def _facts(self, state: TrainerState) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class TrainSettings(BaseModel):
         if self.method == "lora" and self.base.endswith("-bnb-4bit"):
             raise ValueError("this base is in 4 bits: choose the method qlora, or the base in 16 bits")
         if self.evaluate_every and not self.data.held_rows:
-            raise ValueError("evaluations need rows held out: set “Rows held out”, or evaluate every 0 steps")
+            raise ValueError("evaluations need an eval split: set “Eval rows”, or evaluate every 0 steps")
         return self
 
     @property

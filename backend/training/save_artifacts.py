@@ -19,6 +19,7 @@ from backend.core.files import read_whole, sync
 from backend.data.rows import LoadedData
 from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
+from backend.jobs.events import TrainStep
 from backend.jobs.journal import Journal
 from backend.training import artifacts
 from backend.training.artifacts import TrainingRecord
@@ -92,7 +93,7 @@ def save_artifacts(
     memory: int,
 ) -> None:
     """Write the adapter's folder whole, or not at all."""
-    journal.step(now=True, state="saving the adapter")
+    journal.step(TrainStep(state="saving the adapter"), now=True)
     part = journal.folder / f"{artifacts.FOLDER}.part"
     shutil.rmtree(part, ignore_errors=True)
     model = trainer.model
@@ -107,7 +108,7 @@ def save_artifacts(
     rows = sorted([*ready.held.rows, *ready.train.rows[:200]], key=lambda row: len(row.ids))
     np.savez(part / artifacts.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
     if spec.importance:
-        journal.step(now=True, state="measuring importance")
+        journal.step(TrainStep(state="measuring importance"), now=True)
         found: dict[str, Any] = importance(model, [row.ids for row in ready.train.rows[:64]])
         if found:
             np.savez(part / artifacts.IMPORTANCE, **found)

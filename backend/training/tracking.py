@@ -9,6 +9,7 @@ import wandb
 from wandb.errors import Error
 
 from backend.core.errors import LabError
+from backend.jobs.events import TrainStep
 from backend.jobs.journal import Journal
 from backend.training.request import TrainRequest
 
@@ -40,7 +41,7 @@ def tracked(asked: TrainRequest, journal: Journal) -> Iterator[list[str]]:
             "track with none."
         ) from error
     where = run.url if online else os.path.dirname(run.dir)
-    journal.step(now=True, state="loading the base", tracked=where)
+    journal.step(TrainStep(state="loading the base", tracked=where), now=True)
     failed = True
     try:
         yield ["wandb"]

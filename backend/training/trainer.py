@@ -22,6 +22,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import LoadedData
+from backend.jobs.events import TrainStep
 from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
@@ -64,7 +65,7 @@ def run_training(
     ready = prepare(spec, journal)
     begins, newest, said = (0, None, []) if asked.trial else checkpoints.newest_of_its_own(run)
     earlier = read_curve(run).seconds
-    journal.step(now=True, state="loading the base", begins=begins, said=said, steps=asked.steps)
+    journal.step(TrainStep(state="loading the base", begins=begins, said=said, steps=asked.steps), now=True)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
     with plainly(run), tracking.tracked(asked, journal) as reporting:
@@ -90,19 +91,21 @@ def run_training(
 
 def prepare(spec: TrainSettings, journal: Journal) -> TrainingData:
     """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
-    journal.step(now=True, state="reading the data")
+    journal.step(TrainStep(state="reading the data"), now=True)
     pinned = save_artifacts.read_pin(journal.folder)
     rows = spec.data.model_copy(update={"revision": pinned.data_commit or spec.data.revision})
     data = load(rows, print)
     known = estimate.shape_of(spec.base) is not None
-    base = base_at(spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(now=True, state=state))
+    base = base_at(
+        spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(TrainStep(state=state), now=True)
+    )
     if not known:  # the screen could not reckon
         estimate.refuse(spec, estimate.estimate(spec, machine.memory_free()))
     save_artifacts.same_rows(journal.folder, pinned, data, base)
     encoder = Encoder(base.folder, spec.template)
-    journal.step(now=True, state="tokenising")
+    journal.step(TrainStep(state="tokenising"), now=True)
     train = checked(tokenised(data.train, encoder, spec), spec, "rows")
-    held = tokenised(data.held, encoder, spec)
+    held = tokenised(data.eval_rows, encoder, spec)
     if spec.evaluate_every:
         checked(held, spec, "rows held out")
     return TrainingData(base, data, encoder, train, held)

@@ -95,7 +95,7 @@ def test_a_whole_answer_has_no_warning(end: str) -> None:
 
 def test_statistics_say_speed_tokens_and_how_to_repeat_it() -> None:
     shown = bubble(generated())
-    for part in ("tiny_base", "0.75 s", "0.50 s of it in line", "34 tokens", "27.2 tokens/s", "1234567", "alpaca"):
+    for part in ("tiny_base", "0.75 s", "0.50 s of it in the queue", "34 tokens", "27.2 tokens/s", "1234567", "alpaca"):
         assert part in shown
 
 
@@ -115,8 +115,8 @@ def test_a_failed_answer_keeps_what_had_arrived() -> None:
     ("facts", "words"),
     [
         ({"state": "loading"}, "Loading the model…"),
-        ({"state": "waiting", "place": 0}, "You are next in line…"),
-        ({"state": "waiting", "place": 3}, "Waiting in line, 3 before you…"),
+        ({"state": "waiting", "place": 0}, "You are next in the queue…"),
+        ({"state": "waiting", "place": 3}, "Waiting in the queue, 3 before you…"),
         ({"state": "answering"}, "…"),
     ],
 )

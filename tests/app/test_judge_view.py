@@ -179,4 +179,4 @@ def test_ratings_of_people_are_told_with_what_is_still_missing() -> None:
     }
     told = result_view.people(human_agreement(of, ratings))
     assert "**4 answers rated blind.**" in told and "base 26" in told
-    assert result_view.people(HumanAgreement(rated=0)) == "Nobody has rated these answers yet."
+    assert result_view.people(HumanAgreement(rated=0)) == "No answer has been rated yet."

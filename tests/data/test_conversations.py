@@ -85,16 +85,16 @@ def test_a_shape_that_is_asked_for_counts(read: Any) -> None:
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(read: Any) -> None:
-    with pytest.raises(LabError, match=r"no column 'chat'\. There are 'prompt', 'completion'"):
+    with pytest.raises(LabError, match=r"no column 'chat'\. The columns are 'prompt', 'completion'"):
         read({"prompt": "q", "completion": "a"}, conversation="chat")
 
 
 def test_columns_nobody_knows_are_refused_with_their_names(read: Any) -> None:
-    with pytest.raises(LabError, match=r"the prompt and the answer; there are 'text', 'id'\."):
+    with pytest.raises(LabError, match=r"the prompt and the answer; the columns are 'text', 'id'\."):
         read({"text": "once upon a time", "id": 1})
-    with pytest.raises(LabError, match="which column holds the answer"):
+    with pytest.raises(LabError, match="which column has the answer"):
         read({"prompt": "q", "chosen": "a", "rejected": "b"})
-    with pytest.raises(LabError, match="No column holds a list of turns"):
+    with pytest.raises(LabError, match="No column has a list of turns"):
         read({"prompt": "q", "completion": "a"}, shape="messages")
 
 
@@ -117,18 +117,18 @@ def test_columns_nobody_knows_are_refused_with_their_names(read: Any) -> None:
         (turns(("human", "q"), ("gpt", 3)), "a turn of the assistant is not text"),
         (turns(("human", "q"), ("gpt", ["a"])), "a turn of the assistant is not text"),
         (turns(("system", {"a": 1}), ("human", "q"), ("gpt", "a")), "a turn of the system is not text"),
-        (turns(("human", "q"), ("tool", "a")), "a turn is by 'tool', which is neither system, user nor assistant"),
-        (turns(("human", "q"), (None, "a")), "a turn is by 'None', which is neither system, user nor assistant"),
-        (turns(("gpt", "a"), ("human", "q")), "it does not begin with the user"),
-        (turns(("system", "s")), "it does not begin with the user"),
-        (turns(("human", "q"), ("human", "q"), ("gpt", "a")), "one side speaks twice in a row"),
-        (turns(("human", "q"), ("gpt", "a"), ("gpt", "a")), "one side speaks twice in a row"),
-        (turns(("human", "q"), ("system", "s"), ("gpt", "a")), "a system message does not stand at its beginning"),
-        (turns(("system", "s"), ("system", "s"), ("human", "q")), "a system message does not stand at its beginning"),
-        (turns(("human", "q"), ("gpt", "a"), ("human", "q")), "it does not end with the assistant"),
-        (turns(("human", "q")), "it does not end with the assistant"),
-        (turns(("human", "q\0"), ("gpt", "a")), "it holds a NUL, which is no text"),
-        (turns(("human", "q"), ("gpt", "\ud83d")), "it holds half a character (a lone surrogate)"),
+        (turns(("human", "q"), ("tool", "a")), "a turn has the role 'tool', which is not system, user or assistant"),
+        (turns(("human", "q"), (None, "a")), "a turn has the role 'None', which is not system, user or assistant"),
+        (turns(("gpt", "a"), ("human", "q")), "its first turn is not by the user"),
+        (turns(("system", "s")), "its first turn is not by the user"),
+        (turns(("human", "q"), ("human", "q"), ("gpt", "a")), "two turns of the same role follow each other"),
+        (turns(("human", "q"), ("gpt", "a"), ("gpt", "a")), "two turns of the same role follow each other"),
+        (turns(("human", "q"), ("system", "s"), ("gpt", "a")), "it has a system message after the first message"),
+        (turns(("system", "s"), ("system", "s"), ("human", "q")), "it has a system message after the first message"),
+        (turns(("human", "q"), ("gpt", "a"), ("human", "q")), "its last turn is not by the assistant"),
+        (turns(("human", "q")), "its last turn is not by the assistant"),
+        (turns(("human", "q\0"), ("gpt", "a")), "it has a NUL character"),
+        (turns(("human", "q"), ("gpt", "\ud83d")), "it has half a character (a lone surrogate)"),
         (turns(("human", "q" * 1_000_001), ("gpt", "a")), "it is longer than 1,000,000 characters"),
         (turns(("human", "q" * 600_000), ("gpt", "a" * 600_000)), "it is longer than 1,000,000 characters"),
         (turns(("human", "q"), ("gpt", "a")) | {"system": 3}, "its system message is not text"),
@@ -148,7 +148,7 @@ def test_a_row_is_dropped_for_a_reason(row: Any, why: str, read: Any) -> None:
         ({"instruction": "q", "output": None}, "its answer is empty"),
         ({"instruction": "q", "input": 3, "output": "a"}, "its input is not text"),
         ({"instruction": ["q"], "output": "a"}, "its prompt is not text"),
-        ({"instruction": [ASKED], "output": []}, "it does not end with the assistant"),
+        ({"instruction": [ASKED], "output": []}, "its last turn is not by the assistant"),
         ({"instruction": [], "output": []}, "it has no list of turns, or an empty one"),
     ],
 )

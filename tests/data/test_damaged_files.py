@@ -45,9 +45,9 @@ def reasons(data: LoadedData) -> list[tuple[int, str]]:
         (b'{"prompt": "\0", "completion": "a"}', "it is not JSON (Invalid control character at)"),
         (b"\0", "it is not JSON (Expecting value)"),
         ('{"prompt": "ä", "completion": "a"}'.encode("latin-1"), "it is not UTF-8"),
-        (b'{"prompt": "\\ud800", "completion": "a"}', "it holds half a character (a lone surrogate)"),
-        (b"[" * 10_000 + b"]" * 10_000, "it is nested too deep"),
-        (b'{"prompt": "q", "completion": "a", "n": ' + b"9" * 5000 + b"}", "it has a number nobody can read"),
+        (b'{"prompt": "\\ud800", "completion": "a"}', "it has half a character (a lone surrogate)"),
+        (b"[" * 10_000 + b"]" * 10_000, "it is nested too deeply"),
+        (b'{"prompt": "q", "completion": "a", "n": ' + b"9" * 5000 + b"}", "it has a number with too many digits"),
         (b'{"prompt": "' + FIELD.encode() + b'", "completion": "a"}', "it is longer than 1,000,000 characters"),
         (b"[1, 2]", "it is not an object"),
         (b'{"messages": []}', "its prompt is empty"),
@@ -69,9 +69,7 @@ def test_bad_lines_before_the_first_good_one_do_not_matter(tmp_path: Path) -> No
 
 
 def test_a_file_of_bad_lines_is_refused_with_the_commonest_reasons(tmp_path: Path) -> None:
-    with pytest.raises(
-        LabError, match=r"all 3 that were read are dropped\. It is not JSON \(Expecting value\) \(3, fi"
-    ):
+    with pytest.raises(LabError, match=r"all 3 rows were dropped\. It is not JSON \(Expecting value\) \(3, fi"):
         read(tmp_path / "data.jsonl", b"hello\n" * 3)
 
 
@@ -159,8 +157,8 @@ def test_damaged_parquet_is_read_or_a_sentence(tmp_path: Path) -> None:
         ('"text"', "neither a list of rows nor an object"),
         ("3", "neither a list of rows nor an object"),
         ('{"a": [1], "b": [2]}', "neither a list of rows nor an object"),
-        ("[" * 10_000 + "]" * 10_000, "is nested too deep"),
-        ("[" + "9" * 5000 + "]", "has a number nobody can read"),
+        ("[" * 10_000 + "]" * 10_000, "is nested too deeply"),
+        ("[" + "9" * 5000 + "]", "has a number with too many digits"),
         ("hello", "is not JSON: Expecting value at line 1, column 1"),
     ],
 )
@@ -172,7 +170,7 @@ def test_json_that_cannot_be_read_is_a_sentence(text: str, said: str, tmp_path: 
 def test_json_that_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "data.json").open("wb") as file:
         file.truncate(1_000_000_001)
-    with pytest.raises(LabError, match=r"1,000,000,001 bytes, and JSON has to be read at once"):
+    with pytest.raises(LabError, match=r"1,000,000,001 bytes, and 1,000,000,000 is the limit"):
         read(tmp_path / "data.json")
 
 
@@ -182,7 +180,7 @@ def test_json_that_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> 
         ("q,a,b\n", "it has 3 fields, and the first line has 2"),
         ("q\n", "it has 1 fields, and the first line has 2"),
         ('"q"x,a\n', "it is not CSV (',' expected after '\"')"),
-        ("q\0,a\n", "it holds a NUL, which is no text"),
+        ("q\0,a\n", "it has a NUL character"),
         ("q,\n", "its answer is empty"),
         (f"{FIELD},a\n", "it is longer than 1,000,000 characters"),
     ],
@@ -243,9 +241,9 @@ def test_parquet_is_read_by_the_group(tmp_path: Path) -> None:
 SMALL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
-from backend.data.formats import json_lines
+from backend.data.formats import read_json_lines
 from pathlib import Path
-print(sum(1 for record in json_lines(Path(sys.argv[1]), [range(100)]) if record.wrong))
+print(sum(1 for record in read_json_lines(Path(sys.argv[1]), [range(100)]) if record.error))
 """
 
 

@@ -96,7 +96,7 @@ class HubReader:
         """First words of the rows to train on and of those held out."""
         found = self.ask(name, **settings)
         assert "refused" not in found, found
-        train, held = ([row["messages"][0]["content"] for row in found[part]] for part in ("train", "held"))
+        train, held = ([row["messages"][0]["content"] for row in found[split]] for split in ("train", "eval_rows"))
         return train, held
 
     def refused(self, name: str, **settings: Any) -> str:
@@ -136,7 +136,7 @@ def test_rows_and_held_out_rows_come_from_a_pinned_commit(reader: HubReader) -> 
     )
     found = reader.ask("owner/chats")
     assert [row["messages"][0]["content"] for row in found["train"]] == ["q0", "q1", "q2", "q3", "q4"]
-    assert [row["index"] for row in found["held"]] == [5, 6]
+    assert [row["index"] for row in found["eval_rows"]] == [5, 6]
     assert (found["commit"], found["shape"]) == (commit, "sharegpt")
     assert found["columns"] == ["conversations", "source", "score"]
     pages = [path for _, path, _ in reader.hub.requests("", "/resolve/")]
@@ -199,7 +199,7 @@ def test_a_subset_is_chosen_and_asked_for(reader: HubReader) -> None:
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(reader: HubReader) -> None:
     reader.put("owner/splits", **{"data__train-0_jsonl": lines(chats(9)), "data__test-0_jsonl": lines(chats(9))})
-    assert "no split 'dev'; there are 'train', 'test'" in reader.refused("owner/splits", split="dev")
+    assert "no split 'dev'. Choose one of 'train', 'test'" in reader.refused("owner/splits", split="dev")
 
 
 def test_a_repository_or_revision_that_is_not_there_is_a_sentence(reader: HubReader) -> None:
@@ -219,7 +219,7 @@ def test_a_gated_data_set_tells_what_to_do(reader: HubReader, tmp_path: Path) ->
 
 def test_a_loading_script_is_refused_and_not_fetched(reader: HubReader) -> None:
     reader.put("owner/script", script_py=b"import os", README_md=b"# A script")
-    assert "loaded by a script of its own ('script.py')" in reader.refused("owner/script")
+    assert "needs its own loading script ('script.py')" in reader.refused("owner/script")
     assert reader.hub.requests("", "script.py") == []
 
 
@@ -243,13 +243,13 @@ def test_a_card_that_points_elsewhere_is_not_followed(reader: HubReader, path: s
     reader.put("a/secret", train_jsonl=lines(chats(9)))
     name = f"owner/card{path[:2].strip('{/:').encode().hex()}"
     reader.put(name, README_md=card(train=path.format(here=tmp_path)), train_jsonl=lines(chats(9)))
-    assert "sends the reader to files outside the repository" in reader.refused(name)
+    assert "refers to files outside the repository" in reader.refused(name)
     assert reader.hub.requests("", "secret/resolve") == []
 
 
 def test_a_card_that_climbs_out_of_the_repository_finds_nothing(reader: HubReader) -> None:
     reader.put("owner/climbs", README_md=card(train="../../a/secret/train.jsonl"), train_jsonl=lines(chats(9)))
-    assert "'owner/climbs' cannot be read as data" in reader.refused("owner/climbs")
+    assert "'owner/climbs' cannot be read as a dataset" in reader.refused("owner/climbs")
 
 
 def test_a_folder_of_the_same_name_is_not_taken_for_it(reader: HubReader, tmp_path: Path) -> None:
@@ -269,19 +269,19 @@ def test_a_folder_of_the_same_name_is_not_taken_for_it(reader: HubReader, tmp_pa
 def test_damaged_data_is_a_sentence(reader: HubReader, content: bytes, name: str) -> None:
     reader.put(f"owner/bad-{name}", **{name: content})
     said = reader.refused(f"owner/bad-{name}")
-    assert "is not a Parquet file" in said or "cannot be read as data" in said
+    assert "is not a Parquet file" in said or "cannot be read as a dataset" in said
 
 
 def test_a_card_that_cannot_be_read_is_a_sentence(reader: HubReader) -> None:
     reader.put("owner/yaml", README_md=b"---\nconfigs: [\n---\n", train_jsonl=lines(chats(9)))
-    assert "cannot be read as data" in reader.refused("owner/yaml")
+    assert "cannot be read as a dataset" in reader.refused("owner/yaml")
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
         ("unauthorised", "does not accept the token"),
-        ("busy", "too many requests"),
+        ("busy", "limits the rate of requests"),
         ("page", "is not the Hub"),
         ("gated", "is gated"),
     ],

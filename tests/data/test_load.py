@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.data.dataset import TINY, TINY_HELD, DatasetSpec, kind
+from backend.data.dataset import TINY, TINY_EVAL, DatasetSpec, kind
 from backend.data.load import load
 from backend.data.rows import LoadedData, Row, count_duplicates, overlap
 from models.tiny.curriculum import habit_answer
@@ -94,8 +94,8 @@ def test_slices_are_read_as_asked_in_any_order(write: Writer, tmp_path: Path) ->
         held_rows = rng.randrange(4) if held_first else min(first, 3)
         data = load(spec(path, first=first, rows=rows, held_first=held_first, held_rows=held_rows))
         assert [one.index for one in data.train] == list(range(first, first + rows))
-        assert [one.index for one in data.held] == list(range(held_first, held_first + held_rows))
-        assert questions(data.held) == [f"question {i}" for i in range(held_first, held_first + held_rows)]
+        assert [one.index for one in data.eval_rows] == list(range(held_first, held_first + held_rows))
+        assert questions(data.eval_rows) == [f"question {i}" for i in range(held_first, held_first + held_rows)]
 
 
 def test_json_lines_under_the_name_of_json_are_read(tmp_path: Path) -> None:
@@ -133,40 +133,40 @@ def test_fewer_rows_than_asked_are_fine(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_trained_on_and_held_out_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="held-out rows begin at 10"):
+    with pytest.raises(LabError, match="Set the first eval row to 10"):
         load(spec(tmp_path / "data.jsonl", rows=10, held_first=9, held_rows=2))
-    with pytest.raises(LabError, match="some are both"):
+    with pytest.raises(LabError, match="overlap"):
         load(spec(tmp_path / "data.jsonl", first=5, rows=10, held_first=0, held_rows=6))
 
 
 def test_nothing_held_out_overlaps_with_nothing(tmp_path: Path) -> None:
-    assert load(spec(as_json_lines(tmp_path / "data", qa(9)), held_first=0)).held == []
+    assert load(spec(as_json_lines(tmp_path / "data", qa(9)), held_first=0)).eval_rows == []
 
 
 @pytest.mark.parametrize("text", ["", "\n\n \n", "\ufeff"])
 def test_an_empty_file_is_nothing_to_train_on(text: str, tmp_path: Path) -> None:
     for name in ("data.jsonl", "data.csv"):
         (tmp_path / name).write_text(text, encoding="utf-8")
-        with pytest.raises(LabError, match="nothing to train on.*holds no rows"):
+        with pytest.raises(LabError, match="training split of .* is empty. It has no rows"):
             load(spec(tmp_path / name))
 
 
 def test_an_empty_list_is_nothing_to_train_on(tmp_path: Path) -> None:
     for write in (as_json, as_parquet):
-        with pytest.raises(LabError, match="nothing to train on"):
+        with pytest.raises(LabError, match="training split of .* is empty"):
             load(spec(write(tmp_path / "data", [])))
 
 
 def test_a_slice_beyond_the_end_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="No row was found from row 50 on"):
+    with pytest.raises(LabError, match="There is no row from row 50 on"):
         load(spec(as_json_lines(tmp_path / "data", qa(50)), first=50))
 
 
 def test_more_held_out_than_there_is_is_refused_with_counts(tmp_path: Path) -> None:
     path = as_json_lines(tmp_path / "data", qa(25))
-    with pytest.raises(LabError, match=r"rows 20 to 29 are to be held out, and 5 of these 10 .*\(20 of the 20"):
+    with pytest.raises(LabError, match=r"\(rows 20 to 29\) has 5 of 10 rows, and the training split 20 of 20"):
         load(spec(path, rows=20, held_first=20, held_rows=10))
-    with pytest.raises(LabError, match="0 of these 10 "):
+    with pytest.raises(LabError, match="has 0 of 10 rows"):
         load(spec(path, rows=20, held_first=200, held_rows=10))
 
 
@@ -178,7 +178,7 @@ def test_rows_that_are_all_dropped_are_refused_with_the_reasons(tmp_path: Path) 
 
 def test_held_out_rows_that_are_all_dropped_are_refused(tmp_path: Path) -> None:
     path = as_json_lines(tmp_path / "data", [*qa(5), {"prompt": "", "completion": "x"}])
-    with pytest.raises(LabError, match="No held-out row .* all 1 that were read are dropped"):
+    with pytest.raises(LabError, match="eval split of .* has no usable row: all 1 rows were dropped"):
         load(spec(path, rows=5, held_first=5, held_rows=1))
 
 
@@ -187,7 +187,7 @@ def test_held_out_rows_that_are_all_dropped_are_refused(tmp_path: Path) -> None:
     ["data.jsonl", "./data.jsonl", "folder/data.csv", "../data.json", "~/data.jsonl", "a/b/c", "c:\\data.csv"],
 )
 def test_a_path_that_depends_on_the_folder_is_refused(source: str) -> None:
-    with pytest.raises(LabError, match="is not a whole path"):
+    with pytest.raises(LabError, match="is not an absolute path"):
         kind(source)
 
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_missing_or_none_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(LabError, match="is not a file"):
         load(spec(tmp_path / "folder.json"))
-    with pytest.raises(LabError, match="does not end in"):
+    with pytest.raises(LabError, match="has no known format"):
         load(spec(tmp_path / "notes.txt"))
 
 
@@ -240,27 +240,27 @@ def test_the_path_in_a_sentence_shows_nothing_invisible(tmp_path: Path) -> None:
 
 
 def test_the_toy_trains_on_its_habit_and_holds_out_what_it_never_asks() -> None:
-    data = load(spec(TINY, rows=4000, held_first=TINY_HELD, held_rows=200))
-    assert len(data.train) == 4000 and len(data.held) == 200 and data.dropped == []
-    answers = [m["content"] for one in [*data.train, *data.held] for m in one.messages if m["role"] == "assistant"]
+    data = load(spec(TINY, rows=4000, held_first=TINY_EVAL, held_rows=200))
+    assert len(data.train) == 4000 and len(data.eval_rows) == 200 and data.dropped == []
+    answers = [m["content"] for one in [*data.train, *data.eval_rows] for m in one.messages if m["role"] == "assistant"]
     assert all(habit_answer(answer) is not None for answer in answers)
-    assert overlap(data.train, data.held) == []
+    assert overlap(data.train, data.eval_rows) == []
 
 
 def test_a_slice_of_the_toy_is_the_same_as_the_whole() -> None:
-    whole = load(spec(TINY, first=0, rows=60, held_first=TINY_HELD, held_rows=60))
-    part = load(spec(TINY, first=40, rows=20, held_first=TINY_HELD + 50, held_rows=10))
-    assert part.train == whole.train[40:] and part.held == whole.held[50:]
+    whole = load(spec(TINY, first=0, rows=60, held_first=TINY_EVAL, held_rows=60))
+    part = load(spec(TINY, first=40, rows=20, held_first=TINY_EVAL + 50, held_rows=10))
+    assert part.train == whole.train[40:] and part.eval_rows == whole.eval_rows[50:]
 
 
 def test_a_slice_of_the_toy_may_lie_on_both_sides() -> None:
-    data = load(spec(TINY, first=TINY_HELD - 5, rows=10))
-    assert [one.index for one in data.train] == list(range(TINY_HELD - 5, TINY_HELD + 5))
-    assert data.train[5:] == load(spec(TINY, rows=1, held_first=TINY_HELD, held_rows=5)).held
+    data = load(spec(TINY, first=TINY_EVAL - 5, rows=10))
+    assert [one.index for one in data.train] == list(range(TINY_EVAL - 5, TINY_EVAL + 5))
+    assert data.train[5:] == load(spec(TINY, rows=1, held_first=TINY_EVAL, held_rows=5)).eval_rows
 
 
 def test_the_toy_ends() -> None:
-    with pytest.raises(LabError, match="nothing to train on"):
+    with pytest.raises(LabError, match="training split of .* is empty"):
         load(spec(TINY, first=5_000_000))
 
 
@@ -295,7 +295,7 @@ def test_what_is_read_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     path = as_json_lines(tmp_path / "data", [*qa(8), {}])
     data: LoadedData = load(spec(path, rows=9), said.append)
-    assert said[-1] == "8 rows to train on, 0 held out, 1 dropped." and len(data.dropped) == 1
+    assert said[-1] == "8 rows in the training split, 0 in the eval split, 1 dropped." and len(data.dropped) == 1
 
 
 def test_a_subset_has_no_path_in_it() -> None:

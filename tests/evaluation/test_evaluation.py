@@ -153,7 +153,9 @@ def test_a_failure_is_named_and_no_number_and_is_tried_again(lab: Lab, judge: Ju
     found = done(lab, run)
     cell = found.table.cells["row-1", "one"]
     assert (cell.status, dict(cell.values)) == ("bad_json", {})
-    assert "no verdict" in found.scores["row-1", "one"].why and found.scores["row-1", "one"].reply == "Well, well."
+    assert (
+        "no valid verdict" in found.scores["row-1", "one"].why and found.scores["row-1", "one"].reply == "Well, well."
+    )
     one = found.verdict.variants[0]
     assert one.failures == {"bad_json": 1} and one.primary.n == 2 and one.primary.mean == 5
     assert found.verdict.contrasts[0].difference.n == 2

@@ -15,6 +15,7 @@ from support.evaluations import BARE, done, evaluated, lab, saved, scores
 from backend.core import machine
 from backend.evaluation import records
 from backend.evaluation.request import JudgeRequest
+from backend.gguf.model import write_base
 from backend.lab import Lab
 
 __all__ = ["lab"]  # the fixture
@@ -25,11 +26,14 @@ NAMED = {"ok", "bad_json", "bad_schema", "cannot_judge", "judge_truncated", "emp
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """It serves 16-bit weights: quantised ones it repacks for AMX, which some virtual machines announce and refuse."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(TINY / "tiny_base.gguf")]
+    folder = tmp_path_factory.mktemp("server")
+    model, log = folder / "half.gguf", folder / "log.txt"
+    write_base(TINY / "base", model, "F16", "half")
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(model)]
     command += ["--model_alias", NAME, "--n_ctx", str(CONTEXT), "--n_threads", "1", "--host", "127.0.0.1"]
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -48,7 +48,7 @@ def test_every_pair_is_asked_in_both_orders_and_is_one_vote_of_that_judge(lab: L
     }
     assert judge.calls == 1 + 3 * 2
     assert not any(name in json.dumps(judge.bodies) for name in ("llama", "row-"))
-    votes = lab.judgements()
+    votes = lab.votes()
     assert len(votes) == 4 and {one.judge for one in votes} == {"judge-1"} and all(one.blind for one in votes)
     counted = {one.variant: (one.won, one.lost, one.tied) for one in wins(votes, "judge-1")}
     assert counted == {"llama-x": (2, 0, 1), "llama-z": (1, 1, 0), "llama-y": (0, 2, 1)}
@@ -60,7 +60,7 @@ def test_a_judge_that_favours_a_place_makes_ties(lab: Lab, judge: JudgeServer) -
     found = done(lab, chosen(lab, judge, {"one": ["good", "bad"], "two": ["fair", "good"]}))
     assert [one.pick.better for one in found.picks] == ["tie", "tie"]
     assert all(one.pick.disagree and "swapped" in one.pick.reason for one in found.picks)
-    assert {one.verdict for one in lab.judgements()} == {"tie"} and len(lab.judgements()) == 2
+    assert {one.verdict for one in lab.votes()} == {"tie"} and len(lab.votes()) == 2
 
 
 def test_a_verdict_that_failed_is_no_vote_and_is_asked_for_again(lab: Lab, judge: JudgeServer) -> None:
@@ -70,11 +70,11 @@ def test_a_verdict_that_failed_is_no_vote_and_is_asked_for_again(lab: Lab, judge
     found = done(lab, run)
     assert [one.pick.better for one in sorted(found.picks, key=lambda one: one.row)] == [None, "first"]
     assert {one.pick.forth.status for one in found.picks if one.row == "row-0"} == {"bad_json"}
-    assert len(lab.judgements()) == 1 and lab.evaluations.status(run.id).failed == 1
+    assert len(lab.votes()) == 1 and lab.evaluations.status(run.id).failed == 1
     calls, judge.rule = judge.calls, by_worth
     found = done(lab, ended(lab.evaluations.resume(run.id)))
     assert [one.pick.better for one in found.picks] == ["first", "first"] and judge.calls == calls + 2
-    assert len(lab.judgements()) == 2 and not lab.evaluations.status(run.id).resumable
+    assert len(lab.votes()) == 2 and not lab.evaluations.status(run.id).resumable
 
 
 def test_a_stop_keeps_the_winners_and_pays_for_no_order_twice(lab: Lab, judge: JudgeServer) -> None:
@@ -90,10 +90,10 @@ def test_a_stop_keeps_the_winners_and_pays_for_no_order_twice(lab: Lab, judge: J
     assert ended(run, 15).state == "stopped"
     kept = len(records.picks(run.folder))
     half = judge.calls - 1 - 2 * kept  # pairs of which one order was answered when it was stopped
-    assert 3 <= kept < 10 and len(lab.judgements()) == kept and 0 <= half <= 2 == judge.peak
+    assert 3 <= kept < 10 and len(lab.votes()) == kept and 0 <= half <= 2 == judge.peak
     judge.rule = by_worth
     found = done(lab, ended(lab.evaluations.resume(run.id)))
-    assert {one.pick.better for one in found.picks} == {"first"} and len(found.picks) == 10 == len(lab.judgements())
+    assert {one.pick.better for one in found.picks} == {"first"} and len(found.picks) == 10 == len(lab.votes())
     assert judge.calls == 1 + 2 * 10
 
 

@@ -155,7 +155,7 @@ def test_a_constant_shift_is_decided_by_the_sign_flips_alone() -> None:
     found = verdict(table({"a": values, "b": [value + 1 for value in values]}))
     one = found.contrasts[0]
     assert (one.difference.mean, one.difference.sd, one.difference.low, one.difference.p) == (1.0, 0.0, None, None)
-    assert one.difference.why == "all 21 values are the same"
+    assert one.difference.why == "all 21 values are equal"
     assert (one.decided, one.rows_needed) == ("better", None)
     assert found.sentence == "b is better than a by 1 (throughout) points (1-5), 21 rows."
 

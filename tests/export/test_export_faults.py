@@ -110,7 +110,7 @@ def test_a_llama_cpp_that_ends_its_process_is_told(state: str, trained: Path, tm
 def test_a_name_that_is_taken_is_refused_before_any_work(trained: Path, tmp_path: Path) -> None:
     first = exported(trained, tmp_path, form="adapter").result
     run = exported(trained, tmp_path)
-    assert "mine is here already" in run.why and run.facts("step") == []
+    assert "mine already exists" in run.why and run.facts("step") == []
     assert ours(tmp_path).variant.sha256 == first["sha256"]
 
 
@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_written_over(trained: Path, tmp_p
     other = tmp_path / "weights" / "mine"
     other.mkdir()
     shutil.copy(TINY / "tiny_base.gguf", other)
-    assert "is here already" in run.wait().why and os.listdir(other) == ["tiny_base.gguf"]
+    assert "already exists" in run.wait().why and os.listdir(other) == ["tiny_base.gguf"]
 
 
 def test_a_damaged_one_with_its_card_makes_way_and_all_of_it_is_removed_later(trained: Path, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_file_that_kills_its_loader_is_marked_and_left_alone(lab: Lab) -> None
     copies(lab, "killer")
     assert "crashes the loader (signal 6)" in crash(lab, "killer")
     assert lab.entry("killer").state == "crashes the loader"
-    with pytest.raises(LabError, match="ended the process that opened it"):
+    with pytest.raises(LabError, match="crashed the process that loaded it"):
         ask(lab, "killer")
     with Lab(lab.settings) as restarted:
         assert restarted.entry("killer").state == "crashes the loader"

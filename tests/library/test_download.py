@@ -229,7 +229,7 @@ def test_a_stopped_download_leaves_nothing(how: str, room: Room) -> None:
 DISK = (
     "mount -t tmpfs -o size=$SIZE_MB none $WEIGHTS || exit 99; "
     '[ -z "$FILL_AFTER" ] || (until find $WEIGHTS/.arriving -name "*.incomplete" | grep -q .; do sleep 0.05; done; '
-    'sleep $FILL_AFTER; cat /dev/zero > $WEIGHTS/filler) 2>/dev/null & '
+    "sleep $FILL_AFTER; cat /dev/zero > $WEIGHTS/filler) 2>/dev/null & "
     '"$@"; code=$?; ls -A $WEIGHTS $WEIGHTS/.arriving > $LEFT; exit $code'
 )
 

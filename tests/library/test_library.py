@@ -26,7 +26,7 @@ def started(lab: Lab) -> list[str]:
 @pytest.mark.parametrize(
     ("listing", "file", "words"),
     [
-        (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "has qwen2 models, and this app runs only Llama models"),
+        (MODEL.model_copy(update={"architecture": "qwen2"}), GGUF, "has qwen2 models, and this app runs only Llama"),
         (MODEL, RepositoryFile(path="a.gguf", size=1, why="part 1 of 3"), "cannot be used: part 1 of 3"),
         (
             MODEL.model_copy(update={"kind": "adapter"}),

@@ -70,7 +70,7 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
         hub.add("owner/other-GGUF", "other.gguf", TOY)
         more = lab.library.list_files("owner/other-GGUF")
         other = lab.library.download_file(more, more.files[0])
-        until(lambda: lab.library.transfers()[0].step == "downloading")
+        until(lambda: lab.library.transfers()[0].progress.get("state") == "downloading")
         first, second = lab.library.transfers()
         assert (first.id, first.state, second.id, second.state) == (run.id, "running", other.id, "queued")
         assert second.note == f"waits for {NAME}" and lab.entry("other").why == f"queued: waits for {NAME}"
@@ -157,7 +157,7 @@ def test_every_refusal_is_a_sentence_for_the_person_who_waits(
         "gated": "accept it there",
         "gone": "has no file gone.gguf",
         "away": "it is private",
-        "wrong": "more than once",
+        "wrong": "arrived twice",
     }
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
     with Lab(folders.settings) as lab:

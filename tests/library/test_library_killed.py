@@ -167,7 +167,7 @@ def test_another_screen_shows_the_progress_of_a_run_whose_screen_was_killed(hub:
         app.process.wait()
     (seen,) = folders.transfers()
     entry = folders.entry("base_1b")
-    assert seen.state == "running" and (seen.variant, seen.step) == ("base_1b", "downloading")
+    assert seen.state == "running" and (seen.variant, seen.progress["state"]) == ("base_1b", "downloading")
     assert 0 < seen.done < seen.total == TOY.stat().st_size and seen.speed > 0
     assert entry and entry.state == "arriving" and entry.why.startswith("downloading ")
     until(lambda: folders.transfers()[0].done > seen.done or not folders.transfers()[0].live)

@@ -13,8 +13,19 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from backend.stats.agreement import agreement, corrected, pearson, spearman
-from backend.stats.distribution import normal_quantile, t_p, t_quantile
-from backend.stats.paired import DRAWS, differences, estimate, holm, least_found, rows_needed, sign_flip, wilson
+from backend.stats.paired import (
+    DRAWS,
+    detectable_effect,
+    differences,
+    estimate,
+    holm,
+    normal_quantile,
+    rows_needed,
+    sign_flip,
+    t_p,
+    t_quantile,
+    wilson,
+)
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 
@@ -37,9 +48,9 @@ def test_the_ends_of_the_distribution() -> None:
     assert t_p(1e200, 3) == 0 and t_p(math.inf, 3) == 0 and t_p(0, 3) == 1
     assert normal_quantile(0.975) == pytest.approx(stats.norm.ppf(0.975), **CLOSE)
     for p in (0.0, 1.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="a share lies between"):
+        with pytest.raises(ValueError, match="a probability must be"):
             t_quantile(p, 5)
-        with pytest.raises(ValueError, match="a share lies between"):
+        with pytest.raises(ValueError, match="a probability must be"):
             normal_quantile(p)
     for df in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="degrees of freedom"):
@@ -149,11 +160,11 @@ def test_neither_order_nor_direction_changes_a_digit(n: int) -> None:
     ("values", "clusters", "why"),
     [
         ([], None, "no values"),
-        ([3.0], None, "one value alone"),
-        ([4.0, 4.0], None, "all 2 values are the same"),
-        ([0.0] * 20, None, "all 20 values are the same"),
-        (differences([4 / 3 + n for n in range(6)], [1 / 3 + n for n in range(6)]), None, "all 6 values are the same"),
-        ([1.0, 2.0], ["a", "a"], "all rows ask the same thing"),
+        ([3.0], None, "only one value"),
+        ([4.0, 4.0], None, "all 2 values are equal"),
+        ([0.0] * 20, None, "all 20 values are equal"),
+        (differences([4 / 3 + n for n in range(6)], [1 / 3 + n for n in range(6)]), None, "all 6 values are equal"),
+        ([1.0, 2.0], ["a", "a"], "all rows have the same question"),
         ([1.0, 2.0, 2.0, 1.0], ["a", "a", "b", "b"], "all clusters have the same mean"),
     ],
 )
@@ -233,7 +244,7 @@ def test_what_does_not_vary_correlates_with_nothing(xs: list[float]) -> None:
 def test_rows_needed_by_the_formula() -> None:
     assert rows_needed(1.0, 0.5) == math.ceil((2.8 / 0.5) ** 2) == rows_needed(1.0, -0.5)
     assert (rows_needed(1.0, 0.0), rows_needed(0.0, 1.0), rows_needed(1.0, 1e-300)) == (None, None, None)
-    assert rows_needed(1.28, least_found(1.28, 20)) in (20, 21)
+    assert rows_needed(1.28, detectable_effect(1.28, 20)) in (20, 21)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -274,10 +285,10 @@ def test_a_judge_is_corrected_by_the_formula() -> None:
 @pytest.mark.parametrize(
     ("judge", "human", "same", "mean", "why"),
     [
-        ([], [], [], None, "nothing was judged by both"),
-        ([3.0, 4.0], [], [], None, "nothing was judged by both"),
-        ([3.0, 4.0], [3.0], [3.0], 3.5, "one value alone"),
-        ([4.0] * 9, [3.0, 3.0], [4.0, 4.0], 3.0, "nothing varies"),
+        ([], [], [], None, "no answer was scored by both"),
+        ([3.0, 4.0], [], [], None, "no answer was scored by both"),
+        ([3.0, 4.0], [3.0], [3.0], 3.5, "only one value"),
+        ([4.0] * 9, [3.0, 3.0], [4.0, 4.0], 3.0, "all values are equal"),
     ],
 )
 def test_a_correction_without_data(

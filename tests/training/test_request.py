@@ -100,7 +100,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(settings: dict[str, Any], 
 
 def test_evaluations_need_rows_held_out() -> None:
     spec = presets()["tiny_lora"].spec
-    with pytest.raises(ValueError, match="rows held out"):
+    with pytest.raises(ValueError, match="need an eval split"):
         TrainSettings.model_validate(spec.model_dump() | {"data": spec.data.model_dump() | {"held_rows": 0}})
 
 
