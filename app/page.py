@@ -30,7 +30,7 @@ the fine-tune got better.
 """
 
 
-SESSIONS = 400  # browser tabs whose state is kept; the one unused for longest is forgotten first
+SESSIONS = 400  # browser tabs whose state is kept; the least recently used is dropped first
 STOP_SECONDS = 1  # for answers that are on their way when the app is ended
 FONTS = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
 MONO_FONTS = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace")
@@ -102,7 +102,7 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
-    """A server on a socket that is bound before anything is started, so that a port in use is told at once."""
+    """A server on a socket that is bound before anything starts: a port in use is reported at once."""
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket, stopping: asyncio.Event) -> None:
         super().__init__(config)

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 
 from backend.gguf.llama import LINEARS, NORMS, Shape
-from backend.gguf.model import add_shape, add_vocabulary, announce, begin
+from backend.gguf.model import add_shape, add_tensor_info, add_vocabulary, write_header
 from backend.gguf.vocabulary import Vocabulary
 
 TOKENS, MERGES = 128_256, 280_147
@@ -35,7 +35,7 @@ def write_shape(path: Path, name: str) -> int:
     add_shape(writer, shape)
     add_vocabulary(writer, words())
     end = _announce_all(writer, shape)
-    begin(writer)
+    write_header(writer)
     writer.close()
     head = path.stat().st_size
     start = -(-head // 32) * 32
@@ -69,14 +69,14 @@ def _announce_all(writer: gguf.GGUFWriter, shape: Shape) -> int:
         "ffn_up": (shape.inner, shape.width), "ffn_down": (shape.width, shape.inner),
     }  # fmt: skip
     total = _quantised(writer, "token_embd.weight", (TOKENS, shape.width), gguf.GGMLQuantizationType.Q6_K)
-    announce(writer, "output_norm.weight", (shape.width,), "F32")
+    add_tensor_info(writer, "output_norm.weight", (shape.width,), "F32")
     total += _padded(4 * shape.width)
     for block in range(shape.blocks):
         for short in LINEARS.values():
             name = f"blk.{block}.{short}.weight"
             total += _quantised(writer, name, sizes[short], gguf.GGMLQuantizationType.Q4_K)
         for short in NORMS.values():
-            announce(writer, f"blk.{block}.{short}.weight", (shape.width,), "F32")
+            add_tensor_info(writer, f"blk.{block}.{short}.weight", (shape.width,), "F32")
             total += _padded(4 * shape.width)
     return total
 

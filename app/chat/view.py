@@ -1,4 +1,4 @@
-"""Pure formatting: values to text and rows. Knows no gradio, so that it can be tested by itself."""
+"""The words of the Chat tab: conversations, statistics, lists of variants. No gradio."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from models.catalogue import Entry
 
 
 def typed(edited: str, before: str) -> str:
-    """What a person meant who edited the message `before`. A page without scripts gives back its HTML."""
+    """The text of an edited message; `before` is the text before. A page without scripts returns the HTML of it."""
     return before if edited == _asked(before) else edited
 
 
@@ -25,17 +25,18 @@ def _asked(text: str) -> str:
 
 
 def _bubble(turn: Turn, blind: bool) -> str:
-    """Notes stand behind the closed HTML of the answer: nothing that it holds can swallow them."""
+    """The notes follow the closed HTML of the answer, so that no markup in it can hide them."""
     if turn.role == "user":
         return _asked(turn.content)
     notes = []
     if turn.state in ("loading", "waiting") and not turn.content:
         notes.append(("waiting", waiting(turn)))
     if turn.error:
-        told = turn.error if not blind or turn.error == STOPPED else "This answer failed; the reason is shown with the names."
-        notes.append(("failed", f"⚠ {told}"))
+        hidden = blind and turn.error != STOPPED
+        error = "This answer failed; the reason is shown with the names." if hidden else turn.error
+        notes.append(("failed", f"⚠ {error}"))
     if turn.generation:
-        notes += [("cut", f"⚠ {told}") for told in warnings(turn.generation, blind)]
+        notes += [("cut", f"⚠ {warning}") for warning in warnings(turn.generation, blind)]
         notes += [] if blind else [("facts", f"{turn.variant} · {statistics(turn.generation)}")]
     if not turn.content and not notes:
         notes.append(("waiting", "…"))
@@ -50,7 +51,7 @@ def waiting(turn: Turn) -> str:
 
 
 def warnings(generation: Generation, blind: bool) -> list[str]:
-    """What must not be overlooked."""
+    """Notes that must not be overlooked."""
     found = []
     if generation.end == "length":
         found.append(
@@ -95,7 +96,7 @@ def mismatched(entry: Entry) -> bool:
 
 
 def variant_note(entry: Entry) -> str:
-    """What to know of a variant before talking to it."""
+    """What to know about a variant before a chat."""
     variant = entry.variant
     facts = " · ".join(filter(None, [plain(variant.about), plain(variant.quantisation), amount(variant.size)]))
     if not mismatched(entry):

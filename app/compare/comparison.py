@@ -19,7 +19,7 @@ LETTERS = "ABCD"  # what the columns are called
 
 @dataclass(frozen=True)
 class Comparison:
-    """`variants` stand in the order they are shown. A value: every step makes a new one."""
+    """The state of a comparison; every step returns a new one. `variants` are in the order of the columns."""
 
     variants: tuple[str, ...] = ()
     turns: tuple[tuple[Turn, ...], ...] = ()
@@ -30,7 +30,7 @@ class Comparison:
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     votes: tuple[Vote, ...] = ()
-    """Cast in this session, whether or not they were also kept on disk."""
+    """The votes of this session, also those that are not stored."""
 
     @property
     def contestants(self) -> tuple[tuple[str, tuple[Turn, ...]], ...]:
@@ -83,7 +83,7 @@ def start(lab: Lab, now: Comparison, place: int, stopped: bool = False, visitor:
 
 
 def arriving(now: Comparison, replies: Sequence[Reply]) -> Comparison:
-    """With the answers so far; those that have not begun yet have none."""
+    """With the answers so far; those that have not started have none."""
     answers = [conversation.answer_turn(name, reply) for name, reply in zip(now.variants, replies, strict=False)]
     turns = [(*turns, answers[place]) if place < len(answers) else turns for place, turns in enumerate(now.turns)]
     return replace(now, turns=tuple(turns))
@@ -107,9 +107,7 @@ def votable(now: Comparison) -> bool:
 def voted(now: Comparison, choice: int | Literal["tie", "all bad"]) -> tuple[Comparison, Vote]:
     """With your vote on the last answers, which also reveals the names. LabError if there is nothing to vote on."""
     if not votable(now):
-        raise LabError(
-            "There is nothing new to vote on. Send a prompt, wait until every variant has answered, and vote on the answers."
-        )
+        raise LabError("There is nothing new to vote on. Send a prompt, wait for every answer, then vote.")
     if isinstance(choice, int) and not 0 <= choice < len(now.variants):
         raise LabError("That column has no answer. Vote for one that has.")
     judgement = Vote(

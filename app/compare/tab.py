@@ -46,7 +46,7 @@ def compare_tab(lab: Lab) -> None:
                 for place, (letter, listed) in enumerate(zip(LETTERS, choices, strict=True))
             ]
         with gr.Row():
-            blind = gr.Checkbox(False, label="Blind", info="Names are hidden and the order is shuffled until you have voted.")
+            blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
             pace = gr.Radio(paces, value=paces[0], label="Pace")
         columns, heads, chatbots = [], [], []
         with gr.Row():
@@ -141,7 +141,7 @@ def compare_tab(lab: Lab) -> None:
         return [*view(now, words=compare_view.vote_status(judgement, hidden)), win_table(now.votes, request)]
 
     def win_table(votes: tuple[Vote, ...], request: gr.Request) -> list[list[Any]]:
-        """The lab's votes for its owner; a visitor's own otherwise, because those are kept nowhere."""
+        """All stored votes for the owner; a visitor's own votes, which are not stored."""
         return compare_view.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
 
     @shown

@@ -1,4 +1,4 @@
-"""An evaluation on its way: what it will cost, how it stands, and what a judge says of the screen. Knows no gradio."""
+"""The words of the Judge tab: costs, progress, and the judgement of a comparison. No gradio."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def progress(status: EvaluationStatus, owner: bool = True) -> str:
 def forecast(found: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:
     """What it will cost, before it begins."""
     if not found.calls:
-        return "Judging by rule, or by scores that came along: **no calls, no cost**."
+        return "Judging by a rule, or by imported scores: **no calls, no cost**."
     told = [f"**{found.calls:,} calls**" + (f" ({found.checks} of them the judge check)" if found.checks else "")]
     told.append(f"{found.tokens[0] / 1000:,.0f}k to {found.tokens[1] / 1000:,.0f}k tokens")
     if found.dollars is None:
@@ -66,7 +66,7 @@ def forecast(found: CostForecast, spent: Spent, cap_run: float, cap_day: float) 
 
 
 def on_screen(found: Result, names: Mapping[str, str]) -> str:
-    """What a judge says of what stands in Compare. `names`: what each variant is called there now."""
+    """The judgement of the answers in Compare. `names`: what each variant is called there now."""
     lines = [f"Judge: {plain(judge(found))}"]
     if found.check:
         lines.append(f"{'' if found.check.reliable else '⚠ '}Judge check: {plain(found.check.sentence)}.")

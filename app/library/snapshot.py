@@ -31,7 +31,7 @@ def take_snapshot(lab: Lab, owner: bool) -> Snapshot:
 
 
 def _tended(lab: Lab) -> str:
-    """Whoever looks should not be kept from it by folders that cannot be tidied."""
+    """Remove leftovers; folders that cannot be cleaned up must not hide the tab."""
     try:
         lab.library.reap_orphans()
     except LabError as error:

@@ -17,7 +17,7 @@ Got = Mapping[str, float] | None
 Decided = Literal["better", "worse", "unclear", "too few rows", "failures differ"]
 FEWEST = 5
 """Independent rows, below which nothing is decided: four that all point one way have a sign-flip p of .125, and a
-spread reckoned from them is hardly known. Five are enough to say how many more are needed."""
+standard deviation of so few is hardly known. Five are enough to say how many more are needed."""
 ALPHA = 0.05
 FEW_FAILURES = 0.05  # of a variant's rows
 MANY = 12

@@ -14,14 +14,14 @@ CHARACTERS = (5.0, 3.0)
 """Of text to a token of a judge: more for plain English, fewer for code and other languages."""
 ROW = (300, 3000)
 """Characters of an instruction with its reference, where the rows are not known before they are read."""
-SHORT = 40  # tokens of the shortest answer that is reckoned with
+SHORT = 40  # tokens of the shortest answer that is assumed
 REPLY = (70, 200)  # tokens of a verdict
 SECONDS = (0.7, 3.0)  # a call to an address takes
 
 
 class CostForecast(NamedTuple):
     """`low` and `high` are of tokens in and out together, dollars and seconds; dollars are None where no price is
-    known, seconds where nobody can tell."""
+    known, seconds if they are unknown."""
 
     calls: int
     tokens: tuple[int, int]

@@ -92,7 +92,7 @@ def score_all(
 
 
 def check_judge(asked: EvaluateRequest, ready: OpenJudge, known: dict[str, list[Score]], journal: Journal) -> None:
-    """The probes, unless this very judge has been tried on them before, or nobody asks for it."""
+    """Check the judge with the probes, unless it was checked before or the check is off."""
     judge, wanted = ready.judge, check.probe_tasks()
     shared = Path(asked.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
     if made := records.read_one(shared, check.JudgeCheck):
@@ -140,7 +140,7 @@ def vote_all(
     """Every two answers to each row, in both orders; those of two variants also become votes of that judge. How many
     are missing because the judge failed."""
     if ready.asker is None:
-        raise LabError("A rule measures, it does not choose. Let it score, or choose a judge that is a model.")
+        raise LabError("A rule cannot pick a winner. Let it score, or choose a judge that is a model.")
     chooser = PairwiseJudge(ready.asker, rubrics()[asked.judge.rubric])
     known, tried, folder = records.picks(journal.folder), records.tries(journal.folder), journal.folder
     every = [(one, a, b) for one in questions for a, b in combinations(asked.variants, 2)]

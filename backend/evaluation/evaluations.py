@@ -32,7 +32,7 @@ from models.catalogue import list_variants
 from models.variant import Variant
 
 KINDS = ("evaluate", "judge")
-OPINION = "opinion"  # of what stands on the screen: it is in no list
+OPINION = "opinion"  # of the answers of a comparison: not listed
 ANSWERS = "data"  # the folder of imported answers, below the runs
 
 
@@ -54,7 +54,7 @@ class EvaluationStatus(RunStatus):
 
 
 class Evaluations:
-    """Holds nothing but where things are: every answer is read from disk."""
+    """Has no state but paths: everything is read from disk."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.runs = settings, settings.lab_runs
@@ -62,7 +62,7 @@ class Evaluations:
     # asking
 
     def endpoint(self) -> JudgeRequest:
-        """The judge of the settings. LabError where its address or its key cannot be right, or no price is known."""
+        """The judge of the settings. LabError if its address or key cannot be valid, or its price is unknown."""
         address = judge_address(self.settings.judge_base_url)
         clean_key(self.settings.openai_api_key.get_secret_value(), address)
         prices.known_price(self.settings.judge_model, address, self.settings.judge_free)
@@ -156,7 +156,7 @@ class Evaluations:
         return launcher.launch_again(found, self._secrets(_spec(found)), done_too=more)
 
     def stop(self, run: str) -> None:
-        """Wish it to stop: what is judged is kept. LabError if there is no such run."""
+        """Stop it; the scores so far are kept. LabError if there is no such run."""
         try:
             self._run(run).stop()
         except OSError as error:
@@ -186,11 +186,13 @@ class Evaluations:
         return one
 
     def result(self, run: str) -> Result:
-        """What there is so far. LabError if there is no such run, or if what it holds cannot be read."""
+        """The results so far. LabError if there is no such run, or it cannot be read."""
         found = self._run(run)
         spec = _spec(found)
         if spec is None:
-            raise LabError("What this evaluation was asked cannot be read: another version of the app wrote it.")
+            raise LabError(
+                "The request of this evaluation cannot be read: another version of the app wrote it. Start a new one."
+            )
         try:
             return read_result(found.folder, spec)
         except OSError as error:

@@ -13,9 +13,9 @@ from backend.stats.agreement import Agreement, agreement, corrected, spearman
 from backend.stats.paired import Estimate
 
 SCALE = "lab"
-"""The rubric people rate by, whoever the judge is."""
+"""The rubric that people use, for every judge."""
 FEWEST, MOST = 10, 50
-"""Answers from which on ratings are worth looking at, and as many rows as anybody should be asked about."""
+"""Ratings from which on the agreement is shown, and the most rows that a person is asked to rate."""
 ENOUGH = 30
 """Rated answers of a variant from which its mean is corrected by them."""
 

@@ -58,7 +58,7 @@ class OpenJudge:
     asker: JudgeClient | None = None
     endpoint: RemoteJudge | None = None
     unknown: int = 0
-    """Calls of this run that nobody knows the end of: they count as spent, and may be paid for."""
+    """Calls of this run with an unknown outcome: they count as spent, and may be billed."""
 
     @property
     def waiting_until(self) -> float:
@@ -109,7 +109,7 @@ def _grader(asked: EvaluateRequest, asker: JudgeClient, by: JudgeRecord) -> Grad
 
 
 def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
-    """Written down, unless it stands there already. LabError if the judge has become another meanwhile."""
+    """Store the judge's record once. LabError if the judge is another one now."""
     known = records.read_one(folder / records.JUDGE, JudgeRecord)
     if known is None:
         write_atomic(folder / records.JUDGE, by.model_dump_json(indent=1))

@@ -14,7 +14,7 @@ GREEDY = Sampling(temperature=0, seed=1, max_tokens=512)
 
 
 class JudgeOptions(BaseModel):
-    """How a judge is asked, whoever it is."""
+    """Settings of every judge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class JudgeOptions(BaseModel):
 
 
 class JudgeRequest(JudgeOptions):
-    """Who judges, and how."""
+    """The judge, and its settings."""
 
     kind: Kind = "rule"
     rubric: str = "overlap"
@@ -52,7 +52,7 @@ class JudgeRequest(JudgeOptions):
 
 
 class EvaluateOptions(BaseModel):
-    """How an evaluation goes about it."""
+    """Settings of an evaluation that the form shows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ class EvaluateOptions(BaseModel):
 
 
 class EvaluateRequest(EvaluateOptions):
-    """A value that is kept in the run. Rows come of `data`, or with their answers from the file `given`."""
+    """The request that is stored in the run. Rows come from `data`, or with their answers from the file `given`."""
 
     name: str = Field(min_length=1, max_length=100)
     way: Literal["score", "winner"] = "score"
@@ -76,7 +76,7 @@ class EvaluateRequest(EvaluateOptions):
     part: Literal["held", "train"] = "held"
     """Which of the rows of `data`."""
     given: str = ""
-    """An absolute path: answers made elsewhere, as `given.Given` records."""
+    """The absolute path of imported answers, as `ImportedAnswer` records."""
     variants: tuple[str, ...] = Field(min_length=1)
     baselines: dict[str, str] = Field(default_factory=dict)
     contrasts: tuple[tuple[str, str], ...] = ()
@@ -84,7 +84,7 @@ class EvaluateRequest(EvaluateOptions):
     judge: JudgeRequest = JudgeRequest()
     low: Number = 1.0
     high: Number = 5.0
-    """The scale of scores that came along; of `given` alone."""
+    """The scale of imported scores."""
     runs: str
     """The absolute folder of the runs: the ledger of all, and the checks of judges, lie there."""
     weights: str
@@ -96,7 +96,7 @@ class EvaluateRequest(EvaluateOptions):
     @model_validator(mode="after")
     def _rows(self) -> Self:
         if (self.data is None) == (not self.given):
-            raise ValueError("an evaluation has rows of its own or answers that were brought, not both")
+            raise ValueError("an evaluation has rows or imported answers, not both")
         if self.low >= self.high:
-            raise ValueError("a scale ends above its beginning")
+            raise ValueError("the end of a scale must be above its start")
         return self

@@ -1,4 +1,4 @@
-"""An evaluation as it stands, read from its folder: what was asked and answered, the table, and what it says."""
+"""`Result`: an evaluation read from its folder, with questions, answers, scores, table and verdict."""
 
 import math
 from collections.abc import Mapping

@@ -15,7 +15,7 @@ Thing = TypeVar("Thing")
 
 
 class Cancellable(Protocol):
-    """Whoever is asked, as far as a stop needs it."""
+    """A judge that can be stopped."""
 
     def cancel_waiting(self) -> None:
         """Those who only wait end; those whose call is under way may still be answered."""
@@ -34,7 +34,7 @@ class ScoringTask(NamedTuple):
 
 
 def missing_scores(judge: Judge, wanted: Iterable[ScoringTask], known: dict[str, list[Score]]) -> list[ScoringTask]:
-    """Those without a good score, each answer once, whoever gave it."""
+    """The tasks without a valid score; identical answers once."""
     found: dict[str, ScoringTask] = {}
     for one in wanted:
         key = one.item.key(judge.identity.id, one.repeat)
@@ -86,7 +86,7 @@ def run_concurrently(
         try:
             do(one)
         except BaseException:
-            over.set()  # at once: the next one would begin before anybody has heard of it
+            over.set()  # at once: the next task would start before
             raise
         ended.append(one)
 
@@ -99,7 +99,7 @@ def run_concurrently(
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             asked.cancel_waiting()
-            wait([one for one in futures if not one.cancelled()], GRACE)  # nobody tells `wait` of a cancelled one
+            wait([one for one in futures if not one.cancelled()], GRACE)  # `wait` never returns for a cancelled one
             asked.close()
             raise
 

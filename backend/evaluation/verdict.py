@@ -22,11 +22,11 @@ CUT_APART = 0.2
 CELLS = 10
 """Fewer answers than these correlate with anything."""
 MANY = 100
-"""Rows, from which on nobody needs to be told that they are few."""
+"""Rows from which on the note that they are few is left out."""
 
 
 class VariantSummary(BaseModel):
-    """One variant: what it got, how sure that is, and how it stands to its baseline."""
+    """One variant: its mean with a confidence interval, and its difference from its baseline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,7 +86,7 @@ class Verdict(BaseModel):
 
 
 def verdict(table: ScoreTable) -> Verdict:
-    """Reckoned anew from the table; the order of its rows, variants and contrasts decides only how things are listed.
+    """Computed from the table; the order of its rows, variants and contrasts decides only how things are listed.
 
     Contrasts are paired: rows where both have a score. Means of a variant are over all of its own.
     """

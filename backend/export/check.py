@@ -1,4 +1,7 @@
-"""Whether a finished file is the model that was trained: llama.cpp's logits beside those of the training run."""
+"""Compares the logits of an exported file in llama.cpp with those of the training run; runs child processes.
+
+The logits are computed in a child process, because a damaged file can end the process that loads it.
+"""
 
 import subprocess
 import sys
@@ -13,16 +16,17 @@ from backend.core.errors import LabError
 from backend.training.artifacts import FOLDER, REFERENCE
 
 Array = np.ndarray[Any, Any]
-# Measured on the toy: faithful files have at most 0.02 nats and at least 94 % (Q4_K_M of an adapter trained over NF4),
-# rows of q and k in the wrong order 1.6 nats and 57 %. Small models suffer more from quantising than large ones.
-LEAST_AGREEMENT, MOST_KL = 0.6, 0.5
-TRIED = 64  # tokens where there is nothing to compare with
+# Measured on the embedded model: correct files have at most 0.02 nats and at least 94 % (Q4_K_M of an adapter trained
+# over NF4); with rows of q and k in the wrong order 1.6 nats and 57 %. Quantising changes small models the most.
+MIN_AGREEMENT, MAX_KL = 0.6, 0.5  # share of positions, nats
+TOKENS = 64  # number of tokens to compute if the training run stored no logits
 
 
-def run_child(module: str, *words: str, seen: Callable[[str], None] = lambda line: None) -> None:
-    """`python -m module words`, to its end. What it says goes to our own stderr; `seen` is told each line.
+def run_child(module: str, *words: str, on_line: Callable[[str], None] = lambda line: None) -> None:
+    """Run `python -m module words` and wait. Its output is copied to stderr, and `on_line` is called with each line.
 
-    LabError with its last line if it ends with 1, and with what ended it otherwise. It ends when we are stopped.
+    Raises LabError with its last line if it exits with 1, or with the signal or exit code otherwise. The child is
+    killed if this process is interrupted.
     """
     command = [sys.executable, "-m", module, *words]
     line = ""
@@ -32,23 +36,28 @@ def run_child(module: str, *words: str, seen: Callable[[str], None] = lambda lin
             for raw in child.stderr:
                 line = raw.decode("utf-8", "replace").strip() or line
                 print(line, file=sys.stderr)
-                seen(line)
+                on_line(line)
             code = child.wait()
         except BaseException:
             child.kill()
             raise
     if code < 0:
-        raise LabError(f"llama.cpp ended its process (signal {-code}), and left nothing behind. Try again.")
+        raise LabError(f"The process with llama.cpp was ended by signal {-code}, and wrote no file. Try again.")
     if code == 1 and line.endswith("."):
         raise LabError(line)
     if code:
-        raise LabError(f"{module.rpartition('.')[2]} failed with {code}; the log has the details. Try again.")
+        raise LabError(
+            f"{module.rpartition('.')[2]} failed with exit code {code}. Read the log of the run, then try again."
+        )
 
 
 @dataclass(frozen=True)
 class LogitComparison:
-    """`kl` is the mean Kullback-Leibler divergence from the trained model, in nats; `agreement` is how often both
-    expect the same token most; `difference` is the largest between two logits."""
+    """The result of comparing logits over all positions.
+
+    `kl` is the mean Kullback-Leibler divergence from the trained model in nats. `agreement` is the share of positions
+    with the same most likely token. `difference` is the largest difference between two logits.
+    """
 
     kl: float
     agreement: float
@@ -56,63 +65,64 @@ class LogitComparison:
     positions: int
 
 
-def compare_logits(wanted: Array, found: Array) -> LogitComparison:
-    """A row of each at a time, in float64."""
+def compare_logits(expected: Array, actual: Array) -> LogitComparison:
+    """Compare logits of shape [positions, tokens], one position at a time, in float64."""
     kls, same, largest = [], 0, 0.0
-    for one, other in zip(wanted, found, strict=True):
-        p, q = _log_shares(one), _log_shares(other)
+    for row, other in zip(expected, actual, strict=True):
+        p, q = _log_softmax(row), _log_softmax(other)
         kls.append(float(np.sum(np.exp(p) * (p - q))))
-        same += int(one.argmax() == other.argmax())
-        largest = max(largest, float(np.abs(one.astype(np.float64) - other).max()))
+        same += int(row.argmax() == other.argmax())
+        largest = max(largest, float(np.abs(row.astype(np.float64) - other).max()))
     return LogitComparison(float(np.mean(kls)), same / len(kls), largest, len(kls))
 
 
-def check(folder: Path, made_by: Path, model: Path, adapter: Path | None = None) -> LogitComparison | None:
-    """Compare with what the run `made_by` left; None where it left nothing and the file only had to compute.
+def check(folder: Path, training_run: Path, model: Path, adapter: Path | None = None) -> LogitComparison | None:
+    """Compare a GGUF model, or a model with an adapter, with the logits that the training run stored.
 
-    `folder` is for what is in between. LabError if the file cannot be loaded, computes nonsense or is another model.
+    `folder` is for temporary files. Returns None if the run stored no logits; then only the computation is checked.
+    Raises LabError if the file cannot be loaded, computes no finite logits or is another model.
     """
-    tokens, first, wanted = _reference(made_by / FOLDER / REFERENCE)
+    tokens, first, expected = _read_reference(training_run / FOLDER / REFERENCE)
     np.save(folder / "tokens.npy", tokens)
     words = [str(model), str(folder / "tokens.npy"), str(folder / "logits.npy"), "--first", str(first)]
     run_child("backend.llamacpp.logits", *words, *(["--adapter", str(adapter)] if adapter else []))
-    found = np.load(folder / "logits.npy", mmap_mode="r")
-    if not np.isfinite(found).all() or float(np.ptp(found[-1])) == 0.0:
-        raise LabError("The finished model computes nothing that makes sense, so it was removed. Export it again.")
-    if wanted is None:
+    actual = np.load(folder / "logits.npy", mmap_mode="r")
+    if not np.isfinite(actual).all() or float(np.ptp(actual[-1])) == 0.0:
+        raise LabError("The exported model computes no usable logits, so it was removed. Export it again.")
+    if expected is None:
         return None
-    if wanted.shape != found.shape:
+    if expected.shape != actual.shape:
         raise LabError(
-            f"The finished model has {found.shape[1]} tokens and the trained one {wanted.shape[1]}, so it was removed. "
-            "The base has changed since the training: train again."
+            f"The exported model has {actual.shape[1]} tokens and the trained one {expected.shape[1]}, so it was "
+            "removed. The base has changed since the training. Train again."
         )
-    close = compare_logits(wanted, found)
-    if close.agreement < LEAST_AGREEMENT or not close.kl < MOST_KL:
+    comparison = compare_logits(expected, actual)
+    if comparison.agreement < MIN_AGREEMENT or not comparison.kl < MAX_KL:
         raise LabError(
-            f"The finished model is not the one that was trained: of {close.positions} tokens it expects "
-            f"{close.agreement:.0%} alike (KL divergence {close.kl:.2f}, largest difference of a logit "
-            f"{close.difference:.1f}). It was removed and the adapter is kept. If the base has changed since the "
-            "training, train again."
+            f"The exported model differs from the trained one: at {comparison.agreement:.0%} of {comparison.positions} "
+            f"positions the most likely token is the same (KL divergence {comparison.kl:.2f}, largest difference of a "
+            f"logit {comparison.difference:.1f}). It was removed; the adapter is unchanged. If the base has changed "
+            "since the training, train again."
         )
-    return close
+    return comparison
 
 
-def _reference(file: Path) -> tuple[Array, int, Array | None]:
-    """Tokens, the first position of interest, and the logits from there on."""
+def _read_reference(file: Path) -> tuple[Array, int, Array | None]:
+    """Read the tokens, the first compared position, and the logits from there on; no logits without a file."""
     if not file.is_file():
-        return np.arange(TRIED, dtype=np.int32), 0, None
+        return np.arange(TOKENS, dtype=np.int32), 0, None
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            tokens, logits, first = kept["tokens"].astype(np.int32), kept["logits"], int(kept["first"])
+        with np.load(file, allow_pickle=False) as arrays:
+            tokens, logits, first = arrays["tokens"].astype(np.int32), arrays["logits"], int(arrays["first"])
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise LabError(f"{file.name} of the training run cannot be read. Train again, or remove that file.") from error
     if logits.ndim != 2 or len(logits) != len(tokens) - first or not len(logits):
-        raise LabError(f"{file.name} of the training run is garbled. Train again, or remove that file.")
+        raise LabError(f"{file.name} of the training run has arrays that do not fit. Train again, or remove that file.")
     return tokens, first, logits
 
 
-def _log_shares(logits: Array) -> Array:
+def _log_softmax(logits: Array) -> Array:
     wide: Array = logits.astype(np.float64)
     wide -= wide.max()
-    shares: Array = wide - np.log(np.exp(wide).sum())
-    return shares
+    result: Array = wide - np.log(np.exp(wide).sum())
+    return result

@@ -1,4 +1,4 @@
-"""What a Llama is: its shape from config.json or from a GGUF, its tensors' names, and its rope."""
+"""The Llama architecture: shape from config.json or a GGUF header, names of tensors, order of rows, rope factors."""
 
 import math
 from collections.abc import Callable
@@ -21,19 +21,19 @@ LINEARS = {
     "mlp.down_proj": "ffn_down",
 }
 NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
-WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+OUTSIDE_BLOCKS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers a GGUF header needs."""
+    """The numbers for the header of a GGUF."""
 
     blocks: int
-    width: int
-    inner: int
+    width: int  # of the embedding
+    inner: int  # width of the feed-forward layer
     heads: int
     kv_heads: int
-    head: int
+    head: int  # dimension of one head
     context: int
     vocabulary: int
     epsilon: float
@@ -43,28 +43,32 @@ class Shape:
 
 
 def rope_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The rope settings: transformers 5 keeps all in one place, older ones in two."""
+    """The rope settings from config.json: in one entry since transformers 5, in two before."""
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     rope.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
     rope.setdefault("rope_type", rope.get("type", "default"))
     if rope["rope_type"] not in ("default", "llama3"):
-        raise LabError(f"This model scales its rope by '{rope['rope_type']}'; only Llama 3's way is supported.")
+        raise LabError(
+            f"This model scales its rope by '{rope['rope_type']}', and only 'llama3' is supported. Choose another."
+        )
     return rope
 
 
 def shape_of(folder: Path) -> Shape:
-    """Read config.json, refusing what this writer would get wrong."""
+    """Read config.json. Raises LabError for other architectures, quantised models and invalid values."""
     config = load_json(folder / "config.json")
     if config.get("model_type") != "llama":
         raise LabError(
-            f"{folder.name} is a '{config.get('model_type')}' model; only the Llama architecture can be converted."
+            f"{folder.name} has the architecture '{config.get('model_type')}', and only 'llama' can be converted."
         )
     if config.get("quantization_config"):
         raise LabError(f"{folder.name} is already quantised. Convert the 16-bit model instead.")
     try:
         return _shape(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise LabError(f"config.json of {folder.name} lacks or garbles {error}. Download it again.") from error
+        raise LabError(
+            f"config.json of {folder.name} has a missing or invalid value ({error}). Download it again."
+        ) from error
 
 
 def _shape(config: dict[str, Any]) -> Shape:
@@ -85,8 +89,8 @@ def _shape(config: dict[str, Any]) -> Shape:
     )
 
 
-def shape_in(keys: dict[str, Any]) -> Shape:
-    """The shape as a GGUF's header tells it. Enough for an adapter: of the rope only its base is known."""
+def shape_from_header(keys: dict[str, Any]) -> Shape:
+    """The shape from the header of a GGUF, which is enough for an adapter: it has no rope scaling."""
     try:
         width, heads = int(keys["llama.embedding_length"]), int(keys["llama.attention.head_count"])
         theta = float(keys.get("llama.rope.freq_base", 10000.0))
@@ -106,15 +110,15 @@ def shape_in(keys: dict[str, Any]) -> Shape:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LabError(
-            f"The header of the base lacks or garbles {error}. Choose another file of that model."
+            f"The header of the base has a missing or invalid value ({error}). Choose another file of that model."
         ) from error
 
 
 def rope_factors(shape: Shape) -> Array | None:
-    """What llama.cpp divides each rope frequency by; None when nothing is scaled.
+    """The divisors of the rope frequencies, shape [head / 2]; None if the rope is not scaled.
 
-    Slow turns (long waves) are stretched by the whole factor, fast ones not at all, those between in part. Reckoned in
-    float32, as the model was trained with them: for Llama 3's numbers the result is that of llama.cpp's own script.
+    Low frequencies are divided by the full factor, high ones by 1, and those between are interpolated. The computation
+    is in float32, as in training: for the numbers of Llama 3 the result equals that of llama.cpp's conversion script.
     """
     if shape.rope["rope_type"] != "llama3":
         return None
@@ -125,16 +129,20 @@ def rope_factors(shape: Shape) -> Array | None:
             shape.rope["original_max_position_embeddings"],
         )
     )  # fmt: skip
-    speeds = one / np.float32(shape.theta) ** (np.arange(0, shape.head, 2, dtype=np.float32) / np.float32(shape.head))
-    turns = original / (np.float32(2 * math.pi) / speeds)
-    share = np.clip((turns - low) / (high - low), 0, 1)
+    frequencies = one / np.float32(shape.theta) ** (
+        np.arange(0, shape.head, 2, dtype=np.float32) / np.float32(shape.head)
+    )
+    rotations = original / (np.float32(2 * math.pi) / frequencies)
+    share = np.clip((rotations - low) / (high - low), 0, 1)
     factors: Array = one / ((one - share) / factor + share)
     return factors
 
 
-def paired(heads: int) -> Callable[[Array], Array]:
-    """Reorder the rows of q or k: Hugging Face turns the halves of a head against each other, llama.cpp
-    turns neighbours."""
+def interleaved(heads: int) -> Callable[[Array], Array]:
+    """A function that reorders the rows of q or k, shape [heads * head, ...].
+
+    Hugging Face rotates row i of a head with row i + head / 2; llama.cpp rotates neighbouring rows.
+    """
 
     def order(values: Array) -> Array:
         halves = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
@@ -144,20 +152,20 @@ def paired(heads: int) -> Callable[[Array], Array]:
 
 
 def as_is(values: Array) -> Array:
-    """Leave the rows where they are."""
+    """Return the rows unchanged."""
     return values
 
 
 def order_for(linear: str, shape: Shape) -> Callable[[Array], Array]:
-    """How the output rows of a linear layer are laid out."""
+    """The function that reorders the output rows of a linear layer for llama.cpp."""
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(linear)
-    return paired(heads) if heads else as_is
+    return interleaved(heads) if heads else as_is
 
 
 def gguf_name(name: str) -> tuple[str, str] | None:
-    """`model.layers.3.self_attn.q_proj` -> (`blk.3.attn_q`, `attn_q`); None for what is not a Llama's."""
-    if name in WHOLE:
-        return WHOLE[name], WHOLE[name]
+    """`model.layers.3.self_attn.q_proj` -> (`blk.3.attn_q`, `attn_q`); None for other names."""
+    if name in OUTSIDE_BLOCKS:
+        return OUTSIDE_BLOCKS[name], OUTSIDE_BLOCKS[name]
     match name.split(".", 3):
         case ["model", "layers", number, rest] if number.isdigit() and (rest in LINEARS or rest in NORMS):
             short = LINEARS.get(rest) or NORMS[rest]
@@ -165,8 +173,8 @@ def gguf_name(name: str) -> tuple[str, str] | None:
     return None
 
 
-def expected(shape: Shape) -> set[str]:
-    """The weights without which this is no model."""
+def required_weights(shape: Shape) -> set[str]:
+    """Names of all weights that a model of that shape must have."""
     blocks = {f"blk.{i}.{part}" for i in range(shape.blocks) for part in (*LINEARS.values(), *NORMS.values())}
     return {f"{name}.weight" for name in blocks | {"token_embd", "output_norm"}} | (
         set() if shape.tied else {"output.weight"}

@@ -1,4 +1,4 @@
-"""A Hugging Face folder to a GGUF model, one tensor in memory at a time."""
+"""Writes a Hugging Face folder as a GGUF model, with one tensor in memory at a time."""
 
 import math
 from collections.abc import Mapping
@@ -21,42 +21,44 @@ FILE_TYPES = {
     "BF16": gguf.LlamaFileType.MOSTLY_BF16,
 }
 IGNORED = (".rotary_emb.inv_freq",)
-NONE: Mapping[str, Update] = MappingProxyType({})
+NO_UPDATES: Mapping[str, Update] = MappingProxyType({})
 
 
-def named(tensors: dict[str, Tensor], shape: Shape) -> dict[str, tuple[Tensor, str]]:
-    """GGUF names for all tensors, with the short name that decides their layout."""
-    found: dict[str, tuple[Tensor, str]] = {}
+def gguf_tensors(tensors: dict[str, Tensor], shape: Shape) -> dict[str, tuple[Tensor, str]]:
+    """GGUF name -> (tensor, layer). Raises LabError for a tensor that is not part of a Llama."""
+    result: dict[str, tuple[Tensor, str]] = {}
     for name, tensor in tensors.items():
         stem, _, ending = name.rpartition(".")
         if name.endswith(IGNORED) or (shape.tied and stem == "lm_head"):
-            continue  # a tied model's own copy of the embedding is not used, even when a file has one
-        place_of = llama.gguf_name(stem)
-        if place_of is None or ending not in ("weight", "bias"):
-            raise LabError(f"{name} is not a tensor of a Llama model, so the GGUF would not be the same model.")
-        found[f"{place_of[0]}.{ending}"] = (tensor, place_of[1])
-    return found
+            continue  # a tied model does not use its own output matrix, even if the file has one
+        names = llama.gguf_name(stem)
+        if names is None or ending not in ("weight", "bias"):
+            raise LabError(f"{name} is not a tensor of a Llama, so the GGUF would be another model. Choose a Llama.")
+        result[f"{names[0]}.{ending}"] = (tensor, names[1])
+    return result
 
 
-def check_whole(found: dict[str, tuple[Tensor, str]], shape: Shape) -> None:
-    """Refuse a folder that lacks a tensor or disagrees with its config."""
-    if missing := sorted(llama.expected(shape) - found.keys()):
-        raise LabError(f"The model lacks {len(missing)} tensors, first {missing[0]}. Download or save it again.")
-    rows, width = found["token_embd.weight"][0].shape
-    queries = found["blk.0.attn_q.weight"][0].shape[0]
-    if width != shape.width or queries != shape.heads * shape.head or f"blk.{shape.blocks}.attn_q.weight" in found:
-        raise LabError("config.json and the weights do not describe the same model. Download them together again.")
+def check_complete(tensors: dict[str, tuple[Tensor, str]], shape: Shape) -> None:
+    """Raise LabError if a tensor is missing or does not fit config.json."""
+    if missing := sorted(llama.required_weights(shape) - tensors.keys()):
+        raise LabError(f"{len(missing)} tensors are missing, such as {missing[0]}. Download or save the model again.")
+    rows, width = tensors["token_embd.weight"][0].shape
+    queries = tensors["blk.0.attn_q.weight"][0].shape[0]
+    if width != shape.width or queries != shape.heads * shape.head or f"blk.{shape.blocks}.attn_q.weight" in tensors:
+        raise LabError("config.json and the weights are of different models. Download both again.")
     if rows != shape.vocabulary:
-        raise LabError(f"config.json says {shape.vocabulary} tokens, the embedding has {rows}. Save them together.")
+        raise LabError(
+            f"config.json has {shape.vocabulary} tokens, and the embedding {rows}. Save both together again."
+        )
 
 
 def size_label(values: int) -> str:
-    """`1.2B`, `3.4M`."""
+    """The number of parameters, such as `1.2B` or `3.4M`."""
     return f"{values / 1e9:.1f}B" if values >= 1e9 else f"{values / 1e6:.1f}M"
 
 
 def add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
-    """The `llama.` keys."""
+    """Add the `llama.` keys."""
     writer.add_block_count(shape.blocks)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
@@ -72,7 +74,7 @@ def add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary) -> None:
-    """The `tokenizer.` keys."""
+    """Add the `tokenizer.` keys."""
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("llama-bpe")
     writer.add_token_list(list(words.tokens))
@@ -88,29 +90,29 @@ def add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary) -> None:
         writer.add_chat_template(words.template)
 
 
-def type_for(tensor: Tensor, kind: str) -> str:
-    """Norms and biases stay in float32: they are tiny, and llama.cpp wants them so."""
+def written_type(tensor: Tensor, kind: str) -> str:
+    """The type in the file: float32 for norms and biases, as llama.cpp requires, else `kind`."""
     return kind if len(tensor.shape) > 1 else "F32"
 
 
-def announce(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: str) -> None:
-    """A tensor's row in the table that precedes the data."""
+def add_tensor_info(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: str) -> None:
+    """Add a tensor to the table before the data."""
     dtype = np.dtype(WRITTEN[kind])
     size = math.prod(shape) * dtype.itemsize
     writer.add_tensor_info(name, shape, dtype, size, gguf.GGMLQuantizationType[kind])
 
 
-def begin(writer: gguf.GGUFWriter) -> None:
-    """Write all that precedes the data; from here on a tensor is written as soon as it is made."""
+def write_header(writer: gguf.GGUFWriter) -> None:
+    """Write everything before the data. Afterwards tensors are written one after the other."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
 
 
-def type_of(folder: Path) -> str:
-    """The type its matrices are stored in: what loses nothing."""
-    found = {tensor.dtype for tensor in model_tensors(folder).values() if len(tensor.shape) > 1}
-    return found.pop() if len(found) == 1 else "F32"
+def stored_type(folder: Path) -> str:
+    """The type of all matrices of a folder; F32 if they have several types."""
+    types = {tensor.dtype for tensor in model_tensors(folder).values() if len(tensor.shape) > 1}
+    return types.pop() if len(types) == 1 else "F32"
 
 
 def write_base(
@@ -119,13 +121,13 @@ def write_base(
     kind: str,
     name: str,
     words: Vocabulary | None = None,
-    updates: Mapping[str, Update] = NONE,
+    updates: Mapping[str, Update] = NO_UPDATES,
 ) -> None:
-    """Write the whole model: with other `words` than its own, and with `updates` by GGUF name merged into it."""
+    """Write the model, with another vocabulary if `words` is not None, and with `updates` (by GGUF name) merged."""
     shape = llama.shape_of(folder)
-    tensors = named(model_tensors(folder), shape)
-    check_whole(tensors, shape)
-    tensors = {name: (merged(tensor, updates.get(name)), short) for name, (tensor, short) in tensors.items()}
+    tensors = gguf_tensors(model_tensors(folder), shape)
+    check_complete(tensors, shape)
+    tensors = {name: (merged(tensor, updates.get(name)), layer) for name, (tensor, layer) in tensors.items()}
     words = words or vocabulary_of(folder, shape.vocabulary)
     count = sum(math.prod(tensor.shape) for tensor, _ in tensors.values())
     with files.complete_file(out) as part:
@@ -138,21 +140,21 @@ def write_base(
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         add_shape(writer, shape)
         add_vocabulary(writer, words)
-        pour(writer, tensors, shape, kind)
+        write_tensors(writer, tensors, shape, kind)
 
 
-def pour(writer: gguf.GGUFWriter, tensors: dict[str, tuple[Tensor, str]], shape: Shape, kind: str) -> None:
-    """Announce every tensor, then write them one after another."""
+def write_tensors(writer: gguf.GGUFWriter, tensors: dict[str, tuple[Tensor, str]], shape: Shape, kind: str) -> None:
+    """Write the table of tensors, then their data."""
     factors: Array | None = llama.rope_factors(shape)
     try:
         if factors is not None:
-            announce(writer, "rope_freqs.weight", factors.shape, "F32")
+            add_tensor_info(writer, "rope_freqs.weight", factors.shape, "F32")
         for name, (tensor, _) in tensors.items():
-            announce(writer, name, tensor.shape, type_for(tensor, kind))
-        begin(writer)
+            add_tensor_info(writer, name, tensor.shape, written_type(tensor, kind))
+        write_header(writer)
         if factors is not None:
             writer.write_tensor_data(factors)
-        for tensor, short in tensors.values():
-            writer.write_tensor_data(converted(tensor, type_for(tensor, kind), llama.order_for(short, shape)))
+        for tensor, layer in tensors.values():
+            writer.write_tensor_data(converted(tensor, written_type(tensor, kind), llama.order_for(layer, shape)))
     finally:
         writer.close()

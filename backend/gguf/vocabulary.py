@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder as GGUF stores it, for Llama 3's way of cutting text."""
+"""Reads the tokenizer of a Hugging Face folder for a GGUF. Only tokenizers that split text as Llama 3 does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from gguf import TokenType
 from backend.core.errors import LabError
 from backend.gguf.tensors import load_json
 
-# The cut that llama.cpp knows as `llama-bpe`. Another cut under that name would tokenise text differently
-# from how the model was trained, and nothing would say so.
+# The pattern that llama.cpp calls `llama-bpe`. With another pattern under that name, text would silently be tokenised
+# in another way than in training.
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -20,7 +20,7 @@ LLAMA3_SPLIT = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Everything under `tokenizer.` in a GGUF."""
+    """The values of the `tokenizer.` keys of a GGUF."""
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
@@ -32,53 +32,52 @@ class Vocabulary:
     template: str | None
 
 
-def inside(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object within a JSON value."""
+def objects_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield all objects in a JSON value, at any depth."""
     if isinstance(value, dict):
         yield value
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for child in children:
-        yield from inside(child)
+        yield from objects_in(child)
 
 
-def cuts_like_llama3(data: dict[str, Any]) -> bool:
-    """Whether text is cut the way `llama-bpe` promises."""
-    patterns = [found["Regex"] for found in inside(data.get("pre_tokenizer")) if "Regex" in found]
+def splits_like_llama3(data: dict[str, Any]) -> bool:
+    """Whether the tokenizer splits text as `llama-bpe` does."""
+    patterns = [item["Regex"] for item in objects_in(data.get("pre_tokenizer")) if "Regex" in item]
     return patterns == [LLAMA3_SPLIT] and data.get("normalizer") is None
 
 
-def begins_with(data: dict[str, Any], token: str | None) -> bool:
-    """Whether the post-processor puts this token first."""
-    for found in inside(data.get("post_processor")):
-        match found.get("single"):
+def adds_first(data: dict[str, Any], token: str | None) -> bool:
+    """Whether the post-processor adds this token before the text."""
+    for item in objects_in(data.get("post_processor")):
+        match item.get("single"):
             case [{"SpecialToken": {"id": first}}, *_] if first == token:
                 return True
     return False
 
 
 def text_of(token: Any) -> str | None:
-    """A special token's text; some files wrap it in an object."""
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else None
+    """The text of a special token, which is a string or an object with `content`; None for anything else."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
-def merge_of(pair: Any) -> str:
-    """A merge as one string. A space inside a part could not be told from the space between the parts, so it
-    is written as its byte-level letter."""
+def merge_text(pair: Any) -> str:
+    """A merge as one string, with a space between its parts. A space in a part becomes its byte-level letter."""
     return pair if isinstance(pair, str) else " ".join(part.replace(" ", chr(ord(" ") + 256)) for part in pair)
 
 
 def template_of(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template: the tokenizer's own setting wins over the file beside it."""
-    found = config.get("chat_template")
-    if isinstance(found, list):
-        found = next((entry["template"] for entry in found if entry.get("name") == "default"), None)
+    """The chat template of tokenizer_config.json, else of chat_template.jinja, else None."""
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
     file = folder / "chat_template.jinja"
-    return found or (file.read_text(encoding="utf-8") if file.is_file() else None)
+    return template or (file.read_text(encoding="utf-8") if file.is_file() else None)
 
 
 def token_rows(data: dict[str, Any], size: int) -> list[tuple[str, int]]:
-    """Text and type by id; ids that nobody uses get a name of their own."""
+    """Text and type of each id below `size`; unused ids get the name [PADi]. Raises LabError for a higher id."""
     rows = [(f"[PAD{i}]", int(TokenType.UNUSED)) for i in range(size)]
     plain = {i: (text, int(TokenType.NORMAL)) for text, i in data["model"]["vocab"].items()}
     added = {
@@ -88,36 +87,34 @@ def token_rows(data: dict[str, Any], size: int) -> list[tuple[str, int]]:
     for i, row in (plain | added).items():
         if i >= size:
             raise LabError(
-                f"The tokenizer has a token {i}, but the model only {size} rows. They do not belong together: "
-                "save model and tokenizer into one folder again."
+                f"The tokenizer has the token {i}, but the embedding only {size} rows, so they do not belong together. "
+                "Save model and tokenizer into one folder again."
             )
         rows[i] = row
     return rows
 
 
 def vocabulary_of(folder: Path, size: int) -> Vocabulary:
-    """Read the tokenizer of a folder whose embedding has `size` rows."""
+    """Read the tokenizer of a folder whose embedding has `size` rows. Raises LabError if it cannot be converted."""
     data = load_json(folder / "tokenizer.json")
     config = load_json(folder / "tokenizer_config.json")
-    if data.get("model", {}).get("type") != "BPE" or not cuts_like_llama3(data):
+    if data.get("model", {}).get("type") != "BPE" or not splits_like_llama3(data):
         raise LabError(
-            f"The tokenizer of {folder.name} does not cut text as Llama 3 does; a GGUF of it would "
-            "misread text. Only Llama 3 tokenizers can be converted."
+            f"The tokenizer of {folder.name} does not split text as Llama 3 does, so a GGUF would tokenise text "
+            "in another way. Choose a model with the tokenizer of Llama 3."
         )
     rows = token_rows(data, size)
     ids = {text: i for i, (text, _) in enumerate(rows)}
     bos, eos, pad = (text_of(config.get(f"{role}_token")) for role in ("bos", "eos", "pad"))
     if eos not in ids:
-        raise LabError(
-            f"{folder.name} does not say which token ends an answer. Set eos_token in tokenizer_config.json."
-        )
+        raise LabError(f"{folder.name} has no token for the end of an answer. Set eos_token in tokenizer_config.json.")
     return Vocabulary(
         tokens=tuple(text for text, _ in rows),
         types=tuple(kind for _, kind in rows),
-        merges=tuple(merge_of(pair) for pair in data["model"]["merges"]),
+        merges=tuple(merge_text(pair) for pair in data["model"]["merges"]),
         bos=ids.get(bos or ""),
         eos=ids[eos or ""],
         pad=ids.get(pad or ""),
-        add_bos=begins_with(data, bos),
+        add_bos=adds_first(data, bos),
         template=template_of(folder, config),
     )

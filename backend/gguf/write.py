@@ -1,7 +1,7 @@
-"""python -m backend.gguf.write base|adapter FOLDER OUT [--type f16] [--name NAME] [--base FOLDER]
+"""`python -m backend.gguf.write base|adapter FOLDER OUT [--type f16] [--name NAME] [--base FOLDER]`
 
-Writes a GGUF from a Hugging Face model folder or a PEFT adapter folder. Ends with 0 and the finished file, or
-with 1 and a sentence.
+Writes a GGUF from a Hugging Face model folder or a PEFT adapter folder. The exit code is 0, or 1 after an error
+message.
 """
 
 import argparse
@@ -15,20 +15,20 @@ from backend.gguf.model import FILE_TYPES, write_base
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Write a GGUF.")
     parser.add_argument("what", choices=("base", "adapter"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", default="f16", type=str.lower, choices=[kind.lower() for kind in FILE_TYPES])
-    parser.add_argument("--name", help="what the file says it is called; the folder's name by default")
-    parser.add_argument("--base", type=Path, help="an adapter's base folder, if it is not where it was")
-    parser.add_argument("--base-name", help="what an adapter's base is called")
+    parser.add_argument("--name", help="name in the header; default: name of the folder")
+    parser.add_argument("--base", type=Path, help="folder of the base of an adapter; default: the one in its settings")
+    parser.add_argument("--base-name", help="name of the base of an adapter")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Write, or say why not."""
+    """Write the file, or print the error."""
     options = arguments()
     logging.getLogger("gguf").setLevel(logging.ERROR)
     kind, name = options.type.upper(), options.name or options.folder.resolve().name

@@ -1,4 +1,4 @@
-"""What a model needs of this machine's memory, reckoned from its header before it is loaded."""
+"""The memory that a model needs, estimated from its header before it is loaded."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ from backend.core.errors import LabError
 from backend.core.units import amount
 from models.check import Header
 
-ROWS = 128  # tokens computed in one step (CHUNK of the lanes)
-PROCESS = 120 << 20  # bytes of a worker before it has loaded anything: Python and the libraries
-SPARE = 200 << 20  # bytes left for everybody else
+ROWS = 128  # tokens computed in one step (CHUNK of a context)
+PROCESS = 120 << 20  # bytes of a worker without a model: Python and the libraries
+SPARE = 200 << 20  # bytes left for other programs
 CONTEXTS = (16384, 8192, 4096, 2048, 1024, 512, 256)
 
 
@@ -28,7 +28,7 @@ class MemoryNeed:
 def memory_need(header: Header, size: int, context: int, slots: int, process: bool = True) -> MemoryNeed:
     """For a file of `size` bytes and `slots` conversations of `context` tokens each; halves of 16 bits in the cache.
 
-    With `process` False: what one more lane, an adapter's, costs a model that is loaded already.
+    With `process` False: one more context, of an adapter, of a model that is already loaded.
     """
     blocks, width, heads = (
         _number(header, name) for name in ("block_count", "embedding_length", "attention.head_count")
@@ -44,9 +44,9 @@ def memory_need(header: Header, size: int, context: int, slots: int, process: bo
 def refusal(name: str, wanted: MemoryNeed, free: int, context: int, smaller: int) -> LabError:
     """The sentence with the numbers. `smaller` is a context that would fit, or 0."""
     way = (
-        f"A context of {smaller:,} tokens would fit: choose it for this variant in the Library, or close something."
+        f"A context of {smaller:,} tokens would fit: choose it for this variant in the Library, or close programs."
         if smaller
-        else "Close something, or choose a smaller variant or quantisation."
+        else "Close other programs, or choose a smaller variant or quantisation."
     )
     return LabError(
         f"{name} needs {amount(wanted.total)} of memory and {amount(max(0, free)) or '0 B'} are free: "
@@ -61,7 +61,7 @@ def _number(header: Header, name: str) -> int:
 
 
 def guess(size: int, context: int, slots: int) -> int:
-    """Bytes for a file whose header is not here yet.
+    """Estimated bytes for a file whose header is not known yet.
 
     The keys and values of one token take 40 to 56 kB for each GB of weights of Llama 3.2 1B and 3B at four bits.
     """

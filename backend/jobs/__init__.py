@@ -1,6 +1,6 @@
 """Runs: folders with a request, events, a log and an end. The status of a run is read from its folder.
 
-A runner process stands between the app and the worker: either may die without the other. Workers are modules in the
+A runner process is between the app and the worker: either can die without the other. Workers are modules in the
 string table `JOBS` and are never imported.
 
     run           one run, read from its folder

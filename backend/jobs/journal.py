@@ -1,6 +1,6 @@
-"""The worker's end of a run: read what was asked, say what happens, leave when told to.
+"""The worker's side of a run: read the request, write events, end on SIGTERM.
 
-A worker is started as `python -m its.module FOLDER` and its `main` is one line: `sys.exit(work(Spec, function))`.
+A worker is started as `python -m its.module FOLDER`, and ends with `sys.exit(run_worker(Request, function))`.
 """
 
 import errno
@@ -28,11 +28,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Stopped(BaseException):
-    """SIGTERM came. Not an Exception, so that no library takes it for a failure and goes on."""
+    """SIGTERM arrived. Not an Exception, so that no library catches it and continues."""
 
 
 class Journal:
-    """Where a worker says what happens. `folder` is the run's own: what is made there belongs to the run."""
+    """Writes the events of a worker. `folder` is the run's: files that are made there belong to the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ def run_worker(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
 
 
 def _failed(folder: Path, why: str, error: Exception) -> int:
-    """Say why it failed, with the exit code alone where the event cannot be written."""
+    """Write why it failed; by the exit code alone if the event cannot be written."""
     full = is_full(error)
     try:
         append_event(folder, "failed", why=why)
@@ -90,7 +90,7 @@ def _failed(folder: Path, why: str, error: Exception) -> int:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether the disk had no room, as far as an error or what led to it tells."""
+    """Whether an error, or one of its causes, is a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -103,13 +103,13 @@ def _asked(spec: type[Spec], folder: Path) -> Spec:
         return spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LabError(
-            "What this run was asked cannot be read: another version of the app wrote it. Start a new one."
+            "The request of this run cannot be read: another version of the app wrote it. Start a new run."
         ) from error
 
 
 def _unexpected(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return "There was not enough memory. Close what you can and start it again."
+        return "There was not enough memory. Close other programs and start it again."
     if isinstance(error, OSError) and error.strerror:
         if is_full(error):
             return f"The disk is full ({error.strerror}). Free 1 GB, then resume or start it again."
@@ -123,7 +123,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_with_the_runner() -> None:
-    """The runner holds the other end of stdin. When it dies nobody is left to stop or to account for this work."""
+    """End with the runner, which holds the other end of stdin: without it, this work cannot be stopped."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,12 +1,12 @@
-"""A run, read from its folder. Nothing is remembered: a second screen, a restarted one and a test see the same.
+"""`Run`: one run, read from its folder. Nothing is cached: a second page, a restarted app and a test see the same.
 
-spec.json      what was asked         written once, before anything starts
+spec.json      the request            written once, before anything starts
 events.jsonl   what happened          appended by the worker
-log.txt        what was printed       bounded; log.1.txt is the part before
-runner.json    who works on it        process ids with the time they began
-stop           the wish to stop       a line for each time it was wished, written before any signal
+log.txt        its output             bounded; log.1.txt is the part before
+runner.json    its processes          ids with the time they started
+stop           requests to stop       a line for each, written before any signal
 exit.json      how it ended           written last, by the runner
-lock           held while it lives    by the runner and by its worker
+lock           locked while it is live, by the runner and its worker
 """
 
 import calendar
@@ -77,13 +77,13 @@ class Run:
 
     @property
     def state(self) -> State:
-        """Derived: how it ended, else whether its lock is held, and by whom."""
+        """How it ended, or else what its lock and its processes say."""
         if found := self.exit:
             return found.state
         if not self.alive:
-            ended = self.exit or self._told()  # it may have ended between the two looks
+            ended = self.exit or self._end_by_events()  # it may have ended between the two looks
             return ended.state if ended else "lost"
-        if self.wishes:
+        if self.stops:
             return "stopping"
         workers = self.workers
         return "running" if workers and workers.worker else "queued"
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def exit(self) -> Exit | None:
-        """How it ended; None while it lives, and for ever if its runner was killed."""
+        """How it ended; None while it is live, and always if its runner was killed."""
         try:
             return Exit.model_validate_json(read_whole(self.folder / "exit.json"))
         except (OSError, ValueError):
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether some process holds its lock. The kernel lets go of it however that process ends."""
+        """Whether a process holds its lock. The kernel releases it however that process ends."""
         try:
             with open_regular(self.folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -120,8 +120,8 @@ class Run:
             return None
 
     @property
-    def wishes(self) -> int:
-        """How often a stop was asked for."""
+    def stops(self) -> int:
+        """How often a stop was requested."""
         try:
             return read_whole(self.folder / "stop").count(b"\n")
         except OSError:
@@ -129,8 +129,8 @@ class Run:
 
     @property
     def why(self) -> str:
-        """How it ended, or what became of it, in words that a visitor may read: without the folders of this machine and
-        without what was printed, which earlier versions wrote into exit.json."""
+        """The reason of its end, as visitors may read it: without paths of this machine, and without output, which
+        earlier versions wrote into exit.json."""
         return without_paths(self._why().partition(" It last said: ")[0])
 
     def _why(self) -> str:
@@ -139,18 +139,18 @@ class Run:
         state = self.state
         if state == "lost":
             return "It was cut off: its process was killed, or the machine went down. Start it again."
-        told = self._told() if state in ("done", "failed") else None
-        return told.why if told else ""
+        end = self._end_by_events() if state in ("done", "failed") else None
+        return end.why if end else ""
 
-    def _told(self) -> Exit | None:
-        """What the worker itself said last, where its runner was killed before it could write down the end."""
+    def _end_by_events(self) -> Exit | None:
+        """The end by the worker's events, if its runner was killed before it wrote exit.json."""
         if self.last("ended"):
             return Exit(state="done")
         failed = self.last("failed")
         return Exit(state="failed", why=str(failed.facts.get("why", ""))) if failed else None
 
     def stop(self) -> None:
-        """Wish it to stop; twice: at once. Harmless when it has ended. OSError if the wish cannot be written."""
+        """Request a stop; a second request kills it. Harmless when it has ended. OSError if the disk refuses."""
         with (self.folder / "stop").open("ab", buffering=0) as file:
             file.write(f"{time.time()}\n".encode())
 
@@ -170,7 +170,7 @@ class Run:
         return None
 
     def log(self, lines: int = 40) -> str:
-        """The newest lines of what was printed."""
+        """The newest lines of its output."""
         return "\n".join(folders.tail(self.folder / "log.txt").decode("utf-8", "replace").splitlines()[-lines:])
 
 
@@ -222,7 +222,7 @@ def read_each(runs: Iterable[Run], read: Callable[[Run], Read], unreadable: Call
 
 
 def reap_orphans(runs: Path) -> list[Run]:
-    """End workers whose runner was killed: nobody else would stop them or account for them. Returns their runs."""
+    """End workers whose runner was killed. Returns their runs."""
     orphaned = []
     for run in runs_in(runs, newest=RECENT):
         if run.exit or not run.alive or not (workers := run.workers) or machine.is_still(*workers.runner):

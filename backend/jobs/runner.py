@@ -27,7 +27,7 @@ from backend.jobs.run import Run
 
 LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
 LINE_MOST = 1 << 14
-LOOK = 0.1  # seconds between two looks at the wish to stop
+INTERVAL = 0.1  # seconds between two readings of the file `stop`
 GRACE_MOST = 86_400.0  # seconds, whatever a worker says
 NO_SPACE = ("no space left on device", "disk quota exceeded", "file too large", "the disk is full")
 LEAST = 1_000_000  # bytes free, below which a disk counts as full
@@ -44,7 +44,7 @@ class Runner:
         self.secrets = tuple(os.environ[name] for name in self.job.secrets if os.environ.get(name))
 
     def main(self) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: self.run.stop())  # a shutting down machine wishes the same
+        signal.signal(signal.SIGTERM, lambda *_: self.run.stop())  # also when the machine shuts down
         self._say_who(None)
         turn = self._wait_for_its_turn()
         if turn is None:
@@ -72,40 +72,40 @@ class Runner:
         self._end(self._account(worker.returncode, killed, _killed_for_memory() > before))
 
     def _wait_for_its_turn(self) -> BinaryIO | None:
-        """The lane's lock, held; None if it was wished to stop meanwhile. First come, first served."""
-        lane = (self.run.folder.parent / f".lane-{self.job.queue}").open("ab")
-        while not self.run.wishes:
+        """Wait for the lock of the queue; None if the run is stopped before. First come, first served."""
+        lock = (self.run.folder.parent / f".queue-{self.job.queue}").open("ab")
+        while not self.run.stops:
             if not waits_for(self.run):
                 with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lane, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return lane
-            time.sleep(LOOK)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return lock
+            time.sleep(INTERVAL)
         return None
 
     def _watch(self, worker: "subprocess.Popen[bytes]") -> bool:
-        """Wait for its end, which a stop brings about: politely, then not. Whether it had to be killed."""
+        """Wait until the worker ends. A stop sends SIGTERM, then SIGKILL. Returns whether it was killed."""
         deadline = 0.0
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(LOOK)
+                worker.wait(INTERVAL)
                 return False
-            wishes = self.run.wishes
-            if wishes and not deadline:
+            stops = self.run.stops
+            if stops and not deadline:
                 deadline = time.monotonic() + self._grace()
                 os.killpg(worker.pid, signal.SIGTERM)
-            if wishes > 1 or (deadline and time.monotonic() > deadline):
+            if stops > 1 or (deadline and time.monotonic() > deadline):
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
                 return True
 
     def _grace(self) -> float:
-        """Seconds to end politely. A worker whose steps are long says how many it needs."""
+        """Seconds between SIGTERM and SIGKILL. A worker with long steps says how many it needs."""
         last = self.run.last("step")
         wanted = last.facts.get("grace", 0) if last else 0
         return max(self.job.grace, min(wanted, GRACE_MOST) if isinstance(wanted, int | float) else 0)
 
     def _keep_log(self, printed: BinaryIO) -> None:
-        """Whatever is printed is read, so that the worker never waits for us; what is kept has a limit."""
+        """Read everything that is printed, so that the worker never waits for the pipe; store it up to a limit."""
         path = self.run.folder / "log.txt"
         while line := printed.readline(LINE_MOST):
             text = redact(line.decode("utf-8", "replace"), self.secrets)
@@ -122,7 +122,7 @@ class Runner:
             return Exit(state="done", code=code)
         if failed := self.run.last("failed"):
             return Exit(state="failed", why=failed.facts.get("why", ""), code=code)
-        if self.run.wishes:
+        if self.run.stops:
             how = " It did not end by itself in time, so it was ended." if killed else ""
             return Exit(state="stopped", why=f"Stopped by you.{how}", code=code)
         if code == DISK_FULL or (code and not out_of_memory and self._is_full()):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from backend.core.errors import LabError, shown
 from backend.gguf import llama
-from backend.gguf.adapter import write_over
+from backend.gguf.adapter import write_adapter_for
 from backend.hub.names import ADAPTER, SETTINGS
 from backend.library import weights_folder
 from backend.library.checksums import digest_of
@@ -35,8 +35,8 @@ def convert(folder: Path, out: Path, name: str, over: str, weights: Path) -> Non
     if settings.is_file() and settings.stat().st_size > MOST_SETTINGS:
         raise LabError(f"{SETTINGS} has {settings.stat().st_size:,} bytes, which is too large. Choose another adapter.")
     try:
-        shape = llama.shape_in(base.header.keys)
-        write_over(shape, folder, out, KIND, name, base.header.name or over)
+        shape = llama.shape_from_header(base.header.keys)
+        write_adapter_for(shape, folder, out, KIND, name, base.header.name or over)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise LabError(
             f"The adapter's files are damaged ({type(error).__name__}: {str(error)[:80]}). Save or download it again."

@@ -88,7 +88,7 @@ def quantise(source: Path, out: Path, kind: str, threads: int, importance: Path 
             free = shutil.disk_usage(part.parent).free
             raise LabError(
                 f"llama.cpp could not quantise {source.name} ({'; '.join(_reasons) or 'it gave no reason'}); the disk "
-                f"has {free / 1e6:,.0f} MB left. Look after the disk, or write that file again."
+                f"has {free / 1e6:,.0f} MB left. Free disk space, or write that file again."
             )
 
 

@@ -98,7 +98,7 @@ def card(made: TrainingRecord) -> str:
 
 
 def facts(made: TrainingRecord) -> list[tuple[str, str]]:
-    """What stands on the card, in order."""
+    """The lines of the card, in order."""
     spec = made.spec
     scale = "alpha / sqrt(rank)" if spec.rslora else "alpha / rank"
     found = [

@@ -46,7 +46,7 @@ class DatasetReport(BaseModel):
     learnt: int
     duplicates: int
     in_both: list[tuple[int, int]]
-    """Lines of rows that stand in the training and in the held-out rows: the first five."""
+    """Lines of rows that are in both splits: the first five."""
     leaks: int
     samples: list[Sample]
     foreign: bool

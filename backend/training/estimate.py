@@ -1,4 +1,4 @@
-"""What a training will need of this machine, reckoned from the spec before anything is loaded.
+"""The memory and time of a training, estimated from its settings before anything is loaded.
 
 Memory is at most: rows as long as the limit. It knows the shapes of the lab's bases and of those that are here; of
 others it says nothing, and a try of a few steps says it.
@@ -39,7 +39,7 @@ SHARE = 0.35  # of what the processor can multiply, what a training gets of it
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes, and seconds; `seconds` is 0 where nobody knows. `gpu` is its name, empty for a CPU."""
+    """Bytes, and seconds; `seconds` is 0 if unknown. `gpu` is its name, empty for a CPU."""
 
     weights: int
     adapter: int

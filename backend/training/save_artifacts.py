@@ -36,7 +36,7 @@ PREFIX = "base_model.model."
 
 
 class DataPin(BaseModel):
-    """data.json: which rows and which base a run began with; empty before it has begun."""
+    """data.json: the rows and the base that a run started with; empty before its start."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -113,7 +113,7 @@ def save_artifacts(
         if found:
             np.savez(part / artifacts.IMPORTANCE, **found)
         else:
-            print("This engine lets nobody see its layers' inputs, so there is no importance matrix.", flush=True)
+            print("This engine does not show the inputs of its layers, so there is no importance matrix.", flush=True)
     for path in part.iterdir():
         sync(path)
     shutil.rmtree(journal.folder / artifacts.FOLDER, ignore_errors=True)  # of a time that was cut off after this
@@ -130,7 +130,7 @@ def name_base(path: Path, base: str) -> None:
 
 
 def reference(model: Any, ids: list[int]) -> dict[str, Any]:
-    """The trained model's logits over a row, for whoever turns it into another file."""
+    """The trained model's logits over a row: an export is compared with them."""
     device = next(model.parameters()).device
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=device)).logits[0].float().cpu().numpy()

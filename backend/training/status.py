@@ -32,9 +32,9 @@ class Curve:
     evaluated: list[int] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    """The newest that was said of each thing: step, steps, epoch, samples, tokens, memory, left, tracked ..."""
+    """The newest value of each fact: step, steps, epoch, samples, tokens, memory, left, tracked ..."""
     seconds: float = 0.0
-    """Of training, over all times the run was begun."""
+    """Seconds of training, over all starts of the run."""
 
 
 def read_curve(run: Path) -> Curve:
@@ -152,7 +152,7 @@ def _trained(run: Run) -> TrainRequest | None:
 def _made(run: Run) -> TrainingRecord | None:
     try:
         return _made_then(run.folder, (run.folder / FOLDER / MADE).stat().st_mtime_ns)
-    except (LabError, OSError):  # somebody took it away
+    except (LabError, OSError):  # it was removed
         return None
 
 

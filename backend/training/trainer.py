@@ -59,7 +59,7 @@ class TrainingData:
 def run_training(
     asked: TrainRequest, journal: Journal, learner: Callable[[Path, TrainSettings], TrainableModel]
 ) -> None:
-    """LabError for whatever a person can mend; Stopped once what was learnt is saved."""
+    """Train, from the data to the adapter. LabError for what a user can correct; Stopped after a checkpoint."""
     spec, run = asked.spec, journal.folder
     torch.set_num_threads(machine.threads())
     ready = prepare(spec, journal)
@@ -99,7 +99,7 @@ def prepare(spec: TrainSettings, journal: Journal) -> TrainingData:
     base = base_at(
         spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(TrainStep(state=state), now=True)
     )
-    if not known:  # the screen could not reckon
+    if not known:  # the page could not estimate it
         estimate.refuse(spec, estimate.estimate(spec, machine.memory_free()))
     save_artifacts.same_rows(journal.folder, pinned, data, base)
     encoder = Encoder(base.folder, spec.template)

@@ -1,4 +1,4 @@
-"""The training desk: what can be trained, what is being trained, and everything that can be asked for."""
+"""`Training`: inspect data, estimate, try, start, stop, resume and export trainings; read their status."""
 
 import hashlib
 import itertools
@@ -27,7 +27,7 @@ UPLOADS = "data"  # the folder of files that were dropped on the page, below the
 
 
 class Training:
-    """Holds nothing but where things are: every answer is read from disk. `memory_free`: bytes that can be had."""
+    """Has no state but paths: everything is read from disk. `memory_free` returns bytes that are free."""
 
     def __init__(self, settings: Settings, memory_free: Callable[[], int]) -> None:
         self.settings, self.runs, self._memory_free = settings, settings.lab_runs, memory_free
@@ -35,23 +35,23 @@ class Training:
     # asking
 
     def inspect(self, spec: TrainSettings) -> Run:
-        """Look at the data as a training would."""
+        """Read the data as a training would, and report on it."""
         refuse_without("datasets", "tokenizers")
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
     def dataset_report(self, run: str) -> DatasetReport:
-        """What an inspect run saw. LabError if it failed, or is not done."""
+        """The report of an inspect run. LabError if it failed, or is not done."""
         found = self._run(run, "inspect")
         if found.state in ("failed", "lost", "stopped"):
             raise LabError(found.why)
         seen = read_report(found.folder)
         if seen is None:
-            raise LabError("What was seen was not written down. Free space on the disk, then look at the data again.")
+            raise LabError("The report could not be written. Free disk space, then look at the data again.")
         return seen
 
     def estimate(self, spec: TrainSettings) -> Estimate | None:
-        """What it will need; None if the base's shape is not known here."""
+        """Memory and time; None if the base's shape is not known before its download."""
         return estimate.estimate(spec, self._memory_free())
 
     def attempt(self, spec: TrainSettings) -> Run:
@@ -59,7 +59,7 @@ class Training:
         return self._begin("try", spec)
 
     def start(self, spec: TrainSettings) -> Run:
-        """Train. The live run that does just this already, if there is one. LabError if it cannot fit."""
+        """Start a training, or return the live run with the same settings. LabError if it cannot fit."""
         return self._begin("train", spec)
 
     def _begin(self, kind: str, spec: TrainSettings) -> Run:
@@ -75,11 +75,11 @@ class Training:
         return launcher.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
 
     def resume(self, run: str) -> Run:
-        """Go on with a training that was stopped, failed or was cut off. LabError if it cannot."""
+        """Resume a training that was stopped, failed or killed. LabError if it cannot be resumed."""
         return launcher.launch_again(self._run(run, "train"), self._secrets())
 
     def stop(self, run: str) -> None:
-        """Wish it to stop, which saves; wished twice, it is killed. LabError if there is no such run."""
+        """Stop it, which saves a checkpoint; a second stop kills it. LabError if there is no such run."""
         try:
             self._run(run, *KINDS, "inspect").stop()
         except OSError as error:
@@ -89,7 +89,7 @@ class Training:
             ) from error
 
     def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
-        """Make a variant of what a training made. LabError if it has made nothing."""
+        """Export the adapter of a training as a variant. LabError if there is none."""
         found = self._run(run, "train")
         made = read_record(found.folder)
         if importance and form == "merged" and not (found.folder / FOLDER / IMPORTANCE).is_file():
@@ -111,7 +111,7 @@ class Training:
         return launcher.launch(self.runs, "export", name, spec, key, self._secrets())
 
     def save_upload(self, path: Path) -> Path:
-        """A dropped file, moved to where runs may find it again later. LabError if it is of no known kind."""
+        """Move an uploaded file into the folder of runs, where later runs find it. LabError for an unknown format."""
         if path.suffix.lower() not in ENDINGS:
             raise LabError(f"{path.name[:100]} is of no known kind. Drop one of {', '.join(ENDINGS)}.")
         try:
@@ -128,7 +128,7 @@ class Training:
         return target.resolve()
 
     def count_rows(self, path: Path) -> int:
-        """How many rows a dropped file has at the most; 0 where only a worker could tell."""
+        """The rows of an uploaded file at most; 0 if only a worker can count them."""
         if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
             return 0
         try:

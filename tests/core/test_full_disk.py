@@ -37,7 +37,8 @@ def account(folder: Path, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "raises", ['raise LabError("The loss is no number.")', "journal.step(StepFacts(), now=True)", 'raise RuntimeError("x")']
+    "raises",
+    ['raise LabError("The loss is no number.")', "journal.step(StepFacts(), now=True)", 'raise RuntimeError("x")'],
 )
 def test_the_exit_code_tells_it_where_no_event_can_be_written(raises: str, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "20261101-120000-000-rehearse-x"

@@ -43,7 +43,7 @@ def test_the_merged_model_is_a_variant_that_says_where_it_came_from(trained: Pat
         "base": "tiny_base", "method": "lora", "quantisation": "Q4_K_M", "licence": "Apache-2.0", "template": "own",
         "over": "",
     }  # fmt: skip
-    assert said.variant.about.startswith("made here") and said.variant.size == found["size"]
+    assert said.variant.about.startswith("trained here") and said.variant.size == found["size"]
     assert said.path and sorted(os.listdir(said.path.parent)) == [CARD, "mine.gguf", "variant.json"]
     assert os.listdir(tmp_path / "weights" / ".arriving") == ["lock"]
     states = [step["state"] for step in run.facts("step") if "done" not in step]
@@ -115,7 +115,7 @@ def test_the_adapter_runs_over_the_base_that_is_here(trained: Path, tmp_path: Pa
 
 def test_an_adapter_that_its_base_would_speak_to_wrongly_is_refused(trained: Path, tmp_path: Path) -> None:
     run = with_template(trained, tmp_path, OWN.replace("| trim", "| upper"))
-    assert "Export the merged model, which carries its own template" in exported(run, tmp_path, form="adapter").why
+    assert "Export the merged model, which has its own template" in exported(run, tmp_path, form="adapter").why
     assert entry(tmp_path) is None
 
 
@@ -154,4 +154,4 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         next(weight for name, weight in model.named_parameters() if "lora_B" in name)[0, 0] = float("nan")
     run = leave(tmp_path / "20300101-000000-000-train-mine", model)
     for form in ("merged", "adapter"):
-        assert "no number" in exported(run, tmp_path, form=form).why and entry(tmp_path) is None
+        assert "infinite or NaN" in exported(run, tmp_path, form=form).why and entry(tmp_path) is None

@@ -142,7 +142,7 @@ def test_a_run_that_has_not_finished_has_nothing_to_export(trained: Path, tmp_pa
     weights = run / FOLDER / "adapter_model.safetensors"
     shutil.copy(trained / FOLDER / MADE, run / FOLDER)
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert "not a whole safetensors" in exported(run, tmp_path).why
+    assert "not a complete safetensors" in exported(run, tmp_path).why
     weights.unlink()
     assert sentence(exported(run, tmp_path).why) and entry(tmp_path) is None
 

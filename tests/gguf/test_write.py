@@ -211,7 +211,7 @@ def test_a_folder_cut_short_is_refused(tmp_path: Path) -> None:
     copied(tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(LabError, match="not a whole safetensors file"):
+    with pytest.raises(LabError, match="not a complete safetensors file"):
         write_base(tmp_path / "model", tmp_path / "m.gguf", "F16", "m")
     assert not (tmp_path / "m.gguf").exists()
 
@@ -220,7 +220,7 @@ def test_another_tokenizers_cut_is_refused(tmp_path: Path) -> None:
     copied(tmp_path / "model")
     file = tmp_path / "model" / "tokenizer.json"
     file.write_text(file.read_text().replace("{1,3}", "{1,2}"))
-    with pytest.raises(LabError, match="does not cut text as Llama 3"):
+    with pytest.raises(LabError, match="does not split text as Llama 3"):
         write_base(tmp_path / "model", tmp_path / "m.gguf", "F16", "m")
 
 
@@ -243,7 +243,7 @@ def test_what_is_quantised_or_broken_is_not_quantised(tmp_path: Path) -> None:
 def test_every_pair_needs_both_halves() -> None:
     tensor = tensors.Tensor(BASE, "F32", (4, 4), 0)
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-    with pytest.raises(LabError, match="lacks halves"):
+    with pytest.raises(LabError, match="A or B matrix is missing"):
         adapter.pairs_of({name: tensor}, 4)
     with pytest.raises(LabError, match="not part of a LoRA"):
         adapter.pairs_of({"base_model.model.model.embed_tokens.lora_embedding_A": tensor}, 4)

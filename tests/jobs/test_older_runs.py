@@ -18,7 +18,7 @@ EVALUATION = "20261126-085512-914-evaluate-tiny_base___tiny_lora"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Lab:
-    """A lab with copies of those folders. The GGUF of the variant is not in the fixtures: another adapter replaces it."""
+    """A lab with copies of those folders. The variant's GGUF is not in the fixtures: another adapter replaces it."""
     runs, weights = tmp_path / "runs", tmp_path / "weights"
     shutil.copytree(OLD / "lab_runs", runs)
     shutil.copytree(OLD / "lab_weights", weights)

@@ -153,7 +153,7 @@ def test_an_adapter_of_the_hub_is_converted_on_arrival(
 
 
 def test_the_shape_in_a_header_is_the_shape_in_the_config() -> None:
-    found, wanted = llama.shape_in(read_header(TOY).keys), llama.shape_of(BASE)
+    found, wanted = llama.shape_from_header(read_header(TOY).keys), llama.shape_of(BASE)
     for name in ("blocks", "width", "inner", "heads", "kv_heads", "head", "context", "vocabulary", "theta"):
         assert getattr(found, name) == getattr(wanted, name), name
 
