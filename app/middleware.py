@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,6 +35,7 @@ WRITABLE = re.compile(
 )
 SINGLE = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "content-length")
 FILE = "/gradio_api/file="
+KNOWN_HOST = "peft_lab.known_host"  # set in the scope of a request by the check of its Host header
 NAVIGABLE = ("/", "/login/huggingface", "/login/callback")  # what a link on another site may open
 
 LONGEST_PATH = 4000  # characters of a path and its query
@@ -61,6 +63,7 @@ class RequestRules:
     def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
         """`stopping`: set when the server ends, so that open streams end at once."""
         self.app, self.settings, self.stopping = app, settings, stopping
+        self.hosts = TrustedHostMiddleware(_accept, allowed_hosts=own_hosts(settings), www_redirect=False)
         hub, frames = (HUB, HUB_FRAMES) if settings.space_id else ("", "")
         self.policy = f"{PAGE_POLICY}{hub}; frame-ancestors 'self'{frames}"
 
@@ -92,7 +95,7 @@ class RequestRules:
                 ends.cancel()
                 message.cancel()
 
-        refusal = refused(self.settings, scope)
+        refusal = refused(self.settings, scope) or await self._refused_host(scope)
         try:
             await (refusal or self.app)(scope, receive_or_stop, with_headers)
         except Exception as error:  # one line: traces that a visitor causes would fill the log
@@ -104,18 +107,44 @@ class RequestRules:
         if streaming:  # it was ended before it was whole
             await send({"type": "http.response.body"})
 
+    async def _refused_host(self, scope: Scope) -> PlainTextResponse | None:
+        """The answer to a request for a name that is not this app's. Starlette checks it; the sentence is ours."""
+        if not self.settings.space_id:
+            await self.hosts(scope, _receive_nothing, _send_nothing)
+        if self.settings.space_id or scope.pop(KNOWN_HOST, False):
+            return None
+        host = Headers(scope=scope).get("host", "")
+        return refuse(
+            403,
+            f"This lab does not answer to the name {host[:100] or '(none)'!r}. Open it as http://127.0.0.1, or add the "
+            "name to LAB_HOSTS in .env.",
+        )
+
+
+async def _accept(scope: Scope, receive: Receive, send: Send) -> None:
+    scope[KNOWN_HOST] = True
+
+
+async def _receive_nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _send_nothing(message: Message) -> None:
+    return
+
+
+def own_hosts(settings: Settings) -> list[str]:
+    """The names that the app is opened by, as a Host header writes them without a port. No wildcards."""
+    names = {"localhost", "127.0.0.1", "::1", settings.lab_host, *settings.lab_hosts.split(",")}
+    hosts = {urlsplit(f"//{_bracketed(name.strip())}").hostname for name in names if name.strip() and "*" not in name}
+    return sorted(_bracketed(host) for host in hosts if host)
+
 
 def refused(settings: Settings, scope: Scope) -> PlainTextResponse | None:
-    """The answer to a request that must not reach the app, or None."""
+    """The answer to a request that must not reach the app, or None. The Host header is checked apart."""
     headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
     if any(len(headers.getlist(name)) > 1 for name in SINGLE):  # a proxy and the app may each read another one
         return refuse(400, f"Send each of these headers once: {', '.join(SINGLE)}.")
-    if not settings.space_id and (name := _unknown_host(settings, headers.get("host", ""))):
-        return refuse(
-            403,
-            f"This lab does not answer to the name {name!r}. Open it as http://127.0.0.1, or add the name to "
-            "LAB_HOSTS in .env.",
-        )
     if "origin" in headers and not own_origin(settings, headers):
         return refuse(
             403,
@@ -175,17 +204,6 @@ def _is_link(settings: Settings, scope: Scope, headers: Headers) -> bool:
         and headers.get("sec-fetch-dest") in frames
         and scope["path"] in NAVIGABLE
     )
-
-
-def _unknown_host(settings: Settings, host: str) -> str:
-    """The name in the Host header if it is not one of ours; empty otherwise."""
-    own = {"localhost", "127.0.0.1", "::1", settings.lab_host, *settings.lab_hosts.split(",")}
-    try:
-        name = urlsplit(f"//{host}").hostname or "" if "@" not in host else ""
-        names = {urlsplit(f"//{_bracketed(one.strip())}").hostname for one in own if one.strip()}
-    except ValueError:
-        return host[:100] or "(none)"
-    return "" if name in names else (name or host)[:100] or "(none)"
 
 
 def _netloc(name: str) -> str:

@@ -90,12 +90,12 @@ def test_a_short_training_becomes_a_variant_that_answers(page: Page, app: App) -
 def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app: App) -> None:
     page.get_by_role("tab", name="Train").click()
     page.get_by_role("button", name="Look at the data").click()
-    expect(page.get_by_text("rows to train on and 60 held out")).to_be_visible()
+    expect(page.get_by_text("in the training split and 60 in the eval split")).to_be_visible()
     expect(page.get_by_text("Rows as the model will see them")).to_be_visible()
     picture(page, "train")
     start(page, "tiny_lora")
     expect(page.get_by_role("gridcell", name="training")).to_be_visible(timeout=TRAINED)
-    expect(page.get_by_text("my_tiny_lora, held out")).to_be_visible()
+    expect(page.get_by_text("my_tiny_lora, eval split")).to_be_visible()
     picture(page, "runs-training")
 
     page.reload()  # the page is only a view: what runs goes on

@@ -80,7 +80,7 @@ def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None
     found = lab.evaluations.result(folder.name)
     for what in files.EXPORTS:
         assert "/srv" not in files.export(found, what)
-    assert "rows of rows.csv" in files.export(found, "methods paragraph")
+    assert "eval split of rows.csv" in files.export(found, "methods paragraph")
 
 
 def test_the_judge_s_own_address_is_in_no_text(settings: Settings) -> None:

@@ -138,7 +138,7 @@ def test_another_model_than_the_trained_one_is_refused_with_the_numbers(trained:
     with np.load(run / FOLDER / REFERENCE) as kept:
         facts = dict(kept)
     rng = np.random.default_rng(1)
-    for columns, words in ((slice(None), "of 180 tokens it expects"), (slice(1000), "has 1024 tokens")):
+    for columns, words in ((slice(None), "of 180 positions the most likely token"), (slice(1000), "has 1024 tokens")):
         logits = rng.permuted(facts["logits"], axis=1)[:, columns]
         np.savez(run / FOLDER / REFERENCE, tokens=facts["tokens"], logits=logits, first=facts["first"])
         assert words in exported(run, tmp_path).why

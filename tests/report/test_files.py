@@ -137,9 +137,9 @@ def test_methods_name_everything_a_paper_needs() -> None:
     )
     for part in (
         "2 variants", "12 rows", LAB.hash,
-        "gpt-x (answering as gpt-x-2026-01-01), at an address that is not told on 2026-11-03",
+        "gpt-x (answering as gpt-x-2026-01-01), at a private address on 2026-11-03",
         "correctness (1-5), completeness (1-5), faithfulness (1-5)", "the mean of 3 criteria", "Student's t",
-        "9,999 draws with seed 2026", "Holm's method for 1 planned contrasts", "Judgements that failed (2)",
+        "9,999 draws with seed 2026", "Holm's method for 1 planned contrasts", "Failed judgements (2)",
         "length limit (2)", "21/24 probes", "Sampling: temperature 0.",
     ):  # fmt: skip
         assert part in text
@@ -162,7 +162,7 @@ def test_methods_of_other_judges() -> None:
     local = told(Identity(kind="variant", model="base_3b", rubric=LAB.hash))
     assert "by the language model base_3b, run on the machine of the lab." in local
     odd = told(JUDGE.model_copy(update={"address": "http://[broken"}))
-    assert "at an address that is not told" in odd
+    assert "at a private address" in odd
     doubled = ScoreTable(LAB, dict.fromkeys(of.rows, "one"), of.variants, of.baselines, of.contrasts, of.cells)
     assert "12 rows (1 different questions" in methods(verdict(doubled), JUDGE, LAB, {})
     assert "cluster-robust" in methods(verdict(doubled), JUDGE, LAB, {})
