@@ -20,11 +20,11 @@ run: $(VENV)/train.done
 
 test: $(VENV)/dev.done browser check
 	@echo "== tests"
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25
 
 test-all: $(VENV)/dev.done browser check
 	@echo "== tests, the long ones too"
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25 -m "long or not long"
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25 -m "long or not long"
 
 bench: $(VENV)/train.done
 	@for name in start tiny library train export judge coverage; do \

@@ -156,7 +156,7 @@ def stop_app(app: App) -> None:
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """One app for all the tests that only talk to it. A copy of the toy stands in for a fine-tune on Alpaca."""
+    """One app for all the tests that only talk to it. A copy of the toy acts as a fine-tune on Alpaca."""
     home = tmp_path_factory.mktemp("app")
     other = home / "weights" / "tiny_alpaca"
     other.mkdir(parents=True)

@@ -205,7 +205,7 @@ def test_every_package_lists_its_files() -> None:
             continue
         text = ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
         inside = {m.removeprefix(name + ".").partition(".")[0] for m in ours() if m.startswith(name + ".")}
-        missing += [f"{name}: {stem}" for stem in sorted(inside) if not re.search(rf"(?m)^    {stem} ", text)]
+        missing += [f"{name}: {stem}" for stem in sorted(inside) if not re.search(rf"(?m)^ *{stem} +\S", text)]
     assert missing == []
 
 

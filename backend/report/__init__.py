@@ -1,5 +1,7 @@
-"""Turns results of trainings and evaluations into figures and files. Never imports gradio, and never starts a run.
+"""Turns results of trainings and evaluations into figures and files.
 
-figures  Plotly figures of losses, row lengths and differences
-files    tables, JSON, a methods paragraph and preference pairs of an evaluation
+It never imports gradio and never starts a run.
+
+    figures  Plotly figures of losses, row lengths and differences
+    files    tables, JSON, a methods paragraph and preference pairs of an evaluation
 """

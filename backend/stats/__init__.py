@@ -1,5 +1,7 @@
-"""Statistics of scores: paired comparisons, agreement of judges, power. Knows no models, runs or pages.
+"""Statistics of scores: paired comparisons, agreement of judges, power.
 
-agreement  correlation, agreement of two judges, a mean corrected by human ratings
-paired     means with intervals, paired tests, Holm's correction, sample sizes
+It knows no models, runs or pages.
+
+    agreement  correlation, agreement of two judges, a mean corrected by human ratings
+    paired     means with intervals, paired tests, Holm's correction, sample sizes
 """

@@ -153,7 +153,7 @@ def test_a_weight_too_large_for_f16_is_refused(tmp_path: Path) -> None:
     ("change", "word"),
     [
         ({"use_dora": True}, "DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "whole modules"),
+        ({"modules_to_save": ["lm_head"]}, "full modules"),
         ({"alpha_pattern": {"q_proj": 4}}, "alpha"),
         ({"bias": "all"}, "biases"),
         ({"init_lora_weights": "pissa_niter_16"}, "changed base"),
