@@ -115,10 +115,10 @@ class VisitorLimits:
         """Why a visitor's call of a handler is refused, if it is."""
         files: list[str] = []
 
-        def note_file(found: dict[str, Any]) -> dict[str, Any]:
-            if isinstance(meta := found.get("meta"), dict) and meta.get("_type") == "gradio.FileData":
-                files.append(str(found.get("path")))
-            return found
+        def note_file(value: dict[str, Any]) -> dict[str, Any]:
+            if isinstance(meta := value.get("meta"), dict) and meta.get("_type") == "gradio.FileData":
+                files.append(str(value.get("path")))
+            return value
 
         try:
             session = json.loads(body, object_hook=note_file)["session_hash"]

@@ -52,20 +52,20 @@ def waiting(turn: Turn) -> str:
 
 def warnings(generation: Generation, blind: bool) -> list[str]:
     """Notes that must not be overlooked."""
-    found = []
+    notes = []
     if generation.end == "length":
-        found.append(
+        notes.append(
             f"CUT at the token limit ({generation.tokens} tokens). This answer is not complete: "
             "raise “Max tokens” and retry."
         )
     if generation.end == "context":
         size = "" if blind else f" ({generation.context_size:,} tokens)"
-        found.append(f"CUT because the context is full{size}. This answer is not complete: start a new conversation.")
+        notes.append(f"CUT because the context is full{size}. This answer is not complete: start a new conversation.")
     if generation.left_out:
-        found.append(
+        notes.append(
             f"The {generation.left_out} oldest messages no longer fit and were left out: the model did not see them."
         )
-    return found
+    return notes
 
 
 def statistics(generation: Generation) -> str:

@@ -65,7 +65,9 @@ def groups(pace: Pace, count: int) -> list[range]:
 
 def texts(now: Comparison) -> list[str]:
     """Everything that was written in it, and in what was voted on before: what it holds in memory."""
-    voted = [message["content"] for vote in now.votes for one in vote.candidates for message in one.messages]
+    voted = [
+        message["content"] for vote in now.votes for candidate in vote.candidates for message in candidate.messages
+    ]
     return [now.system, *voted, *(turn.content for turns in now.turns for turn in turns)]
 
 

@@ -15,9 +15,9 @@ def wins(records: Sequence[WinRecord]) -> list[list[Any]]:
     return [[record.variant, record.won, record.lost, record.tied, record.bad, record.votes] for record in records]
 
 
-def agreement(found: Mapping[str, tuple[int, int]]) -> str:
+def agreement(agreement: Mapping[str, tuple[int, int]]) -> str:
     """How other judges go with your votes."""
-    told = [f"{plain(judge)} agrees with you on {same} of {both}" for judge, (same, both) in found.items()]
+    told = [f"{plain(judge)} agrees with you on {same} of {both}" for judge, (same, both) in agreement.items()]
     return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
 
 

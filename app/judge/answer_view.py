@@ -17,60 +17,64 @@ HEAT_ROWS = 500
 PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
 
 
-def heat(found: Result, which: str, owner: bool = True) -> dict[str, Any]:
+def heat(result: Result, which: str, owner: bool = True) -> dict[str, Any]:
     """Rows x variants as a table with grounds: the greener, the more points. Failures and cut answers are marked. What
     was asked is for the owner."""
-    rows = [one for one in found.questions if _wanted(found, one, which)][:HEAT_ROWS]
-    names = list(found.spec.variants)
+    rows = [question for question in result.questions if _wanted(result, question, which)][:HEAT_ROWS]
+    names = list(result.spec.variants)
     data, styles = [], []
     for one in rows:
-        cells = [_heat(found, one.id, name) for name in names]
+        cells = [_heat(result, one.id, name) for name in names]
         data.append([one.id, *(text for text, _ in cells), conversation(one.messages)[:120] if owner else ""])
         styles.append(["", *(style for _, style in cells), "opacity:.7"])
     return {"headers": ["row", *names, "question"], "data": data, "metadata": {"styling": styles}}
 
 
-def _heat(found: Result, row: str, name: str) -> tuple[str, str]:
-    cell = found.table.cells.get((row, name))
+def _heat(result: Result, row: str, name: str) -> tuple[str, str]:
+    cell = result.table.cells.get((row, name))
     if cell is None:
         return "", ""
-    if status := failure(found.table, row, name):
+    if status := failure(result.table, row, name):
         return f"✗ {status}", "background:#b279a233"
-    got = values(found.table, row, name)
+    got = values(result.table, row, name)
     if got is None:
         return "", ""
-    value, low, high = found.rubric.primary_of(got), found.rubric.low, found.rubric.high
+    value, low, high = result.rubric.primary_of(got), result.rubric.low, result.rubric.high
     share = (value - low) / (high - low)
     mark = " ✂" if cell.cut else ""
-    mark += " ⚑" if _flags(found, row, name) else ""
+    mark += " ⚑" if _flags(result, row, name) else ""
     colour = f"background:rgba({round(214 - 140 * share)},{round(90 + 60 * share)},{round(80 + 10 * share)},.45)"
     return f"{value:.2f}{mark}", colour
 
 
-def _flags(found: Result, row: str, name: str) -> tuple[str, ...]:
-    score = found.scores.get((row, name))
+def _flags(result: Result, row: str, name: str) -> tuple[str, ...]:
+    score = result.scores.get((row, name))
     return score.flags if score else ()
 
 
-def _wanted(found: Result, one: Question, which: str) -> bool:
-    names = found.spec.variants
+def _wanted(result: Result, question: Question, which: str) -> bool:
+    names = result.spec.variants
     match which:
         case "big disagreements":
-            got = [found.rubric.primary_of(v) for name in names if (v := values(found.table, one.id, name)) is not None]
-            return len(got) > 1 and max(got) - min(got) >= APART * (found.rubric.high - found.rubric.low)
+            got = [
+                result.rubric.primary_of(v)
+                for name in names
+                if (v := values(result.table, question.id, name)) is not None
+            ]
+            return len(got) > 1 and max(got) - min(got) >= APART * (result.rubric.high - result.rubric.low)
         case "flagged":
-            return any(_flags(found, one.id, name) for name in names) or one.leaked
+            return any(_flags(result, question.id, name) for name in names) or question.leaked
         case "failures":
-            return any(failure(found.table, one.id, name) for name in names)
+            return any(failure(result.table, question.id, name) for name in names)
         case "cut answers":
-            return any((answer := found.answers.get((one.id, name))) and answer.cut for name in names)
+            return any((answer := result.answers.get((question.id, name))) and answer.cut for name in names)
     return True
 
 
-def cell(found: Result, row: str, name: str) -> str:
+def cell(result: Result, row: str, name: str) -> str:
     """Everything about one answer, in HTML: what models wrote is text here and nothing else."""
-    question = next((one for one in found.questions if one.id == row), None)
-    answer, score = found.answers.get((row, name)), found.scores.get((row, name))
+    question = next((one for one in result.questions if one.id == row), None)
+    answer, score = result.answers.get((row, name)), result.scores.get((row, name))
     if question is None:
         return ""
     parts = [f"<h4>Row {html.escape(row)} · {html.escape(name)}</h4>"]

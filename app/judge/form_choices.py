@@ -153,16 +153,16 @@ def rows(lab: Lab, source: str, count: int, file: str) -> tuple[DatasetSpec, Lit
 def answers_of(now: Comparison, reference: str) -> ImportedFile:
     """The last answers of a comparison, to be judged: one row, or one row for each variant if their conversations
     differ. LabError if a variant has not answered."""
-    found: list[ImportedAnswer] = []
+    rows: list[ImportedAnswer] = []
     for place, (name, (_, turns)) in enumerate(zip(names_of(now), now.contestants, strict=True)):
         last = turns[-1] if turns else None
         if last is None or last.role != "assistant" or last.error or last.generation is None:
             raise LabError("Not every variant has answered yet. Send a prompt, wait for the answers, then ask a judge.")
         said = conversation.messages(now.system, turns)[:-1]
-        found.append(
+        rows.append(
             ImportedAnswer(
                 model=name,
-                id="1" if not found or said == found[0].messages else LETTERS[place],
+                id="1" if not rows or said == rows[0].messages else LETTERS[place],
                 messages=said,
                 reference=reference.strip() or None,
                 candidate=last.content,
@@ -170,7 +170,7 @@ def answers_of(now: Comparison, reference: str) -> ImportedFile:
                 generation=last.generation,
             )
         )
-    return ImportedFile(found)
+    return ImportedFile(rows)
 
 
 def names_of(now: Comparison) -> list[str]:

@@ -26,22 +26,22 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
             radios = [
                 gr.Radio(
                     [
-                        (f"{int(one.low) + place}: {anchor}", int(one.low) + place)
-                        for place, anchor in enumerate(one.anchors)
+                        (f"{int(criterion.low) + place}: {anchor}", int(criterion.low) + place)
+                        for place, anchor in enumerate(criterion.anchors)
                     ],
-                    label=one.title,
-                    info=one.about,
+                    label=criterion.title,
+                    info=criterion.about,
                 )
-                for one in scale.criteria
+                for criterion in scale.criteria
             ]
         save = gr.Button("Save and show the next", variant="primary", visible=False)
 
     # handlers
     def next_one(run: str) -> list[Any]:
-        found = lab.evaluations.next_to_rate(run)
-        key = (run, found.question.id, found.answer.variant) if found else None
-        seen = gr.update(visible=found is not None)
-        return [key, answer_view.rating(found), seen, seen, *[gr.update(value=None) for _ in radios]]
+        task = lab.evaluations.next_to_rate(run)
+        key = (run, task.question.id, task.answer.variant) if task else None
+        seen = gr.update(visible=task is not None)
+        return [key, answer_view.rating(task), seen, seen, *[gr.update(value=None) for _ in radios]]
 
     @shown
     def show(run: str | None, request: gr.Request) -> list[Any]:
@@ -60,9 +60,9 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
         lab.evaluations.rate(run, row, variant, values)
         return next_one(run)
 
-    def view(sight: Any, chosen: Any) -> list[Any]:
-        found = sight.result(chosen)
-        return [result_view.people(found.people) if found else ""]
+    def view(now: Any, chosen: Any) -> list[Any]:
+        result = now.result(chosen)
+        return [result_view.people(result.people) if result else ""]
 
     # bindings
     outs = [now, answer, points, save, *radios]
@@ -74,5 +74,5 @@ def ratings_panel(lab: Lab, which: Any) -> LiveSection:
     return LiveSection([told], view, acted, {"evaluation": which})
 
 
-def _points(one: Criterion) -> list[tuple[str, int]]:
-    return [(f"{number}: {anchor}", number) for number, anchor in enumerate(one.anchors, int(one.low))]
+def _points(criterion: Criterion) -> list[tuple[str, int]]:
+    return [(f"{number}: {anchor}", number) for number, anchor in enumerate(criterion.anchors, int(criterion.low))]

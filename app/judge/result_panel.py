@@ -43,16 +43,16 @@ def _one(lab: Lab, which: Any) -> LiveSection:
         return handler
 
     def view(now: Any, chosen: Any) -> list[Any]:
-        one, found = now.named(chosen), now.result(chosen)
-        if one is None:
+        status, result = now.named(chosen), now.result(chosen)
+        if status is None:
             return ["", gr.update(visible=False), gr.update(visible=False), ""]
         return [
-            judge_view.progress(one, now.owner),
-            gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop evaluation"),
+            judge_view.progress(status, now.owner),
+            gr.update(visible=status.live, value="Kill it" if status.state == "stopping" else "Stop evaluation"),
             gr.update(
-                visible=one.resumable, value="Try failures again" if one.state == "done" else "Resume evaluation"
+                visible=status.resumable, value="Try failures again" if status.state == "done" else "Resume evaluation"
             ),
-            result_view.headline(found) if found and found.questions else "",
+            result_view.headline(result) if result and result.questions else "",
         ]
 
     # bindings
@@ -82,19 +82,21 @@ def _tables(which: Any) -> LiveSection:
         )
 
     def view(now: Any, chosen: Any) -> list[Any]:
-        found = now.result(chosen)
-        if found is None or not found.questions:
+        result = now.result(chosen)
+        if result is None or not result.questions:
             return [gr.update(visible=False), [], None, [], "", "", gr.update(visible=False), []]
-        scored = found.spec.way == "score"
+        scored = result.spec.way == "score"
         return [
             gr.update(visible=scored),
-            result_view.variants(found),
-            figures.forest(found.verdict) if any(one.difference.n for one in found.verdict.contrasts) else None,
-            result_view.contrasts(found),
-            result_view.about(found, now.owner),
-            result_view.criteria(found),
-            gr.update(visible=found.check is not None),
-            result_view.check(found),
+            result_view.variants(result),
+            figures.forest(result.verdict)
+            if any(contrast.difference.n for contrast in result.verdict.contrasts)
+            else None,
+            result_view.contrasts(result),
+            result_view.about(result, now.owner),
+            result_view.criteria(result),
+            gr.update(visible=result.check is not None),
+            result_view.check(result),
         ]
 
     return LiveSection([group, table, plot, contrasts, about, criteria, fold, check], view, [], {"evaluation": which})
@@ -115,12 +117,12 @@ def _cells(lab: Lab, which: Any) -> LiveSection:
 
     # handlers
     def view(now: Any, chosen: Any, wanted: Any) -> list[Any]:
-        found = now.result(chosen)
-        if found is None:
+        result = now.result(chosen)
+        if result is None:
             return [gr.update(value={"headers": ["row"], "data": []})]
         return [
             gr.update(
-                value=answer_view.heat(found, wanted if isinstance(wanted, str) else answer_view.EVERY[0], now.owner)
+                value=answer_view.heat(result, wanted if isinstance(wanted, str) else answer_view.EVERY[0], now.owner)
             )
         ]
 
@@ -131,10 +133,10 @@ def _cells(lab: Lab, which: Any) -> LiveSection:
         row, column = event.row_value, event.index[1]
         if not run or not row:
             return ""
-        found = lab.evaluations.result(run)
-        names = found.spec.variants
+        result = lab.evaluations.result(run)
+        names = result.spec.variants
         name = names[column - 1] if 0 < column <= len(names) else names[0]
-        return answer_view.cell(found, str(row[0]), name)
+        return answer_view.cell(result, str(row[0]), name)
 
     # bindings
     table.select(look, which, cell, api_visibility="private", show_progress="hidden")
@@ -167,9 +169,9 @@ def _saved(lab: Lab, which: Any) -> LiveSection:
         return [text, f"{run[:19]}.{EXPORTS[wanted]}"]
 
     def view(now: Any, chosen: Any) -> list[Any]:
-        one, found = now.named(chosen), now.result(chosen)
-        methods = export(found, "methods paragraph") if found and found.questions else ""
-        return [methods, one.log if one and now.owner else ""]
+        status, result = now.named(chosen), now.result(chosen)
+        methods = export(result, "methods paragraph") if result and result.questions else ""
+        return [methods, status.log if status and now.owner else ""]
 
     download_button(save, write, [which, what], hidden_boxes("Saved evaluation"), "save_evaluation")
     return LiveSection([methods, log], view, [], {"evaluation": which})

@@ -46,55 +46,55 @@ def progress(status: EvaluationStatus, owner: bool = True) -> str:
     return " ".join(lines)
 
 
-def forecast(found: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:
+def forecast(cost: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:
     """What it will cost, before it begins."""
-    if not found.calls:
+    if not cost.calls:
         return "Judging by a rule, or by imported scores: **no calls, no cost**."
-    told = [f"**{found.calls:,} calls**" + (f" ({found.checks} of them the judge check)" if found.checks else "")]
-    told.append(f"{found.tokens[0] / 1000:,.0f}k to {found.tokens[1] / 1000:,.0f}k tokens")
-    if found.dollars is None:
+    told = [f"**{cost.calls:,} calls**" + (f" ({cost.checks} of them the judge check)" if cost.checks else "")]
+    told.append(f"{cost.tokens[0] / 1000:,.0f}k to {cost.tokens[1] / 1000:,.0f}k tokens")
+    if cost.dollars is None:
         told.append("⚠ no price is known for this judge")
-    elif found.dollars[1]:
-        told.append(f"about **{dollars(found.dollars[0])} to {dollars(found.dollars[1])}**")
+    elif cost.dollars[1]:
+        told.append(f"about **{dollars(cost.dollars[0])} to {dollars(cost.dollars[1])}**")
     else:
         told.append("no cost")
-    if found.seconds:
-        told.append(f"{duration(found.seconds[0])} to {duration(found.seconds[1])} of judging")
+    if cost.seconds:
+        told.append(f"{duration(cost.seconds[0])} to {duration(cost.seconds[1])} of judging")
     limits = f"Limits: {dollars(cap_run)} for this run, {dollars(cap_day)} a day for all"
     used = f"; {dollars(spent.most)} are used of that." if spent.most else "."
-    return ", ".join(told) + "." + (f" {limits}{used}" if found.dollars and found.dollars[1] else "")
+    return ", ".join(told) + "." + (f" {limits}{used}" if cost.dollars and cost.dollars[1] else "")
 
 
-def on_screen(found: Result, names: Mapping[str, str]) -> str:
+def on_screen(result: Result, names: Mapping[str, str]) -> str:
     """The judgement of the answers in Compare. `names`: what each variant is called there now."""
-    lines = [f"Judge: {plain(judge(found))}"]
-    if found.check:
-        lines.append(f"{'' if found.check.reliable else '⚠ '}Judge check: {plain(found.check.sentence)}.")
-    elif found.spec.judge.kind != "rule":
+    lines = [f"Judge: {plain(judge(result))}"]
+    if result.check:
+        lines.append(f"{'' if result.check.reliable else '⚠ '}Judge check: {plain(result.check.sentence)}.")
+    elif result.spec.judge.kind != "rule":
         lines.append("⚠ This judge was not checked. An evaluation with it in the Judge tab does that.")
-    if found.spec.way == "winner":
-        told = plain(picked_sentence([_renamed(one, names) for one in found.picks]))
-        reasons = [f"- {plain(one.pick.reason)}" for one in found.picks if one.pick.reason]
+    if result.spec.way == "winner":
+        told = plain(picked_sentence([_renamed(one, names) for one in result.picks]))
+        reasons = [f"- {plain(record.pick.reason)}" for record in result.picks if record.pick.reason]
         return "\n\n".join([f"**{told}**", "\n".join(reasons), *lines])
-    rows = [_scored(found, row.id, name, names) for row in found.questions for name in found.spec.variants]
+    rows = [_scored(result, row.id, name, names) for row in result.questions for name in result.spec.variants]
     return "\n\n".join([*(row for row in rows if row), *lines])
 
 
-def _renamed(one: VoteRecord, names: Mapping[str, str]) -> VoteRecord:
-    return one.model_copy(
-        update={"first": names.get(one.first, one.first), "second": names.get(one.second, one.second)}
+def _renamed(record: VoteRecord, names: Mapping[str, str]) -> VoteRecord:
+    return record.model_copy(
+        update={"first": names.get(record.first, record.first), "second": names.get(record.second, record.second)}
     )
 
 
-def _scored(found: Result, row: str, name: str, names: Mapping[str, str]) -> str:
-    score = found.scores.get((row, name))
+def _scored(result: Result, row: str, name: str, names: Mapping[str, str]) -> str:
+    score = result.scores.get((row, name))
     if score is None:
         return ""
     called = plain(names.get(name, name))
     if score.status != "ok":
         return f"**{called}**: no verdict ({plain(score.status)}). {plain(score.why)}"
     points = plain(", ".join(f"{key} {value:.3g}" for key, value in score.values.items()))
-    return f"**{called}: {found.rubric.primary_of(score.values):.2f}** ({points}). {plain(score.evidence)}"
+    return f"**{called}: {result.rubric.primary_of(score.values):.2f}** ({points}). {plain(score.evidence)}"
 
 
 def letters(variants: Sequence[str], hidden: bool) -> dict[str, str]:

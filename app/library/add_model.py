@@ -56,25 +56,27 @@ def add_model_panel(lab: Lab) -> LiveSection:
     @shown
     def list_files(text: str, at: str, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "look for models on the Hub")
-        found = lab.library.list_files(text or "", at or "")
+        repository = lab.library.list_files(text or "", at or "")
         free, disk = lab.library.memory_free(), lab.library.disk_free()
-        choices = library_view.files(found, free, disk, lab.library.guess)
-        usable: list[str | None] = [one.path for one in sorted(found.files, key=lambda one: one.size) if not one.why]
-        chosen = found.wanted if found.wanted in usable else (usable or [None])[0]
+        choices = library_view.files(repository, free, disk, lab.library.guess)
+        usable: list[str | None] = [
+            file.path for file in sorted(repository.files, key=lambda file: file.size) if not file.why
+        ]
+        chosen = repository.wanted if repository.wanted in usable else (usable or [None])[0]
         return (
-            found,
-            library_view.listing(found, free, disk),
+            repository,
+            library_view.listing(repository, free, disk),
             gr.update(choices=choices, value=chosen, visible=bool(choices)),
             gr.update(visible=bool(choices)),
         )
 
     @shown
-    def download(found: RepositoryListing | None, chosen: str | None, base: str | None, request: gr.Request) -> None:
+    def download(listing: RepositoryListing | None, chosen: str | None, base: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "download models")
-        named = next((one for one in found.files if one.path == chosen), None) if found else None
-        if found is None or named is None:
+        named = next((file for file in listing.files if file.path == chosen), None) if listing else None
+        if listing is None or named is None:
             raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
-        run = lab.library.download_file(found, named, str(base or ""))
+        run = lab.library.download_file(listing, named, str(base or ""))
         guard.info(f"{run.spec.name} is being downloaded. Its progress is in “Transfers and tests”.")
 
     @shown

@@ -50,9 +50,9 @@ def details_panel(lab: Lab) -> LiveSection:
         """What there is to see of it: description, header, template, and whether it can be tried again."""
         if not variant:
             return ["", [], "", gr.update(visible=False)]
-        found = lab.describe(variant)
-        left_alone = found.state in ("crashes the loader", "damaged") and bool(found.header)
-        return [library_view.description(found, owner), found.header, found.template, gr.update(visible=left_alone)]
+        facts = lab.describe(variant)
+        left_alone = facts.state in ("crashes the loader", "damaged") and bool(facts.header)
+        return [library_view.description(facts, owner), facts.header, facts.template, gr.update(visible=left_alone)]
 
     @shown
     def describe(variant: str | None, request: gr.Request) -> list[Any]:

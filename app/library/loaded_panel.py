@@ -38,10 +38,10 @@ def loaded_panel(lab: Lab) -> LiveSection:
     @shown
     def leave(name: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "unload models")
-        found = next((one for one in lab.loaded() if str(one.pid) == name), None)
-        if found is None:
+        model = next((one for one in lab.loaded() if str(one.pid) == name), None)
+        if model is None:
             raise LabError("No model is chosen, or it has left already. Choose one of those in memory.")
-        lab.unload(found.pid)
+        lab.unload(model.pid)
 
     def view(now: Snapshot, chosen: str | None) -> list[Any]:
         names = [(one.name, str(one.pid)) for one in now.loaded]
@@ -61,6 +61,6 @@ def loaded_panel(lab: Lab) -> LiveSection:
 
 def _bars(speeds: Sequence[SpeedResult]) -> pandas.DataFrame:
     """The newest result of each variant."""
-    newest = {one.id: one for one in reversed(speeds)}
+    newest = {speed.id: speed for speed in reversed(speeds)}
     rows = [{NAME: f"{one.id} {one.quantisation}".strip(), SPEED: one.generation_speed} for one in newest.values()]
     return pandas.DataFrame(rows, columns=[NAME, SPEED])

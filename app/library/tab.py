@@ -29,7 +29,7 @@ def library_tab(lab: Lab) -> None:
 
         def see(owner: bool) -> tuple[Snapshot, bool]:
             now = take_snapshot(lab, owner)
-            return now, any(one.live for one in now.transfers)
+            return now, any(status.live for status in now.transfers)
 
         poll(lab, tab, "library", parts, see, visiting)
 
@@ -67,7 +67,7 @@ def _shelf(lab: Lab) -> LiveSection:
 
     def view(now: Snapshot) -> list[Any]:
         absent = {entry.variant.id for entry in now.entries if entry.state in ("not downloaded", "damaged")}
-        visible = [gr.update(visible=one.id in absent) for one in wanted]
+        visible = [gr.update(visible=variant.id in absent) for variant in wanted]
         free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
         return [library_view.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]
 

@@ -55,106 +55,108 @@ def room(memory: int, disk: int) -> str:
     return f"Free on this machine: **{amount(memory) or '0 B'}** of memory, **{amount(disk) or '0 B'}** of disk."
 
 
-def transfers(found: Sequence[TransferStatus], owner: bool = True) -> list[list[str]]:
+def transfers(statuses: Sequence[TransferStatus], owner: bool = True) -> list[list[str]]:
     """A row for each under the headings of TRANSFERS. Why one failed may name files: that is for the owner."""
     return [
         [
-            f"{VERBS.get(one.kind, one.kind)} {one.variant}",
-            one.activity if one.state == "running" and one.activity else one.state,
-            progress(one),
-            f"{amount(int(one.speed))}/s" if one.speed and one.state == "running" else "",
-            duration(one.left) if one.left and one.state == "running" else "",
-            (owner and (one.why or one.note)) or outcome(one),
+            f"{VERBS.get(status.kind, status.kind)} {status.variant}",
+            status.activity if status.state == "running" and status.activity else status.state,
+            progress(status),
+            f"{amount(int(status.speed))}/s" if status.speed and status.state == "running" else "",
+            duration(status.left) if status.left and status.state == "running" else "",
+            (owner and (status.why or status.note)) or outcome(status),
         ]
-        for one in found
+        for status in statuses
     ]
 
 
-def progress(one: TransferStatus) -> str:
-    if not one.total or not one.live:
+def progress(status: TransferStatus) -> str:
+    if not status.total or not status.live:
         return ""
-    share = min(1.0, one.done / one.total)
-    bytes_done = f"{amount(one.done) or '0 B'} of {amount(one.total)}"
-    counted = f"{one.done} of {one.total}" if one.kind == "speed" else bytes_done
+    share = min(1.0, status.done / status.total)
+    bytes_done = f"{amount(status.done) or '0 B'} of {amount(status.total)}"
+    counted = f"{status.done} of {status.total}" if status.kind == "speed" else bytes_done
     return f"{'█' * round(share * 12)}{'░' * (12 - round(share * 12))} {share:.0%} · {counted}"
 
 
-def outcome(one: TransferStatus) -> str:
+def outcome(status: TransferStatus) -> str:
     """What came of it."""
-    found = one.result
-    match one.kind:
-        case "download" if found.get("converted"):
+    result = status.result
+    match status.kind:
+        case "download" if result.get("converted"):
             return (
-                f"converted: {amount(found.get('size', 0))} over its base; what it was made from has the Hub's sha256"
+                f"converted: {amount(result.get('size', 0))} over its base; what it was made from has the Hub's sha256"
             )
-        case "bring" if found:
-            return f"{amount(found.get('size', 0))}, checked and placed"
-        case "download" if found.get("from_cache"):
+        case "bring" if result:
+            return f"{amount(result.get('size', 0))}, checked and placed"
+        case "download" if result.get("from_cache"):
             return "it was in the Hugging Face cache already; its sha256 is the Hub's"
-        case "download" if found:
-            return f"{amount(found.get('size', 0))} in {duration(found.get('seconds', 0))}; its sha256 is the Hub's"
-        case "verify" if found:
+        case "download" if result:
+            return f"{amount(result.get('size', 0))} in {duration(result.get('seconds', 0))}; its sha256 is the Hub's"
+        case "verify" if result:
             return "its sha256 is the one it came with"
-        case "speed" if {"generation_speed", "prompt_speed"} <= found.keys():
-            return f"writes {found['generation_speed']:.1f} tokens/s, reads {found['prompt_speed']:.1f}"
+        case "speed" if {"generation_speed", "prompt_speed"} <= result.keys():
+            return f"writes {result['generation_speed']:.1f} tokens/s, reads {result['prompt_speed']:.1f}"
     return ""
 
 
-def may_stop(found: Sequence[TransferStatus]) -> list[tuple[str, str]]:
+def may_stop(statuses: Sequence[TransferStatus]) -> list[tuple[str, str]]:
     """The transfers that can be cancelled, as a list shows them and by id."""
-    return [(f"{VERBS.get(one.kind, one.kind)} {one.variant}", one.id) for one in found if one.live]
+    return [
+        (f"{VERBS.get(status.kind, status.kind)} {status.variant}", status.id) for status in statuses if status.live
+    ]
 
 
-def loaded(found: Sequence[LoadedModel]) -> list[list[str]]:
+def loaded(models: Sequence[LoadedModel]) -> list[list[str]]:
     now = time.time()
     return [
         [
-            one.name,
-            "ready" if one.ready else "loading",
-            amount(one.memory),
-            duration(now - one.since),
-            "in use" if one.answering else duration(now - one.used),
-            str(one.answering or ""),
+            model.name,
+            "ready" if model.ready else "loading",
+            amount(model.memory),
+            duration(now - model.since),
+            "in use" if model.answering else duration(now - model.used),
+            str(model.answering or ""),
         ]
-        for one in found
+        for model in models
     ]
 
 
-def speeds(found: Sequence[SpeedResult]) -> list[list[str]]:
+def speeds(speeds: Sequence[SpeedResult]) -> list[list[str]]:
     return [
         [
-            one.id,
-            one.quantisation,
-            amount(one.size),
-            f"{one.prompt_speed:.1f}",
-            f"{one.generation_speed:.1f}",
-            amount(one.memory),
-            str(one.threads),
-            one.machine,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at)),
+            speed.id,
+            speed.quantisation,
+            amount(speed.size),
+            f"{speed.prompt_speed:.1f}",
+            f"{speed.generation_speed:.1f}",
+            amount(speed.memory),
+            str(speed.threads),
+            speed.machine,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(speed.at)),
         ]
-        for one in found
+        for speed in speeds
     ]
 
 
-def listing(found: RepositoryListing, free: int, disk: int) -> str:
+def listing(listing: RepositoryListing, free: int, disk: int) -> str:
     """What a repository holds, above the list of its files."""
-    at = f"{plain(found.revision)} (commit {plain(found.commit[:12])})"
-    facts = [f"**{plain(found.repo)}** at {at}: {KINDS[found.kind]}"]
-    facts += [plain(found.why)] if found.why else []
-    facts += [f"licence {plain(found.licence)}"] if found.licence != "unknown" else []
-    facts += [f"architecture {plain(found.architecture)}"] if found.architecture else []
-    facts += [f"made from {plain(found.base)}"] if found.base else []
-    facts += ["gated: its licence must be accepted on its page first"] if found.gated else []
-    facts += [f"{found.left_out} other files are left out"] if found.left_out else []
-    if found.files:
+    at = f"{plain(listing.revision)} (commit {plain(listing.commit[:12])})"
+    facts = [f"**{plain(listing.repo)}** at {at}: {KINDS[listing.kind]}"]
+    facts += [plain(listing.why)] if listing.why else []
+    facts += [f"licence {plain(listing.licence)}"] if listing.licence != "unknown" else []
+    facts += [f"architecture {plain(listing.architecture)}"] if listing.architecture else []
+    facts += [f"made from {plain(listing.base)}"] if listing.base else []
+    facts += ["gated: its licence must be accepted on its page first"] if listing.gated else []
+    facts += [f"{listing.left_out} other files are left out"] if listing.left_out else []
+    if listing.files:
         facts.append(f"this machine has {amount(free)} of memory and {amount(disk)} of disk free")
     return " · ".join(facts)
 
 
-def files(found: RepositoryListing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
+def files(listing: RepositoryListing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
     """The files of a listing, each with what it costs and whether it fits; those that cannot be used come last."""
-    ordered = sorted(found.files, key=lambda file: (bool(file.why), file.size))
+    ordered = sorted(listing.files, key=lambda file: (bool(file.why), file.size))
     return [(file_option(file, free, disk, guess), file.path) for file in ordered]
 
 
@@ -171,14 +173,14 @@ def file_option(file: RepositoryFile, free: int, disk: int, guess: Callable[[int
     return " · ".join(filter(None, facts))
 
 
-def description(found: VariantDetails, owner: bool = True) -> str:
+def description(details: VariantDetails, owner: bool = True) -> str:
     """A variant's details as markdown. What is wrong with it is for the owner."""
-    rows = [f"**{plain(found.id)}** · {state_of(found) if owner else plain(found.state)}"]
-    rows += [f"- {plain(name)}: {plain(value)}" for name, value in found.facts.items() if value]
-    if found.page:
-        rows.append(f"- {link('Its page on the Hub', found.page)}")
+    rows = [f"**{plain(details.id)}** · {state_of(details) if owner else plain(details.state)}"]
+    rows += [f"- {plain(name)}: {plain(value)}" for name, value in details.facts.items() if value]
+    if details.page:
+        rows.append(f"- {link('Its page on the Hub', details.page)}")
     return "\n".join(rows)
 
 
-def state_of(found: VariantDetails) -> str:
-    return plain(f"{found.state}: {found.why}" if found.why else found.state)
+def state_of(details: VariantDetails) -> str:
+    return plain(f"{details.state}: {details.why}" if details.why else details.state)

@@ -31,7 +31,7 @@ class Snapshot:
 
     def named(self, chosen: Any) -> TrainingStatus | None:
         """The chosen one, else the newest."""
-        return next((one for one in self.runs if one.id == chosen), self.runs[0] if self.runs else None)
+        return next((run for run in self.runs if run.id == chosen), self.runs[0] if self.runs else None)
 
 
 def runs_tab(lab: Lab) -> None:
@@ -42,8 +42,8 @@ def runs_tab(lab: Lab) -> None:
 
         def see(owner: bool) -> tuple[Snapshot, bool]:
             lab.training.reap_orphans()
-            found = lab.training.statuses()
-            return Snapshot(found, owner), any(one.live for one in found)
+            statuses = lab.training.statuses()
+            return Snapshot(statuses, owner), any(one.live for one in statuses)
 
         poll(lab, tab, "runs", parts, see, visiting, PACE)
 
@@ -103,19 +103,19 @@ def _one(lab: Lab) -> LiveSection:
         guard.info(f"{export.spec.name} is being exported. When it is in the Library, choose it in Chat or Compare.")
 
     def view(now: Snapshot, run: Any) -> list[Any]:
-        names = [(runs_view.label(one), one.id) for one in now.runs]
+        names = [(runs_view.label(status), status.id) for status in now.runs]
         listed = choices(names, None if run is UNKNOWN else run)  # an opened tab shows the newest run
-        one = now.named(run)
-        if one is None:
+        status = now.named(run)
+        if status is None:
             return [listed, "", *[gr.update(visible=False)] * 3, "", ""]
         return [
             listed,
-            runs_view.detail(one, now.owner),
-            gr.update(visible=one.live, value="Kill it" if one.state == "stopping" else "Stop and save"),
-            gr.update(visible=one.resumable is not None),
-            gr.update(visible=one.made is not None),
-            one.log if now.owner else "",
-            runs_view.made(one, now.owner),
+            runs_view.detail(status, now.owner),
+            gr.update(visible=status.live, value="Kill it" if status.state == "stopping" else "Stop and save"),
+            gr.update(visible=status.resumable is not None),
+            gr.update(visible=status.made is not None),
+            status.log if now.owner else "",
+            runs_view.made(status, now.owner),
         ]
 
     # bindings
@@ -140,17 +140,17 @@ def _curves(which: Any) -> LiveSection:
         table = gr.Dataframe(value=[], headers=["setting"], label="Settings", interactive=False, wrap=True)
 
     def view(now: Snapshot, above: Any, several: Any) -> list[Any]:
-        trained = [one for one in now.runs if one.kind != "export"]
-        names = [(runs_view.label(one), one.id) for one in trained]
+        trained = [run for run in now.runs if run.kind != "export"]
+        names = [(runs_view.label(status), status.id) for status in trained]
         wanted = [] if several is UNKNOWN or not several else list(several)
         shown = now.named(above)
         origin = Path(shown.export.run).name if shown and shown.export else shown.id if shown else ""
-        found = [one for one in trained if one.id in (wanted or [origin])]
-        headers, rows = runs_view.settings(found, now.owner)
+        chosen_runs = [one for one in trained if one.id in (wanted or [origin])]
+        headers, rows = runs_view.settings(chosen_runs, now.owner)
         kept = gr.update(choices=names) if several is UNKNOWN else gr.update(choices=names, value=wanted)
-        several_of = len({one.name for one in found}) < len(found)
-        titles = [f"{one.name}, {runs_view.started(one)}" if several_of else one.name for one in found]
-        figure = figures.losses(list(zip(titles, found, strict=True))) if found else None
+        several_of = len({one.name for one in chosen_runs}) < len(chosen_runs)
+        titles = [f"{one.name}, {runs_view.started(one)}" if several_of else one.name for one in chosen_runs]
+        figure = figures.losses(list(zip(titles, chosen_runs, strict=True))) if chosen_runs else None
         return [kept, figure, gr.update(value={"headers": headers, "data": rows})]
 
     acted = [chosen.input(lambda: None, None, None, api_visibility="private")]

@@ -65,32 +65,34 @@ def attempt(status: TrainingStatus) -> str:
     )
 
 
-def report(found: DatasetReport, settings: TrainSettings) -> str:
+def report(report: DatasetReport, settings: TrainSettings) -> str:
     """What is in the data, as Markdown."""
     lines = [
-        f"**{found.rows:,} rows** in the training split and {found.held:,} in the eval split, {plain(found.shape)} "
-        f"(columns {_cell(', '.join(found.columns))}); {found.tokens:,} tokens, of which {found.learnt:,} are trained "
+        f"**{report.rows:,} rows** in the training split and {report.held:,} in the eval split, {plain(report.shape)} "
+        f"(columns {_cell(', '.join(report.columns))}); {report.tokens:,} tokens, {report.learnt:,} of them trained "
         "on.",
         f"{settings.steps:,} steps see {settings.steps * settings.samples:,} rows: every row "
-        f"{settings.steps * settings.samples / max(1, found.rows):.1f} times.",
+        f"{settings.steps * settings.samples / max(1, report.rows):.1f} times.",
     ]
-    if found.foreign:
+    if report.foreign:
         lines.append(OTHER_TEMPLATE)
-    if found.dropped:
-        rows = "".join(f"\n- line {line}: {plain(why)}" for line, why in found.why_dropped)
-        lines.append(f"⚠ **{found.dropped:,} rows were dropped.** The first:{rows}")
-    if found.cut:
-        lines.append(f"⚠ **{found.cut:,} rows are cut** at {found.limit:,} tokens; the longest has {found.longest:,}.")
-    if found.duplicates:
-        lines.append(f"⚠ {found.duplicates:,} rows are duplicates of others.")
-    if found.leaks:
-        rows = ", ".join(f"{line} and {other}" for line, other in found.in_both)
+    if report.dropped:
+        rows = "".join(f"\n- line {line}: {plain(why)}" for line, why in report.why_dropped)
+        lines.append(f"⚠ **{report.dropped:,} rows were dropped.** The first:{rows}")
+    if report.cut:
         lines.append(
-            f"⚠ **{found.leaks:,} rows of the eval split are in the training split too** (lines {rows}): the "
+            f"⚠ **{report.cut:,} rows are cut** at {report.limit:,} tokens; the longest has {report.longest:,}."
+        )
+    if report.duplicates:
+        lines.append(f"⚠ {report.duplicates:,} rows are duplicates of others.")
+    if report.leaks:
+        rows = ", ".join(f"{line} and {other}" for line, other in report.in_both)
+        lines.append(
+            f"⚠ **{report.leaks:,} rows of the eval split are in the training split too** (lines {rows}): the "
             "evaluation loss will be too low."
         )
-    if found.commit:
-        lines.append(f"Revision {plain(found.commit[:12])}.")
+    if report.commit:
+        lines.append(f"Revision {plain(report.commit[:12])}.")
     return "\n\n".join(lines)
 
 

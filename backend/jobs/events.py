@@ -106,12 +106,12 @@ class ResultFacts(StepFacts):
 
 
 def _fields() -> dict[str, Any]:
-    """The fields of all classes above with their types. `points` and `evaluations` are checked row by row elsewhere."""
+    """The fields of all classes above with their types. Fields that their reader checks itself are left out."""
     return {
         name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         for model in (FakeStep, TransferStep, TrainStep, EvaluateStep, ResultFacts)
         for name, field in model.model_fields.items()
-        if name not in ("points", "evaluations")
+        if name not in ("points", "evaluations", "begins", "grace")
     }
 
 

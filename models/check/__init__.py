@@ -1,8 +1,15 @@
-"""Whether a GGUF may be given to llama.cpp: told from its header alone, within 64 MB and two seconds, whatever it says.
+"""Checks whether a GGUF may be given to llama.cpp, from its header alone, within 64 MB and two seconds.
 
-`header` is the door; `reader` reads keys within bounds, `tensors` the table of tensors; `llama`, `vocabulary` and
-`lora` say what makes sense, and `disguise` what a file is that is no GGUF.
-Nothing here trusts a count before it is checked.
+No count or length in a file is trusted before it is checked.
+
+    header      reads a header: `read_header`, `Header`
+    reader      reads keys and values within limits
+    value       a value of a header, and `BadFile`
+    tensors     the table of tensors: types, sizes, offsets
+    llama       the keys and tensors that a Llama needs
+    vocabulary  the keys that its tokenizer needs
+    lora        the keys and tensors that an adapter needs
+    file_type   what a file is, if it is not a GGUF
 """
 
 from models.check.header import Header, read_header

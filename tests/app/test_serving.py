@@ -30,7 +30,8 @@ def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy:
     assert why == "" and "toy.gguf" in str(found)
 
 
-@pytest.mark.parametrize("proxy", [HTTP, pytest.param(SOCKS, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("proxy", [HTTP, SOCKS])
 def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
     app = start_app(tmp_path, HTTP_PROXY=proxy, ALL_PROXY=proxy, NO_PROXY="", no_proxy="")
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import App
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 ATTACK = """<!doctype html><title>foreign</title><script>
 const app = "APP";
@@ -106,4 +106,4 @@ def test_an_uploaded_page_cannot_run_in_the_app(app: App, page: Page) -> None:
     )
     with page.expect_download():
         page.evaluate("path => {window.location = '/gradio_api/file=' + path}", path)
-    assert page.title() == "PEFT Lab"
+    expect(page).to_have_title("PEFT Lab")

@@ -65,7 +65,11 @@ def after(count: int, trouble: Reply) -> Rule:
             "credit or its spending limit",
             marks=pytest.mark.long,
         ),
-        (refused(429, "Slow down.", {"Retry-After": "3600"}), "requires a pause of 60 minutes"),
+        pytest.param(
+            refused(429, "Slow down.", {"Retry-After": "3600"}),
+            "requires a pause of 60 minutes",
+            marks=pytest.mark.long,
+        ),
         pytest.param(refused(404, "No such model.", param="model"), "has no model 'judge-1'", marks=pytest.mark.long),
     ],
 )

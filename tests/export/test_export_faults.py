@@ -44,7 +44,9 @@ def nothing_or_all(home: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("state", ["merging", "quantising", "checking", "placing"])
+@pytest.mark.parametrize(
+    "state", ["quantising", "placing", *(pytest.param(one, marks=pytest.mark.long) for one in ("merging", "checking"))]
+)
 def test_killed_at_any_step_it_leaves_nothing_half_made(state: str, trained: Path, tmp_path: Path) -> None:
     before, seed = digests(trained), random.randrange(1_000_000)
     run = start(trained, tmp_path)
@@ -71,7 +73,9 @@ def test_killed_at_any_moment_it_leaves_nothing_half_made(seed: int, trained: Pa
         assert nothing_or_all(tmp_path)
 
 
-@pytest.mark.parametrize("state", ["merging", "quantising", "checking"])
+@pytest.mark.parametrize(
+    "state", ["quantising", *(pytest.param(one, marks=pytest.mark.long) for one in ("merging", "checking"))]
+)
 def test_stopped_it_cleans_up_and_takes_its_children_along(state: str, trained: Path, tmp_path: Path) -> None:
     run = start(trained, tmp_path)
     eventually(run, state)
@@ -167,10 +171,10 @@ while time.monotonic() < end:
     ("size", "quantisation", "full_at"),
     [
         ("20m", "Q4_K_M", ""),
-        ("76m", "Q4_K_M", ".arriving/*/model"),
+        pytest.param("76m", "Q4_K_M", ".arriving/*/model", marks=pytest.mark.long),
         ("76m", "Q4_K_M", ".arriving/*/whole.gguf.part"),
-        ("76m", "F16", ".arriving/*/model/mine.gguf.part"),
-        ("76m", "Q4_K_M", ".arriving/*/whole.gguf"),
+        pytest.param("76m", "F16", ".arriving/*/model/mine.gguf.part", marks=pytest.mark.long),
+        pytest.param("76m", "Q4_K_M", ".arriving/*/whole.gguf", marks=pytest.mark.long),
         ("76m", "Q4_K_M", ".arriving/*/model/mine.gguf"),
     ],
 )

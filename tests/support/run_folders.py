@@ -177,7 +177,7 @@ def _placed(record: Any, mark: str, chance: random.Random) -> None:
 
 def _fact(folder: Path, chance: random.Random) -> Path:
     """A fact that pages compute with has another type, in the newest events."""
-    names = [*events.FACTS, "points", "evaluations", "agreement", "kl", "converted"]
+    names = [*events.FACTS, "points", "evaluations", "begins", "grace", "agreement", "kl", "converted"]
     kind = chance.choice(["step", "result", "started", "failed", "ended", "again"])
     at = chance.choice([str(time.time()), *NUMBERS]) if chance.random() < 0.3 else str(time.time())
     line = f'{{"kind": "{kind}", "at": {at}, "facts": {{"{chance.choice(names)}": {chance.choice(VALUES)}}}}}\n'

@@ -259,6 +259,7 @@ def keyed(settings: Settings, key: str) -> Settings:
     return settings.model_copy(update={"wandb_api_key": SecretStr(key)})
 
 
+@pytest.mark.long
 def test_with_a_key_the_run_is_online_and_its_link_is_shown(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
