@@ -173,8 +173,11 @@ def write_body(home: Path, numbers: tuple[int, ...]) -> str:
         sizes |= {f"model.layers.{block}.{name}.weight": (width,) for name in NORMS}
     rng = np.random.default_rng(0)
     save(folder / "model.safetensors", "BF16", sizes, lambda size: weights(rng, size))
-    for words in (["write", "base", folder, whole, "--type", "bf16"], ["quantise", whole, out, "--type", "q4_k_m"]):
-        command = [sys.executable, "-m", f"backend.gguf.{words[0]}", *map(str, words[1:])]
+    for words in (
+        ["backend.gguf.write", "base", folder, whole, "--type", "bf16"],
+        ["backend.llamacpp.quantise", whole, out, "--type", "q4_k_m"],
+    ):
+        command = [sys.executable, "-m", *map(str, words)]
         subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True)
     return out.stem
 

@@ -64,10 +64,9 @@ def test_a_runner_stops_its_worker_whatever_grace_it_wishes(grace: str, tmp_path
     run = rehearse(tmp_path, manner="deaf", **LONG)
     until(lambda: begun(run))
     os.kill(worker_of(run), signal.SIGSTOP)
-    before = steps(run)
     with (run.folder / "events.jsonl").open("a") as file:
         file.write(f'{{"kind": "step", "at": 1, "facts": {{"step": 77, "grace": {grace}}}}}\n')
-    assert steps(run) in (before, 77)  # a value of another type makes the event unreadable
+    assert steps(run) == 77  # only the odd fact is dropped
     for _ in range(2):
         run.stop()
     until(lambda: not run.live)
