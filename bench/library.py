@@ -45,8 +45,8 @@ class Place:
         folder.mkdir(parents=True)
         self.file = folder / f"shape-{shape}-Q4_K_M.gguf"
         self.size = write_shape(self.file, shape)
-        double = [sys.executable, str(ROOT / "tests" / "servers" / "hub.py"), "--folder", str(home / "hub")]
-        self.hub = subprocess.Popen(double, stdout=subprocess.PIPE, text=True)
+        double = [sys.executable, "-m", "servers.hub", "--folder", str(home / "hub")]
+        self.hub = subprocess.Popen(double, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True)
         assert self.hub.stdout
         self.url = f"http://127.0.0.1:{int(self.hub.stdout.readline())}"
         known = {"HF_ENDPOINT": self.url, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1"}
