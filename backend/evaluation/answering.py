@@ -29,28 +29,28 @@ AHEAD = 3
 Say = Callable[[int, int, int], None]
 
 
-def read_questions(asked: EvaluateRequest, folder: Path, say: Callable[[str], None]) -> list[Question]:
+def read_questions(request: EvaluateRequest, folder: Path, say: Callable[[str], None]) -> list[Question]:
     """Those that were written down when the run first began, else read now. LabError where there are none."""
     if known := records.questions(folder):
         return known
-    if asked.given:
-        found, answered = imported_answers.load(Path(asked.given))
+    if request.given:
+        questions, answered = imported_answers.load(Path(request.given))
         _write_answers(folder, answered)
     else:
-        found = _of_data(asked, say)
-    write_atomic(folder / records.ROWS, "".join(one.model_dump_json() + "\n" for one in found))
-    return found
+        questions = _of_data(request, say)
+    write_atomic(folder / records.ROWS, "".join(item.model_dump_json() + "\n" for item in questions))
+    return questions
 
 
-def _of_data(asked: EvaluateRequest, say: Callable[[str], None]) -> list[Question]:
-    assert asked.data
-    data = load(asked.data, say)
-    rows = data.eval_rows if asked.part == "held" else data.train
-    leaked = {row.index for _, row in overlap(data.train, data.eval_rows)} if asked.part == "held" else set()
-    found = [_question(row, row.index in leaked) for row in rows if row.messages[-1]["role"] == "assistant"]
-    if not found:
+def _of_data(request: EvaluateRequest, say: Callable[[str], None]) -> list[Question]:
+    assert request.data
+    data = load(request.data, say)
+    rows = data.eval_rows if request.part == "held" else data.train
+    leaked = {row.index for _, row in overlap(data.train, data.eval_rows)} if request.part == "held" else set()
+    questions = [_question(row, row.index in leaked) for row in rows if row.messages[-1]["role"] == "assistant"]
+    if not questions:
         raise LabError("None of these rows has an answer to compare with. Choose other rows.")
-    return found
+    return questions
 
 
 def _question(row: Row, leaked: bool) -> Question:
@@ -70,22 +70,27 @@ def _write_answers(folder: Path, answered: list[Answer]) -> None:
         jsonl.append(folder / records.ANSWERS, one.model_dump(mode="json"))
 
 
-def generate_answers(asked: EvaluateRequest, questions: Sequence[Question], folder: Path, say: Say) -> None:
+def generate_answers(request: EvaluateRequest, questions: Sequence[Question], folder: Path, say: Say) -> None:
     """Everything that is not answered yet. `say` is told how many are, of how many, and the tokens written so far.
     LabError if a variant cannot run; an answer that fails is written down as such and tried again on resume."""
-    entries = {entry.variant.id: entry for entry in list_variants(Path(asked.weights))}
-    chosen = [_entry(entries, name) for name in asked.variants]
+    entries = {entry.variant.id: entry for entry in list_variants(Path(request.weights))}
+    chosen = [_entry(entries, name) for name in request.variants]
     told = {one.variant.id: one.variant.model_dump() for one in chosen}
     write_atomic(folder / records.VARIANTS, json.dumps(told) + "\n")
     known = {key for key, one in records.answers(folder).items() if not one.error}
     total, done, tokens = len(questions) * len(chosen), len(known), 0
     for group in _groups(chosen):
-        todo = [(one, entry) for one in questions for entry in group if (one.id, entry.variant.id) not in known]
+        todo = [
+            (question, entry)
+            for question in questions
+            for entry in group
+            if (question.id, entry.variant.id) not in known
+        ]
         if not todo:
             continue
-        engines = engines_for(asked, group)
+        engines = engines_for(request, group)
         try:
-            for answer in _answers(asked, todo, engines):
+            for answer in _answers(request, todo, engines):
                 jsonl.append(folder / records.ANSWERS, answer.model_dump(mode="json"))
                 done, tokens = done + 1, tokens + answer.tokens
                 say(done, total, tokens)
@@ -93,27 +98,27 @@ def generate_answers(asked: EvaluateRequest, questions: Sequence[Question], fold
             engines.close()
 
 
-def engines_for(asked: EvaluateRequest, group: Sequence[Entry]) -> Engines:
+def engines_for(request: EvaluateRequest, group: Sequence[Entry]) -> Engines:
     """Engines of this process alone, with as many conversations at once as memory holds."""
-    slots = next((n for n in (asked.slots, 4, 2) if n <= asked.slots and _fits(asked, group, n)), 1)
+    slots = next((n for n in (request.slots, 4, 2) if n <= request.slots and _fits(request, group, n)), 1)
     settings = Settings(
         _env_file=None,
-        lab_weights=Path(asked.weights),
-        lab_context=asked.context,
+        lab_weights=Path(request.weights),
+        lab_context=request.context,
         lab_slots=slots,
         lab_waiting=1000,
-        lab_threads=asked.threads,
+        lab_threads=request.threads,
     )
     return Engines(settings, lambda file, how: None)
 
 
-def _fits(asked: EvaluateRequest, group: Sequence[Entry], slots: int) -> bool:
+def _fits(request: EvaluateRequest, group: Sequence[Entry], slots: int) -> bool:
     wanted = 0
     for place, entry in enumerate(group):
         header = entry.base_header or entry.header
         size = sum(file.stat().st_size for file in (entry.model if not place else None, entry.adapter) if file)
         if header:
-            wanted += memory.memory_need(header, size, asked.context, slots, process=not place).total
+            wanted += memory.memory_need(header, size, request.context, slots, process=not place).total
     return wanted < machine.memory_free() - memory.SPARE
 
 
@@ -127,28 +132,28 @@ def _entry(entries: dict[str, Entry], name: str) -> Entry:
 
 def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
     """Those that run over the same weights together, in the order of the first of each."""
-    found: dict[tuple[str, Path | None], list[Entry]] = {}
+    groups: dict[tuple[str, Path | None], list[Entry]] = {}
     for entry in chosen:
-        found.setdefault((entry.variant.runtime, entry.model), []).append(entry)
-    return list(found.values())
+        groups.setdefault((entry.variant.runtime, entry.model), []).append(entry)
+    return list(groups.values())
 
 
-def _answers(asked: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
+def _answers(request: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
     """In the order of `todo`, with enough under way that the batch stays full."""
     under_way: deque[tuple[Question, Entry, Reply]] = deque()
     left = deque(todo)
-    ahead = AHEAD * asked.slots * len({entry.variant.id for _, entry in todo})
+    ahead = AHEAD * request.slots * len({entry.variant.id for _, entry in todo})
     while left or under_way:
         while left and len(under_way) < ahead:
             question, entry = left.popleft()
-            under_way.append((question, entry, _asked(asked, question, entry, engines)))
+            under_way.append((question, entry, _asked(request, question, entry, engines)))
         question, entry, reply = under_way.popleft()
         yield _answer(question, entry, reply)
 
 
-def _asked(asked: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
+def _asked(request: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
     """A row that no model could be asked is its own failure; a model that cannot run is everybody's."""
-    messages = _messages(question, asked.system)
+    messages = _messages(question, request.system)
     try:
         clean(messages)
     except LabError as error:
@@ -156,7 +161,7 @@ def _asked(asked: EvaluateRequest, question: Question, entry: Entry, engines: En
         reply.fail(error.code, str(error))
         return reply
     return engines.reply(
-        placement.model_spec(entry, asked.context), messages, asked.sampling, placement.prompt_format(entry)
+        placement.model_spec(entry, request.context), messages, request.sampling, placement.prompt_format(entry)
     )
 
 

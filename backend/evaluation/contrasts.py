@@ -98,7 +98,9 @@ def failure(table: ScoreTable, row: str, variant: str) -> str:
     cell = table.cells[row, variant]
     if cell.status != "ok":
         return cell.status
-    sound = all(_on_scale(cell.values.get(one.name), one.low, one.high) for one in table.rubric.criteria)
+    sound = all(
+        _on_scale(cell.values.get(criterion.name), criterion.low, criterion.high) for criterion in table.rubric.criteria
+    )
     return "" if sound else "bad_schema"
 
 
@@ -118,9 +120,9 @@ def contrasts(table: ScoreTable) -> tuple[Contrast, ...]:
     for pair in table.contrasts:
         if len(set(pair)) == 2 and set(pair) <= set(table.variants):
             planned.setdefault(frozenset(pair), pair)
-    found = [_measured(table, *pair) for pair in planned.values()]
-    corrected = holm({place: one.flip_p for place, one in enumerate(found) if one.flip_p is not None})
-    return tuple(_decided(one, corrected.get(place)) for place, one in enumerate(found))
+    measured = [_measured(table, *pair) for pair in planned.values()]
+    corrected = holm({place: one.flip_p for place, one in enumerate(measured) if one.flip_p is not None})
+    return tuple(_decided(one, corrected.get(place)) for place, one in enumerate(measured))
 
 
 def _measured(table: ScoreTable, variant: str, against: str) -> Contrast:
@@ -143,11 +145,11 @@ def _measured(table: ScoreTable, variant: str, against: str) -> Contrast:
         failures=failed,
         bounds=_bounds(rubric, list(ours.values()), list(theirs.values())) if any(failed) else None,
         criteria={
-            one.name: estimate(
-                differences([a[one.name] for _, a, _ in both], [b[one.name] for _, _, b in both]), clusters
+            criterion.name: estimate(
+                differences([a[criterion.name] for _, a, _ in both], [b[criterion.name] for _, _, b in both]), clusters
             )
-            for one in rubric.criteria
-            if one.name != rubric.primary
+            for criterion in rubric.criteria
+            if criterion.name != rubric.primary
         },
     )
 
@@ -162,15 +164,15 @@ def _bounds(rubric: Rubric, ours: Sequence[Got], theirs: Sequence[Got]) -> tuple
     return ends[0], ends[1]
 
 
-def _decided(one: Contrast, holm_p: float | None) -> Contrast:
-    mean, low, high = one.difference.mean, one.difference.low, one.difference.high
+def _decided(contrast: Contrast, holm_p: float | None) -> Contrast:
+    mean, low, high = contrast.difference.mean, contrast.difference.low, contrast.difference.high
     decided: Decided = "unclear"
-    if one.difference.clusters < FEWEST or mean is None:
+    if contrast.difference.clusters < FEWEST or mean is None:
         decided = "too few rows"
     elif holm_p is not None and holm_p <= ALPHA and _apart(mean, low, high):
-        decided = ("better" if mean > 0 else "worse") if _despite_failures(one) else "failures differ"
-    needed = _rows_needed(one.difference) if decided in ("unclear", "too few rows") else None
-    return one.model_copy(update={"holm_p": holm_p, "decided": decided, "rows_needed": needed})
+        decided = ("better" if mean > 0 else "worse") if _despite_failures(contrast) else "failures differ"
+    needed = _rows_needed(contrast.difference) if decided in ("unclear", "too few rows") else None
+    return contrast.model_copy(update={"holm_p": holm_p, "decided": decided, "rows_needed": needed})
 
 
 def _apart(mean: float, low: float | None, high: float | None) -> bool:
@@ -178,11 +180,11 @@ def _apart(mean: float, low: float | None, high: float | None) -> bool:
     return mean != 0 if low is None or high is None else low > 0 or high < 0
 
 
-def _despite_failures(one: Contrast) -> bool:
-    ours, theirs = one.failures
-    if one.bounds is None or (ours == theirs and ours <= FEW_FAILURES * one.reached):
+def _despite_failures(contrast: Contrast) -> bool:
+    ours, theirs = contrast.failures
+    if contrast.bounds is None or (ours == theirs and ours <= FEW_FAILURES * contrast.reached):
         return True
-    worst, best = one.bounds
+    worst, best = contrast.bounds
     return worst > 0 or best < 0
 
 
@@ -205,8 +207,8 @@ def plan_contrasts(variants: Sequence[Variant], baseline: str = "") -> ContrastP
     if baseline:
         against = {one.id: baseline for one in variants if one.id != baseline}
         return ContrastPlan(against, tuple(dict.fromkeys((*against.items(), *_siblings(variants, baseline)))))
-    bases = [one for one in variants if not _tuned(one)]
-    against = {one.id: found for one in variants if _tuned(one) and (found := _base_of(one, variants))}
+    bases = [variant for variant in variants if not _tuned(variant)]
+    against = {one.id: base for one in variants if _tuned(one) and (base := _base_of(one, variants))}
     pairs = [*against.items(), *_siblings(variants, ""), *((one.id, bases[0].id) for one in bases[1:])]
     if not pairs and len(variants) > 1:
         pairs = [(one.id, variants[0].id) for one in variants[1:]]
@@ -214,22 +216,22 @@ def plan_contrasts(variants: Sequence[Variant], baseline: str = "") -> ContrastP
     return ContrastPlan(against, tuple(dict.fromkeys(pairs))[:MANY])
 
 
-def _tuned(one: Variant) -> bool:
-    return one.method in ("lora", "qlora")
+def _tuned(variant: Variant) -> bool:
+    return variant.method in ("lora", "qlora")
 
 
-def _family(one: Variant) -> str:
-    return one.base or one.over or one.id
+def _family(variant: Variant) -> str:
+    return variant.base or variant.over or variant.id
 
 
-def _base_of(one: Variant, variants: Sequence[Variant]) -> str:
+def _base_of(variant: Variant, variants: Sequence[Variant]) -> str:
     """Its base among them; without one, the first of its family, unless it is that itself."""
-    family = [other for other in variants if _family(other) == _family(one)]
+    family = [other for other in variants if _family(other) == _family(variant)]
     first = next((other for other in family if not _tuned(other)), family[0])
-    return "" if first == one else first.id
+    return "" if first == variant else first.id
 
 
 def _siblings(variants: Sequence[Variant], but: str) -> list[tuple[str, str]]:
     """Fine-tunes of one base, each with each."""
-    tuned = [one for one in variants if _tuned(one) and one.id != but]
+    tuned = [variant for variant in variants if _tuned(variant) and variant.id != but]
     return [(b.id, a.id) for a, b in combinations(tuned, 2) if _family(a) == _family(b)]

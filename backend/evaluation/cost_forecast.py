@@ -32,20 +32,20 @@ class CostForecast(NamedTuple):
 
 
 def forecast_cost(
-    asked: EvaluateRequest, rows: int, price: Price | None, given: Sequence[ImportedAnswer] = ()
+    request: EvaluateRequest, rows: int, price: Price | None, given: Sequence[ImportedAnswer] = ()
 ) -> CostForecast:
     """`rows`: how many there will be, or the most. `given`: answers that are here already."""
-    if asked.judge.kind in ("rule", "given"):
+    if request.judge.kind in ("rule", "given"):
         return CostForecast(0, (0, 0), (0.0, 0.0), (0.0, 0.0))
-    rubric, spec = rubrics()[asked.judge.rubric], asked.judge
+    rubric, spec = rubrics()[request.judge.rubric], request.judge
     fixed = len(prompt.system(rubric)) + 400
-    answers = len(asked.variants) * rows
-    checks = len(check.probe_tasks()) if asked.check and asked.way == "score" else 0
-    if asked.way == "winner":
-        calls = rows * len(asked.variants) * (len(asked.variants) - 1)
+    answers = len(request.variants) * rows
+    checks = len(check.probe_tasks()) if request.check and request.way == "score" else 0
+    if request.way == "winner":
+        calls = rows * len(request.variants) * (len(request.variants) - 1)
     else:
-        calls = answers * spec.repeats + min(asked.rejudged, answers)
-    low, high = _characters(asked, given)
+        calls = answers * spec.repeats + min(request.rejudged, answers)
+    low, high = _characters(request, given)
     tokens_in = [round(calls * (fixed + size) / per) for size, per in zip((low, high), CHARACTERS, strict=True)]
     tokens_in = [n + round(checks * (fixed + 300) / per) for n, per in zip(tokens_in, CHARACTERS, strict=True)]
     tokens_out = [(calls + checks) * n for n in REPLY]
@@ -60,10 +60,10 @@ def forecast_cost(
     return CostForecast(calls + checks, whole, dollars, seconds, checks)
 
 
-def _characters(asked: EvaluateRequest, given: Sequence[ImportedAnswer]) -> tuple[float, float]:
+def _characters(request: EvaluateRequest, given: Sequence[ImportedAnswer]) -> tuple[float, float]:
     """Of one row with one answer: the mean, where the answers are known, else the least and the most."""
     if given:
         sizes = [len(prompt.blocks(one.messages, one.reference, {"": one.candidate})[0]) for one in given]
         mean = sum(sizes) / len(sizes)
         return mean, mean
-    return ROW[0] + SHORT * CHARACTERS[0], ROW[1] + asked.sampling.max_tokens * CHARACTERS[1]
+    return ROW[0] + SHORT * CHARACTERS[0], ROW[1] + request.sampling.max_tokens * CHARACTERS[1]

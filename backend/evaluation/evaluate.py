@@ -36,12 +36,12 @@ PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing o
 Answers = dict[tuple[str, str], Answer]
 
 
-def evaluate(asked: EvaluateRequest, journal: Journal) -> None:
+def evaluate(request: EvaluateRequest, journal: Journal) -> None:
     folder = journal.folder
     key = os.environ.pop("OPENAI_API_KEY", "")  # nothing else of this process needs it
     journal.step(EvaluateStep(state="reading the rows"), now=True)
-    questions = read_questions(asked, folder, print)
-    if not asked.given:
+    questions = read_questions(request, folder, print)
+    if not request.given:
         started = time.monotonic()
 
         def say(done: int, total: int, tokens: int) -> None:
@@ -51,21 +51,21 @@ def evaluate(asked: EvaluateRequest, journal: Journal) -> None:
                 now=done == total,
             )
 
-        generate_answers(asked, questions, folder, say)
+        generate_answers(request, questions, folder, say)
     answers = records.answers(folder)
     failed, unknown = sum(bool(one.error) for one in answers.values()), 0
-    if asked.judge.kind != "given":
+    if request.judge.kind != "given":
         journal.step(EvaluateStep(state="asking the judge"), now=True)
-        with open_judge(asked, folder, key) as ready:
+        with open_judge(request, folder, key) as ready:
             unknown = ready.unknown
             journal.step(EvaluateStep(state="asking the judge", unknown=unknown), now=True)
-            judge_them = vote_all if asked.way == "winner" else score_all
-            failed += judge_them(asked, questions, answers, ready, journal)
+            judge_them = vote_all if request.way == "winner" else score_all
+            failed += judge_them(request, questions, answers, ready, journal)
     journal.result(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown)
 
 
 def score_all(
-    asked: EvaluateRequest,
+    request: EvaluateRequest,
     questions: list[Question],
     answers: Answers,
     ready: OpenJudge,
@@ -75,39 +75,39 @@ def score_all(
     because the judge failed."""
     judge, known = ready.judge, records.scores(journal.folder)
     if ready.asker:
-        check_judge(asked, ready, known, journal)
+        check_judge(request, ready, known, journal)
     items = [
-        records.item(one, answers[one.id, name], asked.judge.reference)
-        for one in questions
-        for name in asked.variants
-        if (one.id, name) in answers and not answers[one.id, name].error
+        records.item(question, answers[question.id, name], request.judge.reference)
+        for question in questions
+        for name in request.variants
+        if (question.id, name) in answers and not answers[question.id, name].error
     ]
-    wanted = [ScoringTask(item, repeat) for item in items for repeat in range(asked.judge.repeats)]
+    wanted = [ScoringTask(item, repeat) for item in items for repeat in range(request.judge.repeats)]
     asks = ready.asker is not None
     again = [item for item in {item.key(""): item for item in items}.values() if asks and not is_empty(item.answer)]
-    step = max(1, len(again) // max(1, asked.rejudged))
-    more = [ScoringTask(item, asked.judge.repeats) for item in islice(again[::step], asked.rejudged)]
+    step = max(1, len(again) // max(1, request.rejudged))
+    more = [ScoringTask(item, request.judge.repeats) for item in islice(again[::step], request.rejudged)]
     run(ready, wanted + more, known, "judging", journal)
     return len(missing_scores(judge, wanted, known)) if asks else 0
 
 
-def check_judge(asked: EvaluateRequest, ready: OpenJudge, known: dict[str, list[Score]], journal: Journal) -> None:
+def check_judge(request: EvaluateRequest, ready: OpenJudge, known: dict[str, list[Score]], journal: Journal) -> None:
     """Check the judge with the probes, unless it was checked before or the check is off."""
     judge, wanted = ready.judge, check.probe_tasks()
-    shared = Path(asked.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
+    shared = Path(request.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
     if made := records.read_one(shared, check.JudgeCheck):
         write_atomic(journal.folder / records.CHECK, made.model_dump_json(indent=1))
         return
-    if not asked.check:
+    if not request.check:
         return
     run(ready, [ScoringTask(one.item, one.repeat) for one in wanted], known, "checking the judge", journal)
-    keys = {one.id: one.item.key(judge.identity.id, one.repeat) for one in wanted}
+    keys = {variant.id: variant.item.key(judge.identity.id, variant.repeat) for variant in wanted}
     scores = {id: records.best(known[key]) for id, key in keys.items() if key in known}
-    found = check.report(judge.identity.id, rubrics()[asked.judge.rubric], scores).model_dump_json(indent=1)
-    write_atomic(journal.folder / records.CHECK, found)
+    text = check.report(judge.identity.id, rubrics()[request.judge.rubric], scores).model_dump_json(indent=1)
+    write_atomic(journal.folder / records.CHECK, text)
     if not any(one.status in PASSING for one in scores.values()):
         shared.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(shared, found)
+        write_atomic(shared, text)
 
 
 def run(
@@ -131,7 +131,7 @@ def run(
 
 
 def vote_all(
-    asked: EvaluateRequest,
+    request: EvaluateRequest,
     questions: list[Question],
     answers: Answers,
     ready: OpenJudge,
@@ -141,9 +141,9 @@ def vote_all(
     are missing because the judge failed."""
     if ready.asker is None:
         raise LabError("A rule cannot pick a winner. Let it score, or choose a judge that is a model.")
-    chooser = PairwiseJudge(ready.asker, rubrics()[asked.judge.rubric])
+    chooser = PairwiseJudge(ready.asker, rubrics()[request.judge.rubric])
     known, tried, folder = records.picks(journal.folder), records.tries(journal.folder), journal.folder
-    every = [(one, a, b) for one in questions for a, b in combinations(asked.variants, 2)]
+    every = [(question, a, b) for question in questions for a, b in combinations(request.variants, 2)]
     todo = [
         Pair(place, one, answers[one.id, a], answers[one.id, b])
         for place, (one, a, b) in enumerate(every)
@@ -155,7 +155,7 @@ def vote_all(
     def pick(pair: Pair) -> None:
         nonlocal failed, spent
         one, first, second = pair.question, pair.first, pair.second
-        reference = one.reference if asked.judge.reference else None
+        reference = one.reference if request.judge.reference else None
         what = f"{one.id}.{pair.place}.{tried[one.id, first.variant, second.variant]}"
         found = chooser.pick(one.messages, reference, first.text, second.text, what)
         if "cancelled" in (found.forth.status, found.back.status):
@@ -165,8 +165,8 @@ def vote_all(
             jsonl.append(folder / records.PICKS, picked.model_dump(mode="json"))
             failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
             if found.better is not None:
-                vote = _vote(asked, one, first, second, found, ready.by.identity.model)
-                votes.append_vote(Path(asked.runs) / votes.FILE, vote)
+                vote = _vote(request, one, first, second, found, ready.by.identity.model)
+                votes.append_vote(Path(request.runs) / votes.FILE, vote)
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
@@ -186,26 +186,28 @@ class Pair(NamedTuple):
     second: Answer
 
 
-def _answered(answers: Answers, one: Question, name: str) -> bool:
-    return (one.id, name) in answers and not answers[one.id, name].error
+def _answered(answers: Answers, question: Question, name: str) -> bool:
+    return (question.id, name) in answers and not answers[question.id, name].error
 
 
-def _vote(asked: EvaluateRequest, one: Question, first: Answer, second: Answer, pick: PairwiseVote, model: str) -> Vote:
+def _vote(
+    request: EvaluateRequest, question: Question, first: Answer, second: Answer, pick: PairwiseVote, model: str
+) -> Vote:
     """In the same file as a person's votes, so that they can be compared."""
     winner = {"first": 0, "second": 1}.get(pick.better or "")
     return Vote(
         judge=model,
         blind=True,
-        candidates=[_candidate(one, first), _candidate(one, second)],
+        candidates=[_candidate(question, first), _candidate(question, second)],
         verdict="tie" if winner is None else "winner",
         winner=winner,
         reason=pick.reason,
-        sampling=asked.sampling,
+        sampling=request.sampling,
     )
 
 
-def _candidate(one: Question, answer: Answer) -> Candidate:
-    said = [*one.messages, Message(role="assistant", content=answer.text)]
+def _candidate(question: Question, answer: Answer) -> Candidate:
+    said = [*question.messages, Message(role="assistant", content=answer.text)]
     return Candidate(variant=answer.variant, messages=said, generation=answer.generation)
 
 

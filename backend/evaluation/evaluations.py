@@ -97,7 +97,7 @@ class Evaluations:
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
         known = {entry.variant.id: entry.variant for entry in list_variants(self.settings.lab_weights)}
-        planned = plan_contrasts([known.get(one) or _stranger(one) for one in variants], baseline)
+        planned = plan_contrasts([known.get(variant) or _stranger(variant) for variant in variants], baseline)
         if answers:
             imported_answers.check(answers)
         path = str((self.runs / ANSWERS).resolve() / answers.file_name) if answers else ""
@@ -151,9 +151,9 @@ class Evaluations:
 
     def resume(self, run: str) -> Run:
         """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
-        found = self._run(run)
-        more = found.state == "done" and _read_status(found).resumable
-        return launcher.launch_again(found, self._secrets(_spec(found)), done_too=more)
+        resumed = self._run(run)
+        more = resumed.state == "done" and _read_status(resumed).resumable
+        return launcher.launch_again(resumed, self._secrets(_spec(resumed)), done_too=more)
 
     def stop(self, run: str) -> None:
         """Stop it; the scores so far are kept. LabError if there is no such run."""
@@ -172,34 +172,34 @@ class Evaluations:
         return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _read_status, _unreadable)
 
     def status(self, run: str) -> EvaluationStatus:
-        (found,) = read_each([self._run(run)], _read_status, _unreadable)
-        return found
+        (read,) = read_each([self._run(run)], _read_status, _unreadable)
+        return read
 
-    def checked(self, one: EvaluationStatus) -> EvaluationStatus:
+    def checked(self, status: EvaluationStatus) -> EvaluationStatus:
         """The same evaluation, as one that cannot be read where its records cannot."""
-        if one.spec is None or one.state == "unreadable":
-            return one
+        if status.spec is None or status.state == "unreadable":
+            return status
         try:
-            self.result(one.id)
+            self.result(status.id)
         except LabError as error:
-            return replace(one, state="unreadable", why=str(error), spec=None)
-        return one
+            return replace(status, state="unreadable", why=str(error), spec=None)
+        return status
 
     def result(self, run: str) -> Result:
         """The results so far. LabError if there is no such run, or it cannot be read."""
-        found = self._run(run)
-        spec = _spec(found)
+        folder = self._run(run)
+        spec = _spec(folder)
         if spec is None:
             raise LabError(
                 "The request of this evaluation cannot be read: another version of the app wrote it. Start a new one."
             )
         try:
-            return read_result(found.folder, spec)
+            return read_result(folder.folder, spec)
         except OSError as error:
-            raise LabError(found.unreadable(f"{Path(error.filename or '').name} {error.strerror}")) from error
+            raise LabError(folder.unreadable(f"{Path(error.filename or '').name} {error.strerror}")) from error
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             said = f"its records are not what this app writes ({type(error).__name__})"
-            raise LabError(found.unreadable(said)) from error
+            raise LabError(folder.unreadable(said)) from error
 
     def reap_orphans(self) -> None:
         reap_orphans(self.runs)
@@ -209,19 +209,19 @@ class Evaluations:
     def next_to_rate(self, run: str) -> RatingTask | None:
         """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
         rated."""
-        found = self.result(run)
-        return human_ratings.next_task(found.questions, found.answers, found.ratings, found.spec.variants, run)
+        result = self.result(run)
+        return human_ratings.next_task(result.questions, result.answers, result.ratings, result.spec.variants, run)
 
     def rate(self, run: str, row: str, variant: str, values: Mapping[str, float]) -> None:
         """What a person said of an answer. LabError for values that are not on the scale, or if the disk refuses."""
-        found = self.result(run)
+        result = self.result(run)
         scale = rubrics()[human_ratings.SCALE]
-        if (row, variant) not in found.answers:
+        if (row, variant) not in result.answers:
             raise LabError("This answer is not there any more. Go on with the next one.")
-        for one in scale.criteria:
-            value = values.get(one.name)
-            if value is None or not one.low <= value <= one.high or value != int(value):
-                raise LabError(f"{one.title} is not chosen yet. Choose {one.low:g} to {one.high:g}.")
+        for criterion in scale.criteria:
+            value = values.get(criterion.name)
+            if value is None or not criterion.low <= value <= criterion.high or value != int(value):
+                raise LabError(f"{criterion.title} is not chosen yet. Choose {criterion.low:g} to {criterion.high:g}.")
         rating = Rating(row=row, variant=variant, values={one.name: values[one.name] for one in scale.criteria})
         try:
             jsonl.append(self._run(run).folder / records.RATINGS, rating.model_dump(mode="json"))

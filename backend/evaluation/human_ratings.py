@@ -49,7 +49,7 @@ def human_agreement(table: ScoreTable, ratings: Mapping[tuple[str, str], Rating]
     both: dict[str, list[tuple[float, float]]] = {name: [] for name in table.variants}
     for (row, name), rating in ratings.items():
         got = values(table, row, name) if name in both else None
-        if got is not None and set(rating.values) == {one.name for one in scale.criteria}:
+        if got is not None and set(rating.values) == {criterion.name for criterion in scale.criteria}:
             both[name].append((scale.primary_of(rating.values), table.rubric.primary_of(got)))
     pairs = [pair for several in both.values() for pair in several]
     human, judge = [one for one, _ in pairs], [one for _, one in pairs]

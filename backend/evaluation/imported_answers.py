@@ -72,28 +72,28 @@ def read(path: Path) -> ImportedFile:
     """LabError with the first faults and their lines; nothing is taken from a file that has any."""
     if path.suffix.lower() not in READERS:
         raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
-    found, faults = list[tuple[int, ImportedAnswer]](), list[str]()
+    numbered, faults = list[tuple[int, ImportedAnswer]](), list[str]()
     try:
         for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
             try:
-                found.append((record.line, _given(record.error, record.value)))
+                numbered.append((record.line, _given(record.error, record.value)))
             except ValueError as error:
                 faults.append(f"line {record.line:,}: {error}")
     except OSError as error:
         raise LabError(f"{shown(path.name)} cannot be read ({error.strerror or error}).") from error
-    faults += [f"line {line:,}: {fault}" for line, fault in _together(found)]
+    faults += [f"line {line:,}: {fault}" for line, fault in _together(numbered)]
     if faults:
         more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
         raise LabError(
             f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Correct these lines, then "
             "import it again."
         )
-    rows = [one for _, one in found]
+    rows = [one for _, one in numbered]
     if not rows:
         raise LabError(f"{shown(path.name)} holds no answers.")
     if len(rows) > MOST:
         raise LabError(f"{shown(path.name)} holds more than {MOST:,} answers. Take a part of it.")
-    scores = [one.score for one in rows if one.score is not None]
+    scores = [row.score for row in rows if row.score is not None]
     low, high = _scale(scores)
     return ImportedFile(rows, bool(scores), low, high)
 
@@ -122,7 +122,7 @@ def load(path: Path) -> tuple[list[Question], list[Answer]]:
         rows = []
     if not rows:
         raise LabError(f"The imported answers ({path.name}) are gone or were changed. Import them again.")
-    asked = {one.id: one for one in reversed(rows)}
+    asked = {row.id: row for row in reversed(rows)}
     order = list(dict.fromkeys(one.id for one in rows))
     questions = [
         Question(id=id, cluster=cluster(one.messages), messages=one.messages, reference=one.reference)
@@ -206,11 +206,11 @@ def _together(rows: Sequence[tuple[int, ImportedAnswer]]) -> list[tuple[int, str
     return faults
 
 
-def _scale(found: Sequence[float]) -> tuple[float, float]:
+def _scale(scores: Sequence[float]) -> tuple[float, float]:
     for low, high in SCALES:
-        if all(low <= value <= high for value in found):
+        if all(low <= value <= high for value in scores):
             return low, high
     raise LabError(
-        f"The scores lie between {min(found):g} and {max(found):g}, which is none of the scales known here "
+        f"The scores lie between {min(scores):g} and {max(scores):g}, which is none of the scales known here "
         f"({', '.join(f'{low:g} to {high:g}' for low, high in SCALES)}). Bring them on one of these."
     )

@@ -76,36 +76,36 @@ class OpenJudge:
 
 
 @contextmanager
-def open_judge(asked: EvaluateRequest, folder: Path, key: str) -> Iterator[OpenJudge]:
+def open_judge(request: EvaluateRequest, folder: Path, key: str) -> Iterator[OpenJudge]:
     """The judge, for as long as it is needed. LabError where it cannot be asked at all."""
-    match asked.judge.kind:
+    match request.judge.kind:
         case "endpoint":
-            ready = _endpoint(asked, folder, key)
+            ready = _endpoint(request, folder, key)
             try:
                 yield ready
             finally:
                 ready.close()
         case "variant":
-            entry = _entry(asked)
-            engines = engines_for(asked, [entry])
+            entry = _entry(request)
+            engines = engines_for(request, [entry])
             try:
-                seat, manner = placement.model_spec(entry, asked.context), placement.prompt_format(entry)
+                seat, manner = placement.model_spec(entry, request.context), placement.prompt_format(entry)
                 local = LocalJudge(engines, seat, manner, engines.slots)
-                by = _said(folder, JudgeRecord(identity=_of_variant(asked, entry), notes=tuple(_kin(asked, entry))))
-                yield OpenJudge(_grader(asked, local, by), by, local)
+                by = _said(folder, JudgeRecord(identity=_of_variant(request, entry), notes=tuple(_kin(request, entry))))
+                yield OpenJudge(_grader(request, local, by), by, local)
             finally:
                 engines.close()
         case _:
-            rule = RuleJudge(_rubric(asked))
+            rule = RuleJudge(_rubric(request))
             yield OpenJudge(rule, _said(folder, JudgeRecord(identity=rule.identity)))
 
 
-def _rubric(asked: EvaluateRequest) -> Rubric:
-    return rubrics()[asked.judge.rubric]
+def _rubric(request: EvaluateRequest) -> Rubric:
+    return rubrics()[request.judge.rubric]
 
 
-def _grader(asked: EvaluateRequest, asker: JudgeClient, by: JudgeRecord) -> Grader:
-    return Grader(asker, _rubric(asked), by.identity)
+def _grader(request: EvaluateRequest, asker: JudgeClient, by: JudgeRecord) -> Grader:
+    return Grader(asker, _rubric(request), by.identity)
 
 
 def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
@@ -122,27 +122,27 @@ def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
     return known
 
 
-def _endpoint(asked: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
-    spec, rubric = asked.judge, _rubric(asked)
-    ledger = Ledger(Path(asked.runs) / FILE, spec.cap_run, asked.cap_day, folder.name)
+def _endpoint(request: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
+    spec, rubric = request.judge, _rubric(request)
+    ledger = Ledger(Path(request.runs) / FILE, spec.cap_run, request.cap_day, folder.name)
     line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
     known = records.read_one(folder / records.JUDGE, JudgeRecord)
-    by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(asked, line, rubric))
+    by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(request, line, rubric))
     if by.agreed is None:
         raise LabError("What was agreed with the judge cannot be read any more. Begin a new evaluation.")
     line = replace(line, replies=SavedReplies(folder / records.REPLIES))
     unknown = line.settle_saved()
     endpoint = RemoteJudge(line, by.agreed, spec.together)
-    return OpenJudge(_grader(asked, endpoint, by), by, endpoint, endpoint, unknown)
+    return OpenJudge(_grader(request, endpoint, by), by, endpoint, endpoint, unknown)
 
 
 def _same_rubric(known: JudgeRecord, rubric: Rubric) -> JudgeRecord:
     return known.model_copy(update={"identity": known.identity.model_copy(update={"rubric": rubric.hash})})
 
 
-def _negotiated(asked: EvaluateRequest, line: ApiClient, rubric: Rubric) -> JudgeRecord:
+def _negotiated(request: EvaluateRequest, line: ApiClient, rubric: Rubric) -> JudgeRecord:
     """With one small question, of the kind that will be asked."""
-    if asked.way == "winner":
+    if request.way == "winner":
         said = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
         agreed = negotiate(line, said, pairwise.FORM, pairwise.fits)
     else:
@@ -154,7 +154,7 @@ def _negotiated(asked: EvaluateRequest, line: ApiClient, rubric: Rubric) -> Judg
         returned=agreed.returned,
         address=line.address,
         rubric=rubric.hash,
-        parameters=agreed.parameters | _shown(asked),
+        parameters=agreed.parameters | _shown(request),
     )
     return JudgeRecord(identity=identity, agreed=agreed, notes=tuple(_notes(line)))
 
@@ -163,23 +163,25 @@ def _notes(line: ApiClient) -> list[str]:
     return [note for note in [retirement(line.model, date.today())] if note]
 
 
-def _shown(asked: EvaluateRequest) -> dict[str, str]:
-    return {} if asked.judge.reference else {"reference": "hidden"}
+def _shown(request: EvaluateRequest) -> dict[str, str]:
+    return {} if request.judge.reference else {"reference": "hidden"}
 
 
-def _entry(asked: EvaluateRequest) -> Entry:
-    found = next((one for one in list_variants(Path(asked.weights)) if one.variant.id == asked.judge.model), None)
-    if found is None or not found.runs:
-        raise LabError(f"{asked.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another.")
-    return found
+def _entry(request: EvaluateRequest) -> Entry:
+    entry = next((one for one in list_variants(Path(request.weights)) if one.variant.id == request.judge.model), None)
+    if entry is None or not entry.runs:
+        raise LabError(
+            f"{request.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another."
+        )
+    return entry
 
 
-def _of_variant(asked: EvaluateRequest, entry: Entry) -> Identity:
+def _of_variant(request: EvaluateRequest, entry: Entry) -> Identity:
     """A variant is named with its files' digest: another file is another judge."""
     files = [file for file in (entry.model, entry.adapter) if file]
     parameters = {
         "temperature": 0,
-        "context": asked.context,
+        "context": request.context,
         "template": entry.variant.template,
         "form": "GBNF grammar",
     }
@@ -187,8 +189,8 @@ def _of_variant(asked: EvaluateRequest, entry: Entry) -> Identity:
         kind="variant",
         model=entry.variant.id,
         returned=" ".join(_digest(file) for file in files),
-        rubric=_rubric(asked).hash,
-        parameters=parameters | _shown(asked),
+        rubric=_rubric(request).hash,
+        parameters=parameters | _shown(request),
     )
 
 
@@ -197,11 +199,11 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
 
 
-def _kin(asked: EvaluateRequest, entry: Entry) -> list[str]:
+def _kin(request: EvaluateRequest, entry: Entry) -> list[str]:
     """A judge tends to like what it, or its family, has written."""
     family = entry.variant.base or entry.variant.id
-    found = {one.variant.id: one.variant for one in list_variants(Path(asked.weights))}
-    same = [name for name in asked.variants if name in found and (found[name].base or name) == family]
+    variants = {one.variant.id: one.variant for one in list_variants(Path(request.weights))}
+    same = [name for name in request.variants if name in variants and (variants[name].base or name) == family]
     if not same:
         return []
     return [

@@ -108,7 +108,7 @@ class Rating(BaseModel):
 
 def cluster(messages: list[Message]) -> str:
     """Equal for conversations that say the same, but for blanks and case."""
-    said = "\0".join(f"{one['role']} {' '.join(one['content'].casefold().split())}" for one in messages)
+    said = "\0".join(f"{message['role']} {' '.join(message['content'].casefold().split())}" for message in messages)
     return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:12]
 
 
@@ -125,35 +125,35 @@ def questions(folder: Path) -> list[Question]:
 
 def answers(folder: Path) -> dict[tuple[str, str], Answer]:
     """By row and variant; one without an error is never replaced by one with."""
-    found: dict[tuple[str, str], Answer] = {}
+    newest: dict[tuple[str, str], Answer] = {}
     for one in _records(folder / ANSWERS, Answer):
         key = (one.row, one.variant)
-        if not one.error or key not in found or found[key].error:
-            found[key] = one
-    return found
+        if not one.error or key not in newest or newest[key].error:
+            newest[key] = one
+    return newest
 
 
 def scores(folder: Path) -> dict[str, list[Score]]:
     """By key, oldest first."""
-    found: dict[str, list[Score]] = {}
+    by_key: dict[str, list[Score]] = {}
     for one in _records(folder / SCORES, Score):
-        found.setdefault(one.key, []).append(one)
-    return found
+        by_key.setdefault(one.key, []).append(one)
+    return by_key
 
 
-def best(found: list[Score]) -> Score:
+def best(scores: list[Score]) -> Score:
     """The newest good one, else the newest."""
-    return next((one for one in reversed(found) if one.status == "ok"), found[-1])
+    return next((score for score in reversed(scores) if score.status == "ok"), scores[-1])
 
 
 def picks(folder: Path) -> dict[tuple[str, str, str], VoteRecord]:
     """By row and the two variants; one with a verdict is not replaced by one without."""
-    found: dict[tuple[str, str, str], VoteRecord] = {}
+    newest: dict[tuple[str, str, str], VoteRecord] = {}
     for one in _records(folder / PICKS, VoteRecord):
         key = (one.row, one.first, one.second)
-        if one.pick.better is not None or key not in found or found[key].pick.better is None:
-            found[key] = one
-    return found
+        if one.pick.better is not None or key not in newest or newest[key].pick.better is None:
+            newest[key] = one
+    return newest
 
 
 def tries(folder: Path) -> Counter[tuple[str, str, str]]:

@@ -50,7 +50,7 @@ class Result:
     @property
     def leaked(self) -> int:
         """Rows whose question was trained on."""
-        return sum(one.leaked for one in self.questions)
+        return sum(question.leaked for question in self.questions)
 
     @property
     def identity(self) -> Identity:
@@ -91,7 +91,7 @@ def _result(folder: Path, spec_json: str, stamps: tuple[str, ...]) -> Result:
         cells=cells,
     )
     ratings, picks = records.ratings(folder), records.picks(folder).values()
-    costs = [one.cost for several in found.values() for one in several]
+    costs = [score.cost for several in found.values() for score in several]
     costs += [one.cost for picked in picks for one in (picked.pick.forth, picked.pick.back)]
     return Result(
         spec=spec,
@@ -126,14 +126,14 @@ def _scores(
     by: JudgeRecord | None,
     question: Question,
     answer: Answer | None,
-    found: Mapping[str, list[Score]],
+    scores: Mapping[str, list[Score]],
 ) -> list[Score]:
     """The one of each repetition that counts, failures too; none before it was judged."""
     if answer is None or answer.error or by is None:
         return []
     item = records.item(question, answer, spec.judge.reference)
     keys = [item.key(by.identity.id, repeat) for repeat in range(spec.judge.repeats)]
-    several = [records.best(found[key]) for key in keys if key in found]
+    several = [records.best(scores[key]) for key in keys if key in scores]
     return sorted(several, key=lambda one: one.status != "ok")
 
 
@@ -147,7 +147,7 @@ def _cell(spec: EvaluateRequest, answer: Answer | None, several: list[Score]) ->
     if spec.judge.kind == "given":
         values = {} if answer.score is None else {"score": answer.score}
         return ScoreCell("ok" if values else "no_answer", values, cut, length)
-    good = [one for one in several if one.status == "ok"]
+    good = [score for score in several if score.status == "ok"]
     if not several:
         return None
     if not good:
@@ -164,7 +164,7 @@ def _steadiness(
     rubric: Rubric,
     questions: list[Question],
     answers: Mapping[Key, Answer],
-    found: Mapping[str, list[Score]],
+    scores: Mapping[str, list[Score]],
 ) -> tuple[int, float] | None:
     """Of answers that were judged once more than the verdict needs."""
     if by is None or by.identity.kind == "rule":
@@ -177,7 +177,7 @@ def _steadiness(
                 continue
             item = records.item(question, answer, spec.judge.reference)
             first, again = (item.key(by.identity.id, repeat) for repeat in (0, spec.judge.repeats))
-            pair = [records.best(found[key]) for key in (first, again) if key in found]
+            pair = [records.best(scores[key]) for key in (first, again) if key in scores]
             if len(pair) == 2 and all(one.status == "ok" and not one.by_rule for one in pair):
                 gaps[first] = rubric.primary_of(pair[0].values) - rubric.primary_of(pair[1].values)
     if not gaps:
@@ -186,10 +186,10 @@ def _steadiness(
 
 
 def _variants(folder: Path) -> dict[str, Variant]:
-    found: dict[str, Variant] = {}
+    variants: dict[str, Variant] = {}
     for record in jsonl.read(folder / records.VARIANTS):
-        found |= _of_record(record)
-    return found
+        variants |= _of_record(record)
+    return variants
 
 
 def _of_record(record: dict[str, object]) -> dict[str, Variant]:

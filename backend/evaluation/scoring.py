@@ -35,12 +35,12 @@ class ScoringTask(NamedTuple):
 
 def missing_scores(judge: Judge, wanted: Iterable[ScoringTask], known: dict[str, list[Score]]) -> list[ScoringTask]:
     """The tasks without a valid score; identical answers once."""
-    found: dict[str, ScoringTask] = {}
-    for one in wanted:
-        key = one.item.key(judge.identity.id, one.repeat)
+    tasks: dict[str, ScoringTask] = {}
+    for variant in wanted:
+        key = variant.item.key(judge.identity.id, variant.repeat)
         if key not in known or records.best(known[key]).status != "ok":
-            found.setdefault(key, one)
-    return list(found.values())
+            tasks.setdefault(key, variant)
+    return list(tasks.values())
 
 
 def score_tasks(
@@ -54,14 +54,14 @@ def score_tasks(
     """Score every task of `todo`; each score is passed to `keep` and added to `known`. Stops as `run_concurrently`."""
     lock = threading.Lock()
 
-    def score(one: ScoringTask) -> None:
-        key = one.item.key(judge.identity.id, one.repeat)
-        found = judge.score(one.item, one.repeat, len(known.get(key, ())))
-        if found.status == "cancelled":
+    def score(task: ScoringTask) -> None:
+        key = task.item.key(judge.identity.id, task.repeat)
+        result = judge.score(task.item, task.repeat, len(known.get(key, ())))
+        if result.status == "cancelled":
             return
         with lock:  # two scores must not be written into each other's line, and `known` is read by the caller
-            keep(found)
-            known.setdefault(key, []).append(found)
+            keep(result)
+            known.setdefault(key, []).append(result)
 
     run_concurrently(todo, score, judge.together, say, asked)
 
@@ -92,14 +92,16 @@ def run_concurrently(
 
     with ThreadPoolExecutor(max_workers=max(1, together)) as pool:
         try:
-            for one in todo:
-                futures.append(pool.submit(unless_over, one))
+            for task in todo:
+                futures.append(pool.submit(unless_over, task))
             _follow(futures, lambda: say(len(ended)))
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             asked.cancel_waiting()
-            wait([one for one in futures if not one.cancelled()], GRACE)  # `wait` never returns for a cancelled one
+            wait(
+                [future for future in futures if not future.cancelled()], GRACE
+            )  # `wait` never returns for a cancelled one
             asked.close()
             raise
 

@@ -21,7 +21,7 @@ def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, 
     if not contrasts:
         each = "; ".join(_mean(name, one) for name, one in means.items() if one.n)
         return f"{each} {rubric.title}. No comparison was planned."
-    unclear = [one for one in contrasts if one.decided == "unclear"]
+    unclear = [contrast for contrast in contrasts if contrast.decided == "unclear"]
     parts = [
         _clear(rubric, [one for one in contrasts if one.clear]),
         _unclear(unclear[0]) if len(unclear) == 1 else _all_unclear(unclear),
@@ -30,19 +30,19 @@ def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, 
     return " ".join(part for part in parts if part)
 
 
-def format_interval(one: Estimate, sign: int = 1) -> tuple[str, str, str]:
+def format_interval(estimate: Estimate, sign: int = 1) -> tuple[str, str, str]:
     """Mean, low and high of an estimate that has an interval, times `sign`; with as many digits as its width is worth.
 
     A bound that is not zero never looks like it. ValueError if there is no interval.
     """
-    if one.mean is None or one.low is None or one.high is None:
+    if estimate.mean is None or estimate.low is None or estimate.high is None:
         raise ValueError("an estimate without an interval cannot be shown as one")
-    low, high = sorted((sign * one.low, sign * one.high))
+    low, high = sorted((sign * estimate.low, sign * estimate.high))
     half = (high - low) / 2
     digits = next((some for some in (1, 2, 3) if half >= 10**-some), 4)
     while low * high > 0 and digits < 4 and not float(f"{min(abs(low), abs(high)):.{digits}f}"):
         digits += 1
-    mean, low, high = (round(value, digits) + 0.0 for value in (sign * one.mean, low, high))  # + 0.0: no -0.0
+    mean, low, high = (round(value, digits) + 0.0 for value in (sign * estimate.mean, low, high))  # + 0.0: no -0.0
     return f"{mean:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
 
 
@@ -52,48 +52,50 @@ def format_number(value: float) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def _mean(name: str, one: Estimate) -> str:
-    if one.low is None:
-        return f"{name} has {_exactly(one)} ({one.n} row{'s' if one.n > 1 else ''})"
-    mean, low, high = format_interval(one)
-    return f"{name} has {mean} ({low} to {high}; {one.n} rows)"
+def _mean(name: str, estimate: Estimate) -> str:
+    if estimate.low is None:
+        return f"{name} has {_exactly(estimate)} ({estimate.n} row{'s' if estimate.n > 1 else ''})"
+    mean, low, high = format_interval(estimate)
+    return f"{name} has {mean} ({low} to {high}; {estimate.n} rows)"
 
 
-def _exactly(one: Estimate, sign: int = 1) -> str:
-    return f"{sign * (one.mean or 0.0):.3g}"
+def _exactly(estimate: Estimate, sign: int = 1) -> str:
+    return f"{sign * (estimate.mean or 0.0):.3g}"
 
 
 def _clear(rubric: Rubric, clear: Sequence[Contrast]) -> str:
     if not clear:
         return ""
     same = len({one.difference.n for one in clear}) == 1
-    each = _listed([_better(one, "" if same else f"; {one.difference.n} rows") for one in clear])
+    each = _listed([_better(contrast, "" if same else f"; {contrast.difference.n} rows") for contrast in clear])
     return f"{each} {rubric.title}{f', {clear[0].difference.n} rows' if same else ''}."
 
 
-def _better(one: Contrast, rows: str) -> str:
-    sign = 1 if one.decided == "better" else -1
-    start = f"{one.variant} is {one.decided} than {one.against} by"
-    if one.difference.low is None:
-        return f"{start} {_exactly(one.difference, sign)} (throughout{rows})"
-    mean, low, high = format_interval(one.difference, sign)
+def _better(contrast: Contrast, rows: str) -> str:
+    sign = 1 if contrast.decided == "better" else -1
+    start = f"{contrast.variant} is {contrast.decided} than {contrast.against} by"
+    if contrast.difference.low is None:
+        return f"{start} {_exactly(contrast.difference, sign)} (throughout{rows})"
+    mean, low, high = format_interval(contrast.difference, sign)
     return f"{start} {mean} ({low} to {high}{rows})"
 
 
-def _tied(one: Contrast) -> bool:
-    return one.ties == one.difference.n
+def _tied(contrast: Contrast) -> bool:
+    return contrast.ties == contrast.difference.n
 
 
-def _unclear(one: Contrast) -> str:
-    pair, n = f"between {one.variant} and {one.against}", one.difference.n
-    if _tied(one):
+def _unclear(contrast: Contrast) -> str:
+    pair, n = f"between {contrast.variant} and {contrast.against}", contrast.difference.n
+    if _tied(contrast):
         return f"No difference {pair}: all {n} rows tied."
-    if one.difference.low is None:
-        return f"No clear difference {pair} ({_exactly(one.difference)} throughout; {n} rows): {_settled(one)}."
-    mean, low, high = format_interval(one.difference)
-    apart = float(low) * float(high) > 0 and one.holm_p is not None  # then only the corrected test says no
-    rows = f"{n} rows; corrected p {one.holm_p:.2f}" if apart else f"{n} rows"
-    return f"No clear difference {pair} ({mean}, {low} to {high}; {rows}): {_settled(one)}."
+    if contrast.difference.low is None:
+        return (
+            f"No clear difference {pair} ({_exactly(contrast.difference)} throughout; {n} rows): {_settled(contrast)}."
+        )
+    mean, low, high = format_interval(contrast.difference)
+    apart = float(low) * float(high) > 0 and contrast.holm_p is not None  # then only the corrected test says no
+    rows = f"{n} rows; corrected p {contrast.holm_p:.2f}" if apart else f"{n} rows"
+    return f"No clear difference {pair} ({mean}, {low} to {high}; {rows}): {_settled(contrast)}."
 
 
 def _all_unclear(unclear: Sequence[Contrast]) -> str:
@@ -102,33 +104,36 @@ def _all_unclear(unclear: Sequence[Contrast]) -> str:
     rows = unclear[0].difference.n
     if all(_tied(one) and one.difference.n == rows for one in unclear):
         return f"No difference between {_listed([_pair(one) for one in unclear])}: all {rows} rows tied."
-    short = [f"{_pair(one)} ({f'all {one.ties} rows tied' if _tied(one) else _needs(one)})" for one in unclear]
+    short = [
+        f"{_pair(contrast)} ({f'all {contrast.ties} rows tied' if _tied(contrast) else _needs(contrast)})"
+        for contrast in unclear
+    ]
     return f"No clear difference between {_listed(short)}."
 
 
-def _pair(one: Contrast) -> str:
-    return f"{one.variant} and {one.against}"
+def _pair(contrast: Contrast) -> str:
+    return f"{contrast.variant} and {contrast.against}"
 
 
-def _settled(one: Contrast) -> str:
-    if _level(one):
+def _settled(contrast: Contrast) -> str:
+    if _level(contrast):
         return "on average they are level"
-    needed = _rows(one)
+    needed = _rows(contrast)
     return f"{needed} would settle it" if needed else f"not even {FAR:,} rows would settle it"
 
 
-def _needs(one: Contrast) -> str:
-    return "level on average" if _level(one) else f"needs {_rows(one) or f'more than {FAR:,} rows'}"
+def _needs(contrast: Contrast) -> str:
+    return "level on average" if _level(contrast) else f"needs {_rows(contrast) or f'more than {FAR:,} rows'}"
 
 
-def _level(one: Contrast) -> bool:
-    return one.difference.mean is not None and abs(one.difference.mean) <= SAME
+def _level(contrast: Contrast) -> bool:
+    return contrast.difference.mean is not None and abs(contrast.difference.mean) <= SAME
 
 
-def _rows(one: Contrast) -> str:
+def _rows(contrast: Contrast) -> str:
     """Rounded up to two digits; empty where it is no plan."""
-    needed = one.rows_needed
-    if needed is None or needed <= one.difference.n:
+    needed = contrast.rows_needed
+    if needed is None or needed <= contrast.difference.n:
         return "more rows"
     step = 10 ** max(0, len(str(needed)) - 2)
     return f"about {-(-needed // step) * step:,} rows" if needed <= FAR else ""
@@ -136,19 +141,19 @@ def _rows(one: Contrast) -> str:
 
 def _undecided(ones: Sequence[Contrast]) -> str:
     reasons: dict[str, list[str]] = {}
-    for one in ones:
-        reasons.setdefault(_reason(one), []).append(_pair(one))
+    for contrast in ones:
+        reasons.setdefault(_reason(contrast), []).append(_pair(contrast))
     if not reasons:
         return ""
     return f"Not decided: {_listed([f'{_listed(pairs)} ({reason})' for reason, pairs in reasons.items()])}."
 
 
-def _reason(one: Contrast) -> str:
-    ours, theirs = one.failures
-    failed = f"failures: {ours} of {one.variant}, {theirs} of {one.against}" if ours or theirs else ""
-    if one.decided == "failures differ":
+def _reason(contrast: Contrast) -> str:
+    ours, theirs = contrast.failures
+    failed = f"failures: {ours} of {contrast.variant}, {theirs} of {contrast.against}" if ours or theirs else ""
+    if contrast.decided == "failures differ":
         return f"{failed}: what those were worth could turn it"
-    n, clusters = one.difference.n, one.difference.clusters
+    n, clusters = contrast.difference.n, contrast.difference.clusters
     counted = f"{clusters} different questions" if clusters < n else f"{n} row{'' if n == 1 else 's'} with both scores"
     return f"{counted}, {FEWEST} are needed{f'; {failed}' if failed else ''}"
 

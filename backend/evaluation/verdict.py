@@ -90,13 +90,13 @@ def verdict(table: ScoreTable) -> Verdict:
 
     Contrasts are paired: rows where both have a score. Means of a variant are over all of its own.
     """
-    found = contrasts(table)
-    standings = tuple(_standing(table, variant, found) for variant in table.variants)
+    measured = contrasts(table)
+    standings = tuple(_standing(table, variant, measured) for variant in table.variants)
     rows = [row for row in table.rows if any(values(table, row, name) is not None for name in table.variants)]
     complete = [row for row in table.rows if all(reached(table, row, name) for name in table.variants)]
     checks = _checks(table)
     whole = Verdict(
-        sentence=sentence(table.rubric, found, {one.variant: one.primary for one in standings}),
+        sentence=sentence(table.rubric, measured, {one.variant: one.primary for one in standings}),
         title=table.rubric.title,
         low=table.rubric.low,
         high=table.rubric.high,
@@ -104,13 +104,13 @@ def verdict(table: ScoreTable) -> Verdict:
         complete=len(complete) if table.variants else 0,
         clusters=len({table.rows[row] for row in rows}),
         variants=standings,
-        contrasts=found,
+        contrasts=measured,
         checks=checks,
     )
     return whole.model_copy(update={"notes": tuple(_notes(table, whole))})
 
 
-def _standing(table: ScoreTable, variant: str, found: tuple[Contrast, ...]) -> VariantSummary:
+def _standing(table: ScoreTable, variant: str, contrasts: tuple[Contrast, ...]) -> VariantSummary:
     rubric = table.rubric
     rows = [row for row in table.rows if reached(table, row, variant)]
     scored = {row: got for row in rows if (got := values(table, row, variant)) is not None}
@@ -121,20 +121,23 @@ def _standing(table: ScoreTable, variant: str, found: tuple[Contrast, ...]) -> V
     failed = sorted(failure(table, row, variant) for row in rows if row not in scored)
     good = rubric.low + GOOD * (rubric.high - rubric.low)
     baseline = table.baselines.get(variant, "")
-    planned = [one for one in found if {one.variant, one.against} == {variant, baseline}]
+    planned = [item for item in contrasts if {item.variant, item.against} == {variant, baseline}]
     return VariantSummary(
         variant=variant,
         baseline=baseline,
         status=_status(variant, planned[0] if planned else None) if baseline else "baseline",
         primary=estimate(list(primary.values()), clusters),
-        criteria={one.name: estimate([got[one.name] for got in scored.values()], clusters) for one in rubric.criteria},
+        criteria={
+            criterion.name: estimate([got[criterion.name] for got in scored.values()], clusters)
+            for criterion in rubric.criteria
+        },
         reached=len(rows),
         failures=dict(Counter(failed)),
         cut=len(cut),
         uncut=estimate([primary[row] for row in uncut], [table.rows[row] for row in uncut]),
         ceiling=wilson(sum(value >= rubric.high - SAME for value in primary.values()), len(primary)),
         good=wilson(sum(value >= good - SAME for value in primary.values()), len(primary)),
-        difference=next((one for one in planned if one.variant == variant), None),
+        difference=next((contrast for contrast in planned if contrast.variant == variant), None),
     )
 
 
@@ -154,27 +157,27 @@ def _checks(table: ScoreTable) -> BiasChecks:
     if len(scored) < CELLS:
         return BiasChecks()
     length = spearman([long for long, _ in scored], [table.rubric.primary_of(got) for _, got in scored])
-    names = sorted(one.name for one in table.rubric.criteria)
-    found = {
+    names = sorted(criterion.name for criterion in table.rubric.criteria)
+    correlations = {
         (a, b): value
         for a, b in combinations(names, 2)
         if (value := pearson([got[a] for _, got in scored], [got[b] for _, got in scored])) is not None
     }
-    alike = max(found, key=lambda pair: found[pair], default=None)
-    return BiasChecks(length=length, halo=found[alike] if alike else None, alike=alike)
+    alike = max(correlations, key=lambda pair: correlations[pair], default=None)
+    return BiasChecks(length=length, halo=correlations[alike] if alike else None, alike=alike)
 
 
 def _notes(table: ScoreTable, whole: Verdict) -> list[str]:
     """What a reader should know before believing a number: one sentence each."""
-    found = [_few(whole), _clusters(whole), _row_sets(table), _identical(table)]
-    found += [_ceiling(one) for one in whole.variants] + [_cut(whole), _halo(table, whole.checks)]
-    return [note for note in found if note]
+    notes = [_few(whole), _clusters(whole), _row_sets(table), _identical(table)]
+    notes += [_ceiling(variant) for variant in whole.variants] + [_cut(whole), _halo(table, whole.checks)]
+    return [note for note in notes if note]
 
 
 def _few(whole: Verdict) -> str:
     if not FEWEST <= whole.rows < MANY:
         return ""
-    each = [one.difference for one in whole.contrasts if one.difference.clusters >= FEWEST]
+    each = [contrast.difference for contrast in whole.contrasts if contrast.difference.clusters >= FEWEST]
     least = [detectable_effect(one.se * math.sqrt(one.n), one.n) for one in each if one.se is not None]
     rows = f"{whole.rows} rows are few"
     if not least:
@@ -202,7 +205,7 @@ def _row_sets(table: ScoreTable) -> str:
 def _identical(table: ScoreTable) -> str:
     shared = [[values(table, row, name) for name in table.variants] for row in table.rows]
     whole = [[got for got in row if got is not None] for row in shared if row and None not in row]
-    names = [one.name for one in table.rubric.criteria]
+    names = [criterion.name for criterion in table.rubric.criteria]
     alike = all(
         max(got[name] for got in row) - min(got[name] for got in row) <= SAME for row in whole for name in names
     )
@@ -213,17 +216,17 @@ def _identical(table: ScoreTable) -> str:
     )
 
 
-def _ceiling(one: VariantSummary) -> str:
-    if one.ceiling.share is None or one.ceiling.share <= CEILING:
+def _ceiling(summary: VariantSummary) -> str:
+    if summary.ceiling.share is None or summary.ceiling.share <= CEILING:
         return ""
     return (
-        f"{one.variant} got the most there is on {one.ceiling.share:.0%} of its rows: nothing better could show on "
-        "this scale. Harder questions would tell more."
+        f"{summary.variant} has the highest value on {summary.ceiling.share:.0%} of its rows: a better answer cannot "
+        "show on this scale. Harder questions would tell more."
     )
 
 
 def _cut(whole: Verdict) -> str:
-    shares = {one.variant: one.cut / one.reached for one in whole.variants if one.reached}
+    shares = {variant.variant: variant.cut / variant.reached for variant in whole.variants if variant.reached}
     if not shares or max(shares.values()) - min(shares.values()) <= CUT_APART:
         return ""
     each = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
@@ -233,7 +236,7 @@ def _cut(whole: Verdict) -> str:
 def _halo(table: ScoreTable, checks: BiasChecks) -> str:
     if not table.rubric.rules or checks.halo is None or checks.alike is None or checks.halo <= HALO:  # a rule has none
         return ""
-    titles = [one.title for name in checks.alike for one in table.rubric.criteria if one.name == name]
+    titles = [criterion.title for name in checks.alike for criterion in table.rubric.criteria if criterion.name == name]
     return (
         f"{titles[0]} and {titles[1]} go together almost perfectly (r = {checks.halo:.2f}): the judge has one opinion "
         "and writes it down twice (a halo), so one number would do."

@@ -74,8 +74,8 @@ def possible(name: str) -> bool:
 def begins(folder: Path) -> bool:
     """Whether a run is being started there, so that its spec.json is not written yet, or has just been removed."""
     try:
-        found = folder.lstat()
-        young = stat.S_ISDIR(found.st_mode) and abs(time.time() - found.st_mtime) < BEGINNING
+        status = folder.lstat()
+        young = stat.S_ISDIR(status.st_mode) and abs(time.time() - status.st_mtime) < BEGINNING
         return young and not (folder / "spec.json").exists()
     except FileNotFoundError:
         return True
@@ -144,12 +144,12 @@ def _wrong_then(folder: Path, spec: Stamp, ended: Stamp, told: Stamp) -> str:
 def stamp_of(path: str) -> Stamp:
     """None if there is no such file. OSError if it is something else than a file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(0, f"{os.path.basename(path)} is not a file", path)
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=4096)

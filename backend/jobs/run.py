@@ -210,15 +210,15 @@ def find(runs: Path, name: str, *kinds: str) -> Run | None:
 
 def read_each(runs: Iterable[Run], read: Callable[[Run], Read], unreadable: Callable[[Run, str], Read]) -> list[Read]:
     """What `read` makes of each run. Of one that cannot be read: what `unreadable` makes of it and of the sentence."""
-    found = []
+    results = []
     for run in runs:
         try:
             fault = run.fault
-            found.append(unreadable(run, fault) if fault else read(run))
+            results.append(unreadable(run, fault) if fault else read(run))
         except (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
             wrong = f"what it holds is not what this app writes ({folders.said(error)})"
-            found.append(unreadable(run, run.unreadable(wrong)))
-    return found
+            results.append(unreadable(run, run.unreadable(wrong)))
+    return results
 
 
 def reap_orphans(runs: Path) -> list[Run]:

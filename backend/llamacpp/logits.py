@@ -62,7 +62,7 @@ def logits(model: Any, context: Any, tokens: list[int], first: int) -> Array:
     width = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
     if any(not 0 <= token < width for token in tokens):
         raise LabError(f"The model has {width} tokens, and the text has others: they do not belong together.")
-    found: Array = np.empty((len(tokens) - first, width), np.float32)
+    rows: Array = np.empty((len(tokens) - first, width), np.float32)
     batch = llama.llama_batch_init(CHUNK, 0, 1)
     for start in range(0, len(tokens), CHUNK):
         some = tokens[start : start + CHUNK]
@@ -74,9 +74,9 @@ def logits(model: Any, context: Any, tokens: list[int], first: int) -> Array:
             raise LabError("llama.cpp cannot compute with these weights.")
         for i in range(max(0, first - start), len(some)):
             row = llama.llama_get_logits_ith(context, i)
-            found[start + i - first] = np.ctypeslib.as_array(row, (width,))
+            rows[start + i - first] = np.ctypeslib.as_array(row, (width,))
     llama.llama_batch_free(batch)
-    return found
+    return rows
 
 
 def main() -> int:

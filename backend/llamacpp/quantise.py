@@ -59,13 +59,13 @@ def importance_in(file: Path) -> Any:
     """The file as the array llama.cpp wants, ended by a row of nothing."""
     try:
         with np.load(file, allow_pickle=False) as stored:
-            found = {name: np.ascontiguousarray(stored[name], np.float32) for name in stored.files}
+            importance = {name: np.ascontiguousarray(stored[name], np.float32) for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LabError(f"{file.name} is not a whole importance matrix. Measure it again.") from error
-    if not found or not all(values.ndim == 1 and bool((values >= 0).all()) for values in found.values()):
+    if not importance or not all(values.ndim == 1 and bool((values >= 0).all()) for values in importance.values()):
         raise LabError(f"{file.name} holds something other than mean squares. Measure it again.")
-    rows = (llama_cpp.llama_model_imatrix_data * (len(found) + 1))()
-    for row, (name, values) in zip(rows, found.items(), strict=False):
+    rows = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
+    for row, (name, values) in zip(rows, importance.items(), strict=False):
         row.name, row.size = name.encode(), values.size
         row.data = (ctypes.c_float * values.size).from_buffer(values)
     return rows

@@ -101,7 +101,7 @@ def facts(made: TrainingRecord) -> list[tuple[str, str]]:
     """The lines of the card, in order."""
     spec = made.spec
     scale = "alpha / sqrt(rank)" if spec.rslora else "alpha / rank"
-    found = [
+    rows = [
         ("Base", short(made.base) + _at(made.commit)),
         ("Method", f"{spec.method}, rank {spec.rank}, alpha {spec.alpha} ({scale}), {spec.projections} projections"),
         ("Data", f"{short(spec.data.source)}{_at(made.data_commit)}, sha256 {made.data[:16]}"),
@@ -120,7 +120,7 @@ def facts(made: TrainingRecord) -> list[tuple[str, str]]:
         ("Engine", ", ".join([made.engine, *(f"{name} {version}" for name, version in made.versions.items())])),
         ("Seed", str(spec.seed)),
     ]
-    return [(title, text) for title, text in found if text]
+    return [(title, text) for title, text in rows if text]
 
 
 def _at(commit: str) -> str:

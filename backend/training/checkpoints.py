@@ -27,8 +27,8 @@ LARGEST_STATE = 1 << 30  # bytes: it holds a record of every step
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
     """Step and folder of all that are there, whole or not, the newest first."""
-    found = [(int(match[1]), path) for path in (run / FOLDER).glob("*") if (match := NAME.fullmatch(path.name))]
-    return sorted(found, reverse=True)
+    steps = [(int(match[1]), path) for path in (run / FOLDER).glob("*") if (match := NAME.fullmatch(path.name))]
+    return sorted(steps, reverse=True)
 
 
 def fault(step: int, folder: Path) -> str:

@@ -81,7 +81,7 @@ class Encoder:
         text = "".join(piece for piece, _ in whole)
         if learn == "everything":
             return [(_between(whole, 0, self._end(whole, _last_answer(whole, said, text))), True)]
-        found, at = [], 0
+        segments, at = [], 0
         for number, message in enumerate(said):
             if message["role"] != "assistant":
                 continue
@@ -89,9 +89,9 @@ class Encoder:
             if not text.startswith(before):
                 raise LabError("the template writes earlier turns differently once an answer follows")
             end = self._end(whole, len(before) + len(message["content"].strip()))
-            found += [(_between(whole, at, len(before)), False), (_between(whole, len(before), end), True)]
+            segments += [(_between(whole, at, len(before)), False), (_between(whole, len(before), end), True)]
             at = end
-        return [segment for segment in found if segment[0]]
+        return [segment for segment in segments if segment[0]]
 
     def split(self, parts: Sequence[Part], most: int) -> tuple[str, str, int]:
         """The text of as many of its tokens, the text of the others, and how many tokens the first has."""
@@ -107,8 +107,8 @@ class Encoder:
         at = 0
         for piece, by_template in whole:
             if by_template and at + len(piece) > answered:
-                found = self._control.search(piece, max(0, answered - at))
-                return at + found.end() if found else max(at, answered)
+                match = self._control.search(piece, max(0, answered - at))
+                return at + match.end() if match else max(at, answered)
             at += len(piece)
         return at
 
@@ -129,13 +129,13 @@ def _plain(messages: Sequence[Message]) -> list[Message]:
 
 def _between(parts: Sequence[Part], start: int, end: int) -> list[Part]:
     """The parts from one character to another."""
-    found, at = [], 0
+    inside, at = [], 0
     for piece, by_template in parts:
         cut = piece[max(0, start - at) : max(0, end - at)]
         if cut:
-            found.append((cut, by_template))
+            inside.append((cut, by_template))
         at += len(piece)
-    return found
+    return inside
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,12 @@ def tokenised(
     done, kept, dropped = [], [], []
     for number, row in enumerate(rows):
         try:
-            found = encoder.row(row.messages, spec.learn, spec.max_length)
+            encoded = encoder.row(row.messages, spec.learn, spec.max_length)
         except LabError as error:
             dropped.append(Dropped(row.line, str(error)))
             continue
-        if found.trained:
-            done.append(found)
+        if encoded.trained:
+            done.append(encoded)
             kept.append(row)
         else:
             dropped.append(Dropped(row.line, f"nothing of its answers is within {spec.max_length:,} tokens"))
@@ -172,13 +172,14 @@ def tokenised(
     return Tokenised(done, kept, dropped)
 
 
-def checked(found: Tokenised, spec: TrainSettings, what: str) -> Tokenised:
+def checked(tokenised: Tokenised, spec: TrainSettings, what: str) -> Tokenised:
     """LabError if no row is left: all of it would be masked."""
-    if not found.rows:
-        why = found.dropped[0] if found.dropped else None
+    if not tokenised.rows:
+        why = tokenised.dropped[0] if tokenised.dropped else None
         reason = f" The first: line {why.line}, {why.why}." if why else ""
         raise LabError(
-            f"None of the {len(found.dropped):,} {what} has anything to learn with the template {spec.template!r} and "
-            f"{spec.max_length:,} tokens.{reason} Raise the limit, or choose another template or data."
+            f"None of the {len(tokenised.dropped):,} {what} has tokens to train on with the template "
+            f"{spec.template!r} and {spec.max_length:,} tokens.{reason} Raise the limit, or choose another template "
+            "or other data."
         )
-    return found
+    return tokenised

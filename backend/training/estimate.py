@@ -98,22 +98,23 @@ def estimate(spec: TrainSettings, memory_free: int) -> Estimate | None:
     )
 
 
-def refuse(spec: TrainSettings, found: Estimate | None, trial: bool = False) -> None:
-    """LabError with the numbers when it cannot fit. A trial needs room for all but its rows: it measures them."""
-    if found is None or found.fits or (trial and found.memory - found.activations <= found.free):
+def refuse(spec: TrainSettings, estimate: Estimate | None, trial: bool = False) -> None:
+    """LabError with the numbers if it cannot fit. A try needs memory for all but its rows, which it measures."""
+    if estimate is None or estimate.fits or (trial and estimate.memory - estimate.activations <= estimate.free):
         return
+    where = estimate.gpu or "memory"
     raise LabError(
-        f"{spec.name} needs about {amount(found.memory)} of {found.gpu or 'memory'} and {amount(found.free)} are free: "
-        f"{amount(found.weights)} for the base, {amount(found.adapter)} for the adapter and its optimiser, "
-        f"{amount(found.activations)} for rows of {spec.max_length:,} tokens, {amount(found.process)} for the process. "
-        "Take fewer rows at a time, shorter rows or a smaller base, or close something."
+        f"{spec.name} needs about {amount(estimate.memory)} of {where} and {amount(estimate.free)} are free: "
+        f"{amount(estimate.weights)} for the base, {amount(estimate.adapter)} for the adapter and its optimiser, "
+        f"{amount(estimate.activations)} for rows of {spec.max_length:,} tokens, {amount(estimate.process)} for the "
+        "process. Take fewer rows at a time, shorter rows or a smaller base, or close other programs."
     )
 
 
 def shape_of(base: str) -> tuple[int, int, int, int, int, int, int] | None:
     """Blocks, width, inner width, heads, heads of keys, head, vocabulary of a base that is known or is here."""
-    if found := LAB.get(sixteen_bit(base)):
-        return found
+    if known := LAB.get(sixteen_bit(base)):
+        return known
     folder = _folder(base)
     if folder is None:
         return None
@@ -134,8 +135,8 @@ def _folder(base: str) -> Path | None:
         return TINY / "base"
     if Path(base).is_absolute():
         return Path(base)
-    found = try_to_load_from_cache(base, "config.json") if REPO.fullmatch(base) else None
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(base, "config.json") if REPO.fullmatch(base) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def gpu() -> Gpu | None:

@@ -58,8 +58,8 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
     journal.result(rows=report.rows, held=report.held, dropped=report.dropped)
 
 
-def samples(found: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:
-    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(found.kept[:SHOWN], found.rows, strict=False)]
+def samples(rows: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:
+    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(rows.kept[:SHOWN], rows.rows, strict=False)]
 
 
 def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSettings) -> Sample:

@@ -39,10 +39,10 @@ def _preset(about: str, **settings: Any) -> Preset:
 
 def changes(spec: TrainSettings, preset: TrainSettings) -> list[tuple[str, Any, Any]]:
     """(title, value here, the preset's value) of every setting that differs, the data's too."""
-    found = []
+    differences = []
     for mine, other in ((spec, preset), (spec.data, preset.data)):
         for name, field in type(mine).model_fields.items():
             here, there = getattr(mine, name), getattr(other, name)
             if name != "data" and here != there:
-                found.append((field.title or name, here, there))
-    return found
+                differences.append((field.title or name, here, there))
+    return differences

@@ -71,15 +71,15 @@ def tokenizer(folder: Path, encoder: Encoder) -> Any:
     """The base's tokenizer, with the template that is trained."""
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     names = {role: text_of(config.get(role)) for role in ("bos_token", "eos_token", "pad_token")}
-    found = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         clean_up_tokenization_spaces=False,
         **{role: text for role, text in names.items() if text},
     )
-    if found.pad_token is None:
-        found.pad_token = found.eos_token
-    found.chat_template = encoder.source
-    return found
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = encoder.source
+    return tokenizer
 
 
 def save_artifacts(
@@ -202,9 +202,9 @@ def importance(model: Any, rows: Sequence[list[int]]) -> dict[str, "np.ndarray[A
         return hook
 
     hooks = [
-        module.register_forward_pre_hook(watched(f"{found[0]}.weight"))
+        module.register_forward_pre_hook(watched(f"{importance[0]}.weight"))
         for name, module in model.named_modules()
-        if (found := gguf_name(name.removeprefix(PREFIX))) and found[1] in LINEARS.values()
+        if (importance := gguf_name(name.removeprefix(PREFIX))) and importance[1] in LINEARS.values()
     ]
     device = next(model.parameters()).device
     try:

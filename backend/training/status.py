@@ -103,8 +103,8 @@ def smoothed(values: Sequence[float]) -> list[float]:
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     known = np.ones(len(values))
     sums = np.convolve(values, bell)[reach:-reach]
-    found: list[float] = (sums / np.convolve(known, bell)[reach:-reach]).tolist()
-    return found
+    curve: list[float] = (sums / np.convolve(known, bell)[reach:-reach]).tolist()
+    return curve
 
 
 @dataclass(frozen=True, kw_only=True)

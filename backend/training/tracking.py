@@ -17,21 +17,21 @@ PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the e
 
 
 @contextmanager
-def tracked(asked: TrainRequest, journal: Journal) -> Iterator[list[str]]:
+def tracked(request: TrainRequest, journal: Journal) -> Iterator[list[str]]:
     """What the trainer reports to. LabError if W&B refuses."""
-    if asked.spec.track != "wandb" or asked.trial:
+    if request.spec.track != "wandb" or request.trial:
         yield []
         return
     online = bool(os.environ.get("WANDB_API_KEY"))
     try:
         run = wandb.init(
-            project=asked.project,
-            name=asked.spec.name,
+            project=request.project,
+            name=request.spec.name,
             id=journal.folder.name,
             resume="allow",
             dir=journal.folder,
             mode="online" if online else "offline",
-            config=asked.spec.model_dump(mode="json"),
+            config=request.spec.model_dump(mode="json"),
             settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE),
         )
     except Error as error:

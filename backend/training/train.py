@@ -85,8 +85,8 @@ def _asks_for_unsloth(run: Path) -> bool:
     return False
 
 
-def train(asked: TrainRequest, journal: Journal) -> None:
-    run_training(asked, journal, learner)
+def train(request: TrainRequest, journal: Journal) -> None:
+    run_training(request, journal, learner)
 
 
 def main(arguments: list[str]) -> Any:

@@ -35,8 +35,8 @@ def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
     return TrainableModel(adapted, "unsloth", model.dtype)
 
 
-def train(asked: TrainRequest, journal: Journal) -> None:
-    run_training(asked, journal, learner)
+def train(request: TrainRequest, journal: Journal) -> None:
+    run_training(request, journal, learner)
 
 
 if __name__ == "__main__":

@@ -57,33 +57,33 @@ class TrainingData:
 
 
 def run_training(
-    asked: TrainRequest, journal: Journal, learner: Callable[[Path, TrainSettings], TrainableModel]
+    request: TrainRequest, journal: Journal, learner: Callable[[Path, TrainSettings], TrainableModel]
 ) -> None:
     """Train, from the data to the adapter. LabError for what a user can correct; Stopped after a checkpoint."""
-    spec, run = asked.spec, journal.folder
+    spec, run = request.spec, journal.folder
     torch.set_num_threads(machine.threads())
     ready = prepare(spec, journal)
-    begins, newest, said = (0, None, []) if asked.trial else checkpoints.newest_of_its_own(run)
+    begins, newest, said = (0, None, []) if request.trial else checkpoints.newest_of_its_own(run)
     earlier = read_curve(run).seconds
-    journal.step(TrainStep(state="loading the base", begins=begins, said=said, steps=asked.steps), now=True)
+    journal.step(TrainStep(state="loading the base", begins=begins, said=said, steps=request.steps), now=True)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
-    with plainly(run), tracking.tracked(asked, journal) as reporting:
+    with plainly(run), tracking.tracked(request, journal) as reporting:
         loaded = learner(ready.base.folder, spec)
-        trainer = trainer_for(asked, ready, loaded, run, reporting, progress, begins)
+        trainer = trainer_for(request, ready, loaded, run, reporting, progress, begins)
         for weight in trainer.model.parameters():
             if weight.requires_grad:  # TRL makes a QLoRA's bfloat16, in which small steps are lost
                 weight.data = weight.data.float()
         began = time.monotonic()
-        if newest and begins >= asked.steps:
+        if newest and begins >= request.steps:
             take_up(trainer, newest, progress)
         else:
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         seconds = time.monotonic() - began
-        if progress.stopping and int(trainer.state.global_step) < asked.steps:
+        if progress.stopping and int(trainer.state.global_step) < request.steps:
             raise Stopped
-        if asked.trial:
-            pace = round(seconds / asked.steps, 4)
+        if request.trial:
+            pace = round(seconds / request.steps, 4)
             journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
             return
         save_artifacts.save_artifacts(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
@@ -121,7 +121,7 @@ def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
 
 
 def trainer_for(
-    asked: TrainRequest,
+    request: TrainRequest,
     ready: TrainingData,
     loaded: TrainableModel,
     run: Path,
@@ -129,12 +129,12 @@ def trainer_for(
     progress: Progress,
     begins: int,
 ) -> Any:
-    spec = asked.spec
-    evaluates = bool(spec.evaluate_every) and not asked.trial
+    spec = request.spec
+    evaluates = bool(spec.evaluate_every) and not request.trial
     gpu = torch.cuda.is_available()
     settings = SFTConfig(
         output_dir=str(run / checkpoints.FOLDER),
-        max_steps=asked.steps,
+        max_steps=request.steps,
         per_device_train_batch_size=spec.batch,
         per_device_eval_batch_size=spec.batch,
         gradient_accumulation_steps=spec.accumulation,
@@ -149,7 +149,7 @@ def trainer_for(
         dataset_kwargs={"skip_prepare_dataset": True},
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no" if asked.trial else "steps",
+        save_strategy="no" if request.trial else "steps",
         save_steps=spec.save_every,
         save_total_limit=3,
         eval_strategy="steps" if evaluates else "no",

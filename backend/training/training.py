@@ -42,10 +42,10 @@ class Training:
 
     def dataset_report(self, run: str) -> DatasetReport:
         """The report of an inspect run. LabError if it failed, or is not done."""
-        found = self._run(run, "inspect")
-        if found.state in ("failed", "lost", "stopped"):
-            raise LabError(found.why)
-        seen = read_report(found.folder)
+        inspection = self._run(run, "inspect")
+        if inspection.state in ("failed", "lost", "stopped"):
+            raise LabError(inspection.why)
+        seen = read_report(inspection.folder)
         if seen is None:
             raise LabError("The report could not be written. Free disk space, then look at the data again.")
         return seen
@@ -90,16 +90,16 @@ class Training:
 
     def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
         """Export the adapter of a training as a variant. LabError if there is none."""
-        found = self._run(run, "train")
-        made = read_record(found.folder)
-        if importance and form == "merged" and not (found.folder / FOLDER / IMPORTANCE).is_file():
+        training = self._run(run, "train")
+        made = read_record(training.folder)
+        if importance and form == "merged" and not (training.folder / FOLDER / IMPORTANCE).is_file():
             raise LabError(
-                f"{found.spec.name} has measured no importance matrix. Export without it, or train again with it."
+                f"{training.spec.name} has measured no importance matrix. Export without it, or train again with it."
             )
         name = self._free(made.spec.name[:LONGEST] + ("_adapter" if form == "adapter" else ""))
         spec = ExportRequest.model_validate(
             {
-                "run": str(found.folder.resolve()),
+                "run": str(training.folder.resolve()),
                 "id": name,
                 "weights": str(self.settings.lab_weights.resolve()),
                 "form": form,
@@ -143,13 +143,13 @@ class Training:
     def statuses(self) -> list[TrainingStatus]:
         """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
         unknown."""
-        found = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
-        return read_each(reversed(found), _listed, unreadable)
+        runs = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
+        return read_each(reversed(runs), _listed, unreadable)
 
     def status(self, run: str) -> TrainingStatus:
         """LabError if there is no such run."""
-        (found,) = read_each([self._run(run, *KINDS)], read_status, unreadable)
-        return found
+        (read,) = read_each([self._run(run, *KINDS)], read_status, unreadable)
+        return read
 
     def reap_orphans(self) -> None:
         """End workers whose runner was killed."""
@@ -168,8 +168,8 @@ class Training:
         return next(one for one in names if one not in taken)
 
     def _secrets(self) -> dict[str, str]:
-        found = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
-        return {name: value.get_secret_value() for name, value in found.items()}
+        secrets = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
+        return {name: value.get_secret_value() for name, value in secrets.items()}
 
 
 def refuse_without(*packages: str) -> None:

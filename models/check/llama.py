@@ -80,8 +80,8 @@ def _head(facts: dict[str, Fact], width: int, heads: int) -> int:
     head = number(facts, key, 1, MOST_WIDTH, default=width // heads)
     for other in ("llama.attention.value_length", "llama.rope.dimension_count"):
         default = width // heads if other.endswith("value_length") else head
-        if (found := number(facts, other, 1, MOST_WIDTH, default=default)) != head:
-            raise BadFile(f"its {other} is {found:,} where its heads have {head:,}")
+        if (number_of := number(facts, other, 1, MOST_WIDTH, default=default)) != head:
+            raise BadFile(f"its {other} is {number_of:,} where its heads have {head:,}")
     if head % 2:
         raise BadFile(f"its heads have {head:,} numbers, which is odd")
     return head

@@ -70,15 +70,15 @@ class Reader:
         (length,) = self.numbers("<Q")
         if not 0 < length <= most:
             raise BadFile(f"it holds a name of {length:,} bytes, where 1 to {most} belong")
-        found = self.take(length)
-        if min(found) < 32:
-            raise BadFile(f"it holds a name with a control character, {shown(found)!r}")
+        data = self.take(length)
+        if min(data) < 32:
+            raise BadFile(f"it holds a name with a control character, {shown(data)!r}")
         self._kept += length
-        return found
+        return data
 
     def facts(self, count: int) -> dict[str, Fact]:
         """All keys with their values. BadFile if one is there twice."""
-        found: dict[str, Fact] = {}
+        facts: dict[str, Fact] = {}
         seen = set()
         for _ in range(count):
             self.hurry()
@@ -86,8 +86,8 @@ class Reader:
             if name in seen:
                 raise BadFile(f"it says {shown(name)} twice")
             seen.add(name)
-            found[shown(name)] = self._fact(name == TOKENS.encode())
-        return found
+            facts[shown(name)] = self._fact(name == TOKENS.encode())
+        return facts
 
     def _fact(self, vocabulary: bool) -> Fact:
         (kind,) = self.numbers("<I")

@@ -39,15 +39,15 @@ def alignment_of(facts: dict[str, Fact]) -> int:
     fact = facts.get("general.alignment", Fact("u32", 32))
     if fact.kind != "u32":
         raise BadFile(f"its general.alignment is of type {fact.kind} where u32 belongs")
-    found = int(fact.value)
-    if not 8 <= found <= 65_536 or found & (found - 1):
-        raise BadFile(f"its general.alignment is {found:,}, which is no power of two between 8 and 65,536")
-    return found
+    alignment = int(fact.value)
+    if not 8 <= alignment <= 65_536 or alignment & (alignment - 1):
+        raise BadFile(f"its general.alignment is {alignment:,}, which is no power of two between 8 and 65,536")
+    return alignment
 
 
 def read_tensors(reader: Reader, count: int) -> dict[str, Tensor]:
     """The table, as long as the header says it is. BadFile for a line that makes no sense."""
-    seen, found = set(), {}
+    seen, tensors = set(), {}
     for _ in range(count):
         reader.hurry()
         name = reader.name(MOST_NAME)
@@ -55,8 +55,8 @@ def read_tensors(reader: Reader, count: int) -> dict[str, Tensor]:
             raise BadFile(f"it holds two tensors named {shown(name)}")
         seen.add(name)
         tensor = _line(reader, shown(name))
-        found[tensor.name] = tensor
-    return found
+        tensors[tensor.name] = tensor
+    return tensors
 
 
 def _line(reader: Reader, name: str) -> Tensor:

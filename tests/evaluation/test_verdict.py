@@ -202,7 +202,7 @@ def test_a_ceiling_and_unequal_cutting_are_told() -> None:
     of = table({"a": [5.0] * 11 + [3.0] * 9, "b": [4.0, 3.0] * 10})
     cells = {key: dataclasses.replace(one, cut=key[1] == "b" and key[0] < "row 3") for key, one in of.cells.items()}
     found = verdict(dataclasses.replace(of, cells=cells))
-    assert [note for note in found.notes if note.startswith("a got the most there is on 55% of its rows")]
+    assert [note for note in found.notes if note.startswith("a has the highest value on 55% of its rows")]
     assert not [note for note in found.notes if note.startswith("b got the most")]
     assert [note for note in found.notes if "(a 0%, b 65%)" in note]
 

@@ -201,7 +201,7 @@ def test_a_training_that_is_done_cannot_be_resumed(shared_lab: Lab, whole: Run) 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"max_length": 16, "template": "alpaca"}, "has anything to learn"),
+        ({"max_length": 16, "template": "alpaca"}, "has tokens to train on"),
         ({"base": "nobody"}, "names no base"),
         ({"data": {"source": "/nowhere/rows.jsonl"}}, "There is no file"),
     ],
