@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from app import guard
-from app.runs import view as runs_view
 from app.polling import UNKNOWN, LiveSection, choices, poll
+from app.runs import view as runs_view
 from backend.core.errors import LabError
 from backend.lab import Lab
 from backend.report import figures
@@ -50,9 +50,7 @@ def runs_tab(lab: Lab) -> None:
 
 def _table(lab: Lab) -> LiveSection:
     nothing = gr.Markdown("Nothing has been trained yet. Choose a preset in the Train tab and press Start.")
-    table = gr.Dataframe(
-        value=[], headers=runs_view.RUNS, label="Runs", interactive=False, wrap=True, max_height=320
-    )
+    table = gr.Dataframe(value=[], headers=runs_view.RUNS, label="Runs", interactive=False, wrap=True, max_height=320)
 
     def view(now: Snapshot) -> list[Any]:
         return [gr.update(visible=not now.runs), runs_view.runs(now.runs, now.owner)]

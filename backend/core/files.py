@@ -1,19 +1,21 @@
-"""Files: reading them within limits, writing them so that they are never half written, and locks between processes."""
+"""Files: reading them within limits, their checksums, writing them whole or not at all, and locks between processes."""
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
 
 from backend.core.errors import LabError
 
 LARGEST = 16 << 20  # bytes of a file that is read as a whole
+BLOCK = 1 << 20  # bytes that are hashed or copied at a time
 PARTLY = "the disk took only part of it"  # the error of numpy has a count, but no reason
 
 
@@ -42,6 +44,33 @@ def version(path: Path) -> str:
     except OSError:
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+class Hash(Protocol):
+    """A hash object of hashlib."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def new_hash(like: str, size: int) -> Hash:
+    """A hash for digests like `like`: sha256 for 64 digits, git's sha1 of a file of `size` bytes for 40 digits."""
+    return hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def digest_of(path: Path, like: str = "0" * 64, progress: Callable[[int], None] = lambda done: None) -> str:
+    """The digest of a file, of the kind that `like` is. Raises OSError if the file cannot be read.
+
+    `progress` is called with the number of bytes done.
+    """
+    done = 0
+    with path.open("rb") as file:
+        hash = new_hash(like, os.fstat(file.fileno()).st_size)
+        while block := file.read(BLOCK):
+            hash.update(block)
+            done += len(block)
+            progress(done)
+    return hash.hexdigest()
 
 
 def check_free_space(out: Path, size: int) -> None:

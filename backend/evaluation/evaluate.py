@@ -22,7 +22,7 @@ from backend.evaluation.judge_setup import OpenJudge, open_judge
 from backend.evaluation.records import Answer, Question, VoteRecord
 from backend.evaluation.request import EvaluateRequest
 from backend.evaluation.scoring import ScoringTask, missing_scores, run_concurrently, score_tasks
-from backend.jobs.events import EvaluateStep
+from backend.jobs.events import EvaluateResult, EvaluateStep
 from backend.jobs.journal import Journal, run_worker
 from backend.judge import check, votes
 from backend.judge.grader import is_empty
@@ -61,7 +61,7 @@ def evaluate(request: EvaluateRequest, journal: Journal) -> None:
             journal.step(EvaluateStep(state="asking the judge", unknown=unknown), now=True)
             judge_them = vote_all if request.way == "winner" else score_all
             failed += judge_them(request, questions, answers, ready, journal)
-    journal.result(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown)
+    journal.result(EvaluateResult(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown))
 
 
 def score_all(

@@ -9,7 +9,7 @@ import resource
 import shutil
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.core.errors import LabError, short
@@ -21,7 +21,7 @@ from backend.gguf.adapter import updates_of, write_adapter_for
 from backend.gguf.model import stored_type, write_base
 from backend.gguf.tensors import model_files
 from backend.gguf.vocabulary import Vocabulary, vocabulary_of
-from backend.jobs.events import StepFacts
+from backend.jobs.events import ExportResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
@@ -216,10 +216,12 @@ def export(spec: ExportRequest, journal: Journal) -> None:
                 f"{weights.name}/, then export again. The adapter is unchanged."
             ) from error
     journal.result(
-        **variant.model_dump(include={"id", "file", "size", "quantisation", "over", "sha256"}),
-        **(comparison.__dict__ if comparison else {}),
-        memory=_memory(),
-        seconds=round(time.monotonic() - started, 1),
+        ExportResult(
+            **variant.model_dump(include={"id", "file", "size", "quantisation", "over", "sha256"}),
+            **(asdict(comparison) if comparison else {}),
+            memory=_memory(),
+            seconds=round(time.monotonic() - started, 1),
+        )
     )
 
 

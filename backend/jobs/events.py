@@ -1,4 +1,4 @@
-"""events.jsonl: what happened in a run, one line per event; and the typed facts of each job's steps."""
+"""events.jsonl: what happened in a run, one line per event; and the typed facts of each job's steps and results."""
 
 import time
 from pathlib import Path
@@ -93,23 +93,130 @@ class EvaluateStep(StepFacts):
     waiting_until: Seconds = 0.0
 
 
-class ResultFacts(StepFacts):
-    """Facts of results that a page computes with."""
+class FailedFacts(BaseModel):
+    """Of a failed event: the sentence that the page shows."""
 
     why: Text = ""
-    id: Text = ""
-    size: Count = 0
-    seconds: Number = 0.0
-    seconds_per_step: Number = 0.0
-    generation_speed: Number = 0.0
-    prompt_speed: Number = 0.0
+
+
+class ResultFacts(BaseModel):
+    """What a result event says. Each job has its own subclass. Sizes and memory are bytes, times seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FakeResult(ResultFacts):
+    steps: Count
+
+
+class ImportResult(ResultFacts):
+    """The file that was registered as variant `id`."""
+
+    id: Text
+    file: Text
+    size: Count
+    sha256: Text
+    seconds: Number
+
+
+class DownloadResult(ImportResult):
+    commit: Text
+    """Of the repository, 40 digits."""
+    from_cache: bool
+    """Whether the file was already in the Hub's cache on this machine."""
+    converted: bool
+    """Whether a PEFT adapter was written as GGUF."""
+
+
+class VerifyResult(ResultFacts):
+    ok: bool
+    id: Text
+    sha256: Text
+    size: Count
+
+
+class SpeedTestResult(ResultFacts):
+    """Speeds are in tokens per second, medians of `repeats` rounds. `prompt` and `generate` are numbers of tokens."""
+
+    id: Text
+    quantisation: Text
+    size: Count
+    prompt_speed: Number
+    generation_speed: Number
+    memory: Count
+    prompt: Count
+    generate: Count
+    repeats: Count
+    threads: Count
+    machine: Text
+
+
+class TrialResult(ResultFacts):
+    """Of a try: the first steps of a training, to measure its speed and memory."""
+
+    seconds_per_step: Number
+    memory: Count
+    tokens: Count
+
+
+class DatasetResult(ResultFacts):
+    """Rows of the training split, rows of the eval split, and rows that were dropped."""
+
+    rows: Count
+    held: Count
+    dropped: Count
+
+
+class TrainResult(ResultFacts):
+    """Losses are None if none was measured. `seconds` are of training alone."""
+
+    step: Count
+    loss_first: Number | None
+    loss_last: Number | None
+    eval_first: Number | None
+    eval_best: Number | None
+    seconds: Number
+    memory: Count
+
+
+class ExportResult(ResultFacts):
+    """The file that was registered as variant `id`. The fields of
+    `export.check.LogitComparison` compare it with the trained model; they are empty if it was not compared."""
+
+    id: Text
+    file: Text
+    size: Count
+    quantisation: Text
+    over: Text
+    sha256: Text
+    memory: Count
+    seconds: Number
+    agreement: Number | None = None
+    kl: Number | None = None
+    difference: Number | None = None
+    positions: Count = 0
+
+
+class EvaluateResult(ResultFacts):
+    rows: Count
+    answers: Count
+    failed: Count
+    """Answers that no variant could give."""
+    unknown: Count
+    """Calls whose outcome is unknown, because the run was killed."""
+
+
+MODELS: tuple[type[BaseModel], ...] = (
+    FakeStep, TransferStep, TrainStep, EvaluateStep, FailedFacts, FakeResult, DownloadResult, VerifyResult,
+    SpeedTestResult, TrialResult, DatasetResult, TrainResult, ExportResult, EvaluateResult,
+)  # fmt: skip
 
 
 def _fields() -> dict[str, Any]:
     """The fields of all classes above with their types. Fields that their reader checks itself are left out."""
     return {
         name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        for model in (FakeStep, TransferStep, TrainStep, EvaluateStep, ResultFacts)
+        for model in MODELS
         for name, field in model.model_fields.items()
         if name not in ("points", "evaluations", "begins", "grace")
     }

@@ -10,7 +10,7 @@ import sys
 import time
 
 from backend.core.errors import LabError
-from backend.jobs.events import FakeStep
+from backend.jobs.events import FakeResult, FakeStep
 from backend.jobs.fake_request import FakeRequest
 from backend.jobs.journal import Journal, run_worker
 
@@ -24,7 +24,7 @@ def run_fake(asked: FakeRequest, journal: Journal) -> None:
         journal.step(FakeStep(step=step, steps=asked.steps), now=asked.manner == "breathless" or step == asked.steps)
         if step == asked.steps // 2:
             go_wrong(asked, journal)
-    journal.result(steps=asked.steps)
+    journal.result(FakeResult(steps=asked.steps))
 
 
 def prepare(asked: FakeRequest) -> None:

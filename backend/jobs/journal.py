@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from backend.core.errors import LabError
-from backend.jobs.events import StepFacts, append_event
+from backend.jobs.events import ResultFacts, StepFacts, append_event
 
 Spec = TypeVar("Spec", bound=BaseModel)
 INTERVAL = 0.5  # seconds between two steps that are written down
@@ -49,8 +49,9 @@ class Journal:
             self._last = time.monotonic()
             append_event(self.folder, "step", **facts.model_dump(exclude_unset=True))
 
-    def result(self, **facts: Any) -> None:
-        append_event(self.folder, "result", **facts)
+    def result(self, facts: ResultFacts) -> None:
+        """Write what was made or measured."""
+        append_event(self.folder, "result", **facts.model_dump(exclude_unset=True))
 
 
 def run_worker(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:

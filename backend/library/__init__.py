@@ -2,7 +2,6 @@
 
 New files are staged in `weights/.arriving/` and renamed to their final folder only when they are complete and verified.
 
-    checksums       sha256 and git checksums of files
     describe        everything that is known about one variant
     download        worker: downloads a file of the Hub and registers it
     import_files    worker: imports files of this machine

@@ -15,13 +15,13 @@ import httpx
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from backend.core.errors import LabError
+from backend.core.files import digest_of
 from backend.hub import client, errors, names
 from backend.hub.client import HubFile, resolve_file
 from backend.hub.names import HubPath
-from backend.jobs.events import TransferStep
+from backend.jobs.events import DownloadResult, TransferStep
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
-from backend.library.checksums import digest_of
 from backend.library.register import base_over, register
 from backend.library.requests import DownloadRequest
 
@@ -196,9 +196,14 @@ def download(spec: DownloadRequest, journal: Journal) -> None:
             settings = source.file.removesuffix(names.ADAPTER) + names.SETTINGS
             get_file(HubPath(source.repo, file.commit, settings), folder / "got", spec, journal)
         variant = register(path, folder / "model", spec, file.digest, file.commit)
-        facts = variant.model_dump(include={"id", "file", "size", "sha256", "commit"})
-        seconds = round(time.monotonic() - start, 1)
-        journal.result(**facts, seconds=seconds, from_cache=cached, converted=file.name == names.ADAPTER)
+        journal.result(
+            DownloadResult(
+                **variant.model_dump(include={"id", "file", "size", "sha256", "commit"}),
+                seconds=round(time.monotonic() - start, 1),
+                from_cache=cached,
+                converted=file.name == names.ADAPTER,
+            )
+        )
 
 
 if __name__ == "__main__":

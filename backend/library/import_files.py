@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 from backend.core.errors import LabError, shown
+from backend.core.files import BLOCK
 from backend.hub import names
-from backend.jobs.events import StepFacts
+from backend.jobs.events import ImportResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
-from backend.library.checksums import BLOCK
 from backend.library.register import base_over, header_of, register
 from backend.library.requests import ImportRequest
 
@@ -81,8 +81,10 @@ def import_files(spec: ImportRequest, journal: Journal) -> None:
     if spec.move:
         for source in sources:
             source.unlink(missing_ok=True)
-    facts = variant.model_dump(include={"id", "file", "size", "sha256"})
-    journal.result(**facts, seconds=round(time.monotonic() - start, 1))
+    seconds = round(time.monotonic() - start, 1)
+    journal.result(
+        ImportResult(id=variant.id, file=variant.file, size=variant.size, sha256=variant.sha256, seconds=seconds)
+    )
 
 
 if __name__ == "__main__":

@@ -159,9 +159,7 @@ class Library:
         """Start the comparison of the file with its checksum."""
         entry = self.entry(variant)
         if not entry.variant.sha256:
-            raise LabError(
-                f"{variant} has no checksum, so it cannot be verified. Choose a variant that this app installed."
-            )
+            raise LabError(f"{variant} has no checksum, so it cannot be verified. Choose another variant.")
         spec = VerifyRequest(id=variant, weights=str(self.weights.resolve()))
         return launch(self.runs, "verify", variant, spec, key=variant)
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from backend.core.errors import LabError, shown
+from backend.core.files import digest_of
 from backend.gguf import llama
 from backend.gguf.adapter import write_adapter_for
 from backend.hub.names import ADAPTER, SETTINGS
 from backend.library import weights_folder
-from backend.library.checksums import digest_of
 from backend.library.requests import VariantRequest
 from models.catalogue import Entry, list_variants
 from models.check import BadFile, Header, read_header

@@ -20,9 +20,9 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.inference.process import CRASHES
 from backend.inference.sampling import Sampling
-from backend.jobs.events import StepFacts
+from backend.jobs.events import SpeedTestResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
-from backend.library.status import SpeedResult, SpeedTestRequest
+from backend.library.status import SpeedTestRequest
 from backend.llamacpp.context import Context, Task
 from backend.llamacpp.model import Model
 from models import crash_marks
@@ -45,20 +45,20 @@ def run(request: SpeedTestRequest, journal: Journal) -> None:
         raise LabError(f"{request.id} crashed the measuring process ({name}). It is marked and not loaded again.")
     answer = json.loads((child.stdout.splitlines() or ["{}"])[-1])
     if "speed" not in answer:
-        raise LabError(answer.get("error") or f"The measurement end with code {child.returncode}. Try again.")
-    journal.result(**answer["speed"])
+        raise LabError(answer.get("error") or f"The measurement ended with code {child.returncode}. Try again.")
+    journal.result(SpeedTestResult.model_validate(answer["speed"]))
 
 
 def run_child(folder: Path) -> None:
     """In the child process: print the result, or an error, as the last line."""
     request = SpeedTestRequest.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
     try:
-        print(json.dumps({"speed": measure(request, Journal(folder)).model_dump(exclude={"at"})}))
+        print(json.dumps({"speed": measure(request, Journal(folder)).model_dump()}))
     except LabError as error:
         print(json.dumps({"error": str(error)}))
 
 
-def measure(request: SpeedTestRequest, journal: Journal) -> SpeedResult:
+def measure(request: SpeedTestRequest, journal: Journal) -> SpeedTestResult:
     journal.step(StepFacts(state="loading"), now=True)
     model = Model(request.model)
     prompt = min(request.prompt, model.context_trained // 2)
@@ -71,7 +71,7 @@ def measure(request: SpeedTestRequest, journal: Journal) -> SpeedResult:
     for number in range(request.repeats):
         journal.step(StepFacts(state="measuring", done=number, total=request.repeats), now=True)
         rounds.append(measure_round(model, context, prompt, generate, seed=number + 1))
-    return SpeedResult(
+    return SpeedTestResult(
         id=request.id,
         quantisation=request.quantisation,
         size=sum(os.path.getsize(path) for path in (request.model, request.adapter) if path),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.jobs.events import Count, Number, Seconds
+from backend.jobs.events import Seconds, SpeedTestResult
 from backend.jobs.run import RECENT, Run, folders_in, read_each, runs_in
 from backend.jobs.status import RunStatus, read_fields, unreadable_fields
 from models.variant import ID
@@ -88,24 +88,10 @@ class SpeedTestRequest(BaseModel):
     repeats: int = Field(3, ge=1, le=20)
 
 
-class SpeedResult(BaseModel):
-    """The result. Speeds are medians in tokens per second; `memory` is the peak in bytes, `size` the files' bytes."""
+class SpeedResult(SpeedTestResult):
+    """A result, with the time of the measurement in seconds since 1970."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    quantisation: str
-    size: Count
-    prompt_speed: Number
-    generation_speed: Number
-    memory: Count
-    prompt: Count
-    generate: Count
-    repeats: Count
-    threads: Count
-    machine: str
     at: Seconds = 0.0
-    """Seconds since 1970."""
 
 
 def speeds(runs: Path) -> list[SpeedResult]:

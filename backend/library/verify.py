@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from backend.core.errors import LabError
-from backend.jobs.events import StepFacts
+from backend.core.files import digest_of
+from backend.jobs.events import StepFacts, VerifyResult
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
-from backend.library.checksums import digest_of
 from backend.library.requests import VerifyRequest
 from models import crash_marks
 from models.variant import Variant
@@ -41,7 +41,7 @@ def verify(spec: VerifyRequest, journal: Journal) -> None:
             f"{path.name} cannot be read: {error.strerror}. Remove {spec.id} and download it again."
         ) from error
     ok = digest == variant.sha256
-    journal.result(ok=ok, id=spec.id, sha256=digest, size=size)
+    journal.result(VerifyResult(ok=ok, id=spec.id, sha256=digest, size=size))
     if not ok:
         crash_marks.mark(
             Path(spec.weights), path, "damaged", f"{path.name} has changed since it was installed. Download it again"

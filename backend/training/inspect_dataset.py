@@ -6,7 +6,7 @@ import numpy as np
 
 from backend.data.load import load
 from backend.data.rows import Row, count_duplicates, overlap
-from backend.jobs.events import StepFacts
+from backend.jobs.events import DatasetResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.training.base_model import base_at
 from backend.training.dataset_report import FILE, DatasetReport, Sample
@@ -55,7 +55,7 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
         foreign=spec.template != "own" and encoder.has_own,
     )
     (journal.folder / FILE).write_text(report.model_dump_json(), encoding="utf-8")
-    journal.result(rows=report.rows, held=report.held, dropped=report.dropped)
+    journal.result(DatasetResult(rows=report.rows, held=report.held, dropped=report.dropped))
 
 
 def samples(rows: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:

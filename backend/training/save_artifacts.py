@@ -19,7 +19,7 @@ from backend.core.files import read_whole, sync
 from backend.data.rows import LoadedData
 from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
-from backend.jobs.events import TrainStep
+from backend.jobs.events import TrainResult, TrainStep
 from backend.jobs.journal import Journal
 from backend.training import artifacts
 from backend.training.artifacts import TrainingRecord
@@ -120,7 +120,7 @@ def save_artifacts(
     os.rename(part, journal.folder / artifacts.FOLDER)
     sync(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
-    journal.result(**facts, memory=memory)
+    journal.result(TrainResult(**facts, memory=memory))
 
 
 def name_base(path: Path, base: str) -> None:

@@ -22,7 +22,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.data.load import load
 from backend.data.rows import LoadedData
-from backend.jobs.events import TrainStep
+from backend.jobs.events import TrainStep, TrialResult
 from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
@@ -84,7 +84,7 @@ def run_training(
             raise Stopped
         if request.trial:
             pace = round(seconds / request.steps, 4)
-            journal.result(seconds_per_step=pace, memory=peak(), tokens=progress.tokens)
+            journal.result(TrialResult(seconds_per_step=pace, memory=peak(), tokens=progress.tokens))
             return
         save_artifacts.save_artifacts(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
 

@@ -12,10 +12,10 @@ from conftest import TINY
 from servers.hub import Hub
 
 from backend.core.errors import LabError
+from backend.core.files import digest_of
 from backend.core.settings import Settings
 from backend.jobs.run import Run, runs_in
 from backend.lab import Lab
-from backend.library.checksums import digest_of
 from backend.library.status import TransferStatus
 from models.catalogue import Entry
 from support.runs import alive
