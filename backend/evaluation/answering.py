@@ -1,7 +1,7 @@
-"""Answers of variants to rows: one continuous batch per base, greedy, each variant in its own template.
+"""Reads the rows of an evaluation and generates the answers of its variants.
 
-A base and its adapters share one copy of the weights and are asked row by row, so that what there is after a stop can
-be compared.
+A base and its adapters share one engine, and their answers are generated row by row: after a stop, the rows that are
+done can be compared. Each variant uses its own chat template.
 """
 
 import json
@@ -25,12 +25,13 @@ from backend.inference.reply import Reply
 from models.catalogue import Entry, list_variants
 
 AHEAD = 3
-"""Questions given to an engine for each one it answers at once: so that it never waits for us."""
+"""Questions sent to an engine per slot, so that no slot is idle between two questions."""
 Say = Callable[[int, int, int], None]
 
 
 def read_questions(request: EvaluateRequest, folder: Path, say: Callable[[str], None]) -> list[Question]:
-    """Those that were written down when the run first began, else read now. LabError where there are none."""
+    """The rows that the run stored at its first start; if there are none yet, read and store them. Raises LabError if
+    there are no rows."""
     if known := records.questions(folder):
         return known
     if request.given:
@@ -66,18 +67,21 @@ def _question(row: Row, leaked: bool) -> Question:
 
 def _write_answers(folder: Path, answered: list[Answer]) -> None:
     (folder / records.ANSWERS).unlink(missing_ok=True)
-    for one in answered:
-        jsonl.append(folder / records.ANSWERS, one.model_dump(mode="json"))
+    for answer in answered:
+        jsonl.append(folder / records.ANSWERS, answer.model_dump(mode="json"))
 
 
 def generate_answers(request: EvaluateRequest, questions: Sequence[Question], folder: Path, say: Say) -> None:
-    """Everything that is not answered yet. `say` is told how many are, of how many, and the tokens written so far.
-    LabError if a variant cannot run; an answer that fails is written down as such and tried again on resume."""
+    """Generate the missing answers. `say` is called with the number of answers, the total, and the generated tokens.
+
+    An answer that fails is stored with its error, and generated again on resume. Raises LabError if a variant cannot
+    run.
+    """
     entries = {entry.variant.id: entry for entry in list_variants(Path(request.weights))}
     chosen = [_entry(entries, name) for name in request.variants]
-    told = {one.variant.id: one.variant.model_dump() for one in chosen}
-    write_atomic(folder / records.VARIANTS, json.dumps(told) + "\n")
-    known = {key for key, one in records.answers(folder).items() if not one.error}
+    used = {entry.variant.id: entry.variant.model_dump() for entry in chosen}
+    write_atomic(folder / records.VARIANTS, json.dumps(used) + "\n")
+    known = {key for key, answer in records.answers(folder).items() if not answer.error}
     total, done, tokens = len(questions) * len(chosen), len(known), 0
     for group in _groups(chosen):
         todo = [
@@ -99,7 +103,7 @@ def generate_answers(request: EvaluateRequest, questions: Sequence[Question], fo
 
 
 def engines_for(request: EvaluateRequest, group: Sequence[Entry]) -> Engines:
-    """Engines of this process alone, with as many conversations at once as memory holds."""
+    """Engines for this process, with as many slots as fit into memory."""
     slots = next((n for n in (request.slots, 4, 2) if n <= request.slots and _fits(request, group, n)), 1)
     settings = Settings(
         _env_file=None,
@@ -131,7 +135,7 @@ def _entry(entries: dict[str, Entry], name: str) -> Entry:
 
 
 def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
-    """Those that run over the same weights together, in the order of the first of each."""
+    """Variants grouped by their weights, in the order of the first variant of each group."""
     groups: dict[tuple[str, Path | None], list[Entry]] = {}
     for entry in chosen:
         groups.setdefault((entry.variant.runtime, entry.model), []).append(entry)
@@ -139,20 +143,21 @@ def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _answers(request: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
-    """In the order of `todo`, with enough under way that the batch stays full."""
-    under_way: deque[tuple[Question, Entry, Reply]] = deque()
+    """Answers in the order of `todo`. Several questions are in flight, so that the batch stays full."""
+    in_flight: deque[tuple[Question, Entry, Reply]] = deque()
     left = deque(todo)
     ahead = AHEAD * request.slots * len({entry.variant.id for _, entry in todo})
-    while left or under_way:
-        while left and len(under_way) < ahead:
+    while left or in_flight:
+        while left and len(in_flight) < ahead:
             question, entry = left.popleft()
-            under_way.append((question, entry, _asked(request, question, entry, engines)))
-        question, entry, reply = under_way.popleft()
+            in_flight.append((question, entry, _start(request, question, entry, engines)))
+        question, entry, reply = in_flight.popleft()
         yield _answer(question, entry, reply)
 
 
-def _asked(request: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
-    """A row that no model could be asked is its own failure; a model that cannot run is everybody's."""
+def _start(request: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
+    """Start one answer. A question that no model can be sent is a failed reply. Raises LabError if the model cannot
+    run, which ends the evaluation."""
     messages = _messages(question, request.system)
     try:
         clean(messages)
@@ -166,7 +171,7 @@ def _asked(request: EvaluateRequest, question: Question, entry: Entry, engines: 
 
 
 def _messages(question: Question, system: str) -> list[Message]:
-    """A row's own system message stays; the evaluation's is for those that have none."""
+    """The messages of a row. The system prompt of the evaluation is added if the row has none."""
     if not system.strip() or question.messages[0]["role"] == "system":
         return question.messages
     return [Message(role="system", content=system), *question.messages]
@@ -178,12 +183,20 @@ def _answer(question: Question, entry: Entry, reply: Reply) -> Answer:
         text = reply.text()
     except LabError as error:
         return Answer(row=row, variant=variant, text=reply.so_far, error=str(error))
-    made = reply.generation
-    if made is None:
+    generation = reply.generation
+    if generation is None:
         return Answer(row=row, variant=variant, error="It ended without a word of how.")
-    if made.left_out or (made.end == "context" and not made.tokens):
-        why = f"The row does not fit into the context of {made.context_size:,} tokens. Evaluate with a longer one."
+    if generation.left_out or (generation.end == "context" and not generation.tokens):
+        why = (
+            f"The row does not fit into the context of {generation.context_size:,} tokens. Evaluate with a longer one."
+        )
         return Answer(row=row, variant=variant, text=text, error=why)
     return Answer(
-        row=row, variant=variant, text=text, end=made.end, tokens=made.tokens, seconds=made.seconds, generation=made
+        row=row,
+        variant=variant,
+        text=text,
+        end=generation.end,
+        tokens=generation.tokens,
+        seconds=generation.seconds,
+        generation=generation,
     )

@@ -1,4 +1,4 @@
-"""What judging will cost, said before it begins: calls, tokens, dollars and minutes, from least to most."""
+"""Estimates what judging will cost before it starts: calls, tokens, dollars and seconds, each as (least, most)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,30 +11,29 @@ from backend.remote.address import concurrency, is_local
 from backend.remote.prices import Price
 
 CHARACTERS = (5.0, 3.0)
-"""Of text to a token of a judge: more for plain English, fewer for code and other languages."""
+"""Characters per token: 5 for plain English, 3 for code and other languages."""
 ROW = (300, 3000)
-"""Characters of an instruction with its reference, where the rows are not known before they are read."""
-SHORT = 40  # tokens of the shortest answer that is assumed
-REPLY = (70, 200)  # tokens of a verdict
-SECONDS = (0.7, 3.0)  # a call to an address takes
+"""Characters of an instruction with its reference, if the rows are not known yet."""
+SHORT = 40  # tokens of the shortest answer
+REPLY = (70, 200)  # tokens of a judge's reply
+SECONDS = (0.7, 3.0)  # of one call to an address
 
 
 class CostForecast(NamedTuple):
-    """`low` and `high` are of tokens in and out together, dollars and seconds; dollars are None where no price is
-    known, seconds if they are unknown."""
+    """`tokens` are input and output together. `dollars` is None if no price is known, `seconds` if it is unknown."""
 
     calls: int
     tokens: tuple[int, int]
     dollars: tuple[float, float] | None
     seconds: tuple[float, float] | None
     checks: int = 0
-    """Of the calls, those of the judge check; it is made once for a judge and a rubric."""
+    """Calls of the judge check, which is made once for each judge and rubric. Included in `calls`."""
 
 
 def forecast_cost(
     request: EvaluateRequest, rows: int, price: Price | None, given: Sequence[ImportedAnswer] = ()
 ) -> CostForecast:
-    """`rows`: how many there will be, or the most. `given`: answers that are here already."""
+    """`rows`: the number of rows, or the most. `given`: imported answers."""
     if request.judge.kind in ("rule", "given"):
         return CostForecast(0, (0, 0), (0.0, 0.0), (0.0, 0.0))
     rubric, spec = rubrics()[request.judge.rubric], request.judge
@@ -61,9 +60,9 @@ def forecast_cost(
 
 
 def _characters(request: EvaluateRequest, given: Sequence[ImportedAnswer]) -> tuple[float, float]:
-    """Of one row with one answer: the mean, where the answers are known, else the least and the most."""
+    """Characters of one row with one answer, (least, most). Both are the mean if the answers are known."""
     if given:
-        sizes = [len(prompt.blocks(one.messages, one.reference, {"": one.candidate})[0]) for one in given]
+        sizes = [len(prompt.blocks(row.messages, row.reference, {"": row.candidate})[0]) for row in given]
         mean = sum(sizes) / len(sizes)
         return mean, mean
     return ROW[0] + SHORT * CHARACTERS[0], ROW[1] + request.sampling.max_tokens * CHARACTERS[1]

@@ -1,7 +1,7 @@
 """python -m backend.evaluation.evaluate RUN
 
-Rows, then answers, then judgements, each written down as it comes. What is there already is not done again, so a run
-that was stopped or killed goes on where it was.
+Reads the rows, generates the answers, then scores them. Each answer and each score is stored when it arrives. A run
+that was stopped or killed continues: what is stored is not done again.
 """
 
 import os
@@ -31,14 +31,14 @@ from backend.judge.rubric import rubrics
 from backend.judge.score import Score
 from backend.judge.votes import Candidate, Vote
 
-CHECKS = "checks"  # the folder of checks, below the runs: one for all evaluations by the same judge
-PASSING = ("api_error", "timed_out", "cancelled")  # failures that say nothing of the judge itself
+CHECKS = "checks"  # a folder in the runs folder: the check of a judge is shared by all evaluations
+TEMPORARY = ("api_error", "timed_out", "cancelled")  # failures that say nothing about the judge
 Answers = dict[tuple[str, str], Answer]
 
 
 def evaluate(request: EvaluateRequest, journal: Journal) -> None:
     folder = journal.folder
-    key = os.environ.pop("OPENAI_API_KEY", "")  # nothing else of this process needs it
+    key = os.environ.pop("OPENAI_API_KEY", "")  # only the judge needs it
     journal.step(EvaluateStep(state="reading the rows"), now=True)
     questions = read_questions(request, folder, print)
     if not request.given:
@@ -53,14 +53,14 @@ def evaluate(request: EvaluateRequest, journal: Journal) -> None:
 
         generate_answers(request, questions, folder, say)
     answers = records.answers(folder)
-    failed, unknown = sum(bool(one.error) for one in answers.values()), 0
+    failed, unknown = sum(bool(answer.error) for answer in answers.values()), 0
     if request.judge.kind != "given":
         journal.step(EvaluateStep(state="asking the judge"), now=True)
         with open_judge(request, folder, key) as ready:
             unknown = ready.unknown
             journal.step(EvaluateStep(state="asking the judge", unknown=unknown), now=True)
-            judge_them = vote_all if request.way == "winner" else score_all
-            failed += judge_them(request, questions, answers, ready, journal)
+            judge_answers = vote_all if request.way == "winner" else score_all
+            failed += judge_answers(request, questions, answers, ready, journal)
     journal.result(EvaluateResult(rows=len(questions), answers=len(answers), failed=failed, unknown=unknown))
 
 
@@ -71,10 +71,10 @@ def score_all(
     ready: OpenJudge,
     journal: Journal,
 ) -> int:
-    """The check of the judge first, then every answer, then some of them once more. How many judgements are missing
-    because the judge failed."""
+    """Check the judge, score every answer, then score some of them once more. Returns the number of scores that are
+    missing because the judge failed."""
     judge, known = ready.judge, records.scores(journal.folder)
-    if ready.asker:
+    if ready.client:
         check_judge(request, ready, known, journal)
     items = [
         records.item(question, answers[question.id, name], request.judge.reference)
@@ -83,29 +83,29 @@ def score_all(
         if (question.id, name) in answers and not answers[question.id, name].error
     ]
     wanted = [ScoringTask(item, repeat) for item in items for repeat in range(request.judge.repeats)]
-    asks = ready.asker is not None
-    again = [item for item in {item.key(""): item for item in items}.values() if asks and not is_empty(item.answer)]
+    by_model = ready.client is not None
+    again = [item for item in {item.key(""): item for item in items}.values() if by_model and not is_empty(item.answer)]
     step = max(1, len(again) // max(1, request.rejudged))
     more = [ScoringTask(item, request.judge.repeats) for item in islice(again[::step], request.rejudged)]
     run(ready, wanted + more, known, "judging", journal)
-    return len(missing_scores(judge, wanted, known)) if asks else 0
+    return len(missing_scores(judge, wanted, known)) if by_model else 0
 
 
 def check_judge(request: EvaluateRequest, ready: OpenJudge, known: dict[str, list[Score]], journal: Journal) -> None:
     """Check the judge with the probes, unless it was checked before or the check is off."""
     judge, wanted = ready.judge, check.probe_tasks()
     shared = Path(request.runs) / CHECKS / f"{judge.identity.id}-{check.digest()}.json"
-    if made := records.read_one(shared, check.JudgeCheck):
-        write_atomic(journal.folder / records.CHECK, made.model_dump_json(indent=1))
+    if earlier := records.read_one(shared, check.JudgeCheck):
+        write_atomic(journal.folder / records.CHECK, earlier.model_dump_json(indent=1))
         return
     if not request.check:
         return
-    run(ready, [ScoringTask(one.item, one.repeat) for one in wanted], known, "checking the judge", journal)
-    keys = {variant.id: variant.item.key(judge.identity.id, variant.repeat) for variant in wanted}
+    run(ready, [ScoringTask(task.item, task.repeat) for task in wanted], known, "checking the judge", journal)
+    keys = {task.id: task.item.key(judge.identity.id, task.repeat) for task in wanted}
     scores = {id: records.best(known[key]) for id, key in keys.items() if key in known}
     text = check.report(judge.identity.id, rubrics()[request.judge.rubric], scores).model_dump_json(indent=1)
     write_atomic(journal.folder / records.CHECK, text)
-    if not any(one.status in PASSING for one in scores.values()):
+    if not any(score.status in TEMPORARY for score in scores.values()):
         shared.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(shared, text)
 
@@ -113,8 +113,9 @@ def check_judge(request: EvaluateRequest, ready: OpenJudge, known: dict[str, lis
 def run(
     ready: OpenJudge, wanted: list[ScoringTask], known: dict[str, list[Score]], state: str, journal: Journal
 ) -> None:
+    """Score the tasks that have no valid score yet, and write progress."""
     todo = missing_scores(ready.judge, wanted, known)
-    spent = sum(one.cost for several in known.values() for one in several)
+    spent = sum(score.cost for repeated in known.values() for score in repeated)
     failed = 0
 
     def keep(score: Score) -> None:
@@ -137,48 +138,48 @@ def vote_all(
     ready: OpenJudge,
     journal: Journal,
 ) -> int:
-    """Every two answers to each row, in both orders; those of two variants also become votes of that judge. How many
-    are missing because the judge failed."""
-    if ready.asker is None:
+    """Compare every two answers to each row, in both orders. Each valid vote is also stored with the votes of people.
+    Returns the number of votes that are missing because the judge failed."""
+    if ready.client is None:
         raise LabError("A rule cannot pick a winner. Let it score, or choose a judge that is a model.")
-    chooser = PairwiseJudge(ready.asker, rubrics()[request.judge.rubric])
+    judge = PairwiseJudge(ready.client, rubrics()[request.judge.rubric])
     known, tried, folder = records.picks(journal.folder), records.tries(journal.folder), journal.folder
     every = [(question, a, b) for question in questions for a, b in combinations(request.variants, 2)]
     todo = [
-        Pair(place, one, answers[one.id, a], answers[one.id, b])
-        for place, (one, a, b) in enumerate(every)
-        if _answered(answers, one, a) and _answered(answers, one, b)
-        if (one.id, a, b) not in known or known[one.id, a, b].pick.better is None
+        Pair(place, question, answers[question.id, a], answers[question.id, b])
+        for place, (question, a, b) in enumerate(every)
+        if _answered(answers, question, a) and _answered(answers, question, b)
+        if (question.id, a, b) not in known or known[question.id, a, b].pick.better is None
     ]
     lock, failed, spent = threading.Lock(), 0, 0.0
 
     def pick(pair: Pair) -> None:
         nonlocal failed, spent
-        one, first, second = pair.question, pair.first, pair.second
-        reference = one.reference if request.judge.reference else None
-        what = f"{one.id}.{pair.place}.{tried[one.id, first.variant, second.variant]}"
-        found = chooser.pick(one.messages, reference, first.text, second.text, what)
-        if "cancelled" in (found.forth.status, found.back.status):
+        question, first, second = pair.question, pair.first, pair.second
+        reference = question.reference if request.judge.reference else None
+        what = f"{question.id}.{pair.place}.{tried[question.id, first.variant, second.variant]}"
+        vote = judge.pick(question.messages, reference, first.text, second.text, what)
+        if "cancelled" in (vote.forth.status, vote.back.status):
             return
-        picked = VoteRecord(row=one.id, first=first.variant, second=second.variant, pick=found)
+        record = VoteRecord(row=question.id, first=first.variant, second=second.variant, pick=vote)
         with lock:
-            jsonl.append(folder / records.PICKS, picked.model_dump(mode="json"))
-            failed, spent = failed + (found.better is None), spent + found.forth.cost + found.back.cost
-            if found.better is not None:
-                vote = _vote(request, one, first, second, found, ready.by.identity.model)
-                votes.append_vote(Path(request.runs) / votes.FILE, vote)
+            jsonl.append(folder / records.PICKS, record.model_dump(mode="json"))
+            failed, spent = failed + (vote.better is None), spent + vote.forth.cost + vote.back.cost
+            if vote.better is not None:
+                shared = _vote(request, question, first, second, vote, ready.by.identity.model)
+                votes.append_vote(Path(request.runs) / votes.FILE, shared)
 
     def say(done: int) -> None:
         facts: dict[str, Any] = {"done": done, "total": len(todo), "failed": failed, "dollars": spent}
         facts |= {"unknown": ready.unknown, "waiting_until": ready.waiting_until}
         journal.step(EvaluateStep(state="judging", **facts), now=done == len(todo))
 
-    run_concurrently(todo, pick, ready.asker.together, say, ready)
+    run_concurrently(todo, pick, ready.client.together, say, ready)
     return failed
 
 
 class Pair(NamedTuple):
-    """Two answers to one row. `place`: which of all pairs it is, answered or not."""
+    """Two answers to one row. `place`: its number among all pairs, those without answers included."""
 
     place: int
     question: Question
@@ -193,7 +194,7 @@ def _answered(answers: Answers, question: Question, name: str) -> bool:
 def _vote(
     request: EvaluateRequest, question: Question, first: Answer, second: Answer, pick: PairwiseVote, model: str
 ) -> Vote:
-    """In the same file as a person's votes, so that they can be compared."""
+    """The vote in the form of a person's vote, so that the two can be compared."""
     winner = {"first": 0, "second": 1}.get(pick.better or "")
     return Vote(
         judge=model,

@@ -32,37 +32,37 @@ from models.catalogue import list_variants
 from models.variant import Variant
 
 KINDS = ("evaluate", "judge")
-OPINION = "opinion"  # of the answers of a comparison: not listed
-ANSWERS = "data"  # the folder of imported answers, below the runs
+OPINION = "opinion"  # judges the answers of a comparison; not listed
+ANSWERS = "data"  # the folder of imported answers in the runs folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationStatus(RunStatus):
-    """`spec` is None if another version of the app wrote it."""
+    """The status of an evaluation. `spec` is None if another version of the app wrote it."""
 
     spec: EvaluateRequest | None = None
 
     @property
     def failed(self) -> int:
-        """Answers and judgements of a finished evaluation that failed: they are repeated when it is resumed."""
+        """Number of answers and judgements that failed in a finished evaluation. Resuming repeats them."""
         return int(self.result.get("failed") or 0)
 
     @property
     def resumable(self) -> bool:
-        """Whether it ended early, or is done with failures."""
+        """Whether it ended early, or ended with failures."""
         return self.state in ("stopped", "failed", "lost") or (self.state == "done" and self.failed > 0)
 
 
 class Evaluations:
-    """Has no state but paths: everything is read from disk."""
+    """Holds only paths: everything is read from disk."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.runs = settings, settings.lab_runs
 
-    # asking
+    # start
 
     def endpoint(self) -> JudgeRequest:
-        """The judge of the settings. LabError if its address or key cannot be valid, or its price is unknown."""
+        """The remote judge of the settings. Raises LabError if its address, key or price is invalid or unknown."""
         address = judge_address(self.settings.judge_base_url)
         clean_key(self.settings.openai_api_key.get_secret_value(), address)
         prices.known_price(self.settings.judge_model, address, self.settings.judge_free)
@@ -85,7 +85,7 @@ class Evaluations:
         name: str = "",
         **more: Any,
     ) -> EvaluateRequest:
-        """The request for an evaluation of rows (`data`), or of imported answers. Writes nothing. LabError if the
+        """The request for an evaluation of rows (`data`) or of imported answers. Writes nothing. Raises LabError if the
         choices contradict each other."""
         if not variants:
             raise LabError("No variant is chosen. Choose two or more, so that there is something to compare.")
@@ -97,7 +97,7 @@ class Evaluations:
         if baseline and baseline not in variants:
             raise LabError(f"{baseline} is not among the variants. Choose a baseline that is evaluated too.")
         known = {entry.variant.id: entry.variant for entry in list_variants(self.settings.lab_weights)}
-        planned = plan_contrasts([known.get(variant) or _stranger(variant) for variant in variants], baseline)
+        planned = plan_contrasts([known.get(variant) or _unknown_variant(variant) for variant in variants], baseline)
         if answers:
             imported_answers.check(answers)
         path = str((self.runs / ANSWERS).resolve() / answers.file_name) if answers else ""
@@ -121,17 +121,17 @@ class Evaluations:
             raise LabError(f"This cannot be evaluated: {_first(error)}.") from None
 
     def read_answers(self, path: Path) -> ImportedFile:
-        """What a file of answers holds. LabError with its faults."""
+        """Read a file of imported answers. Raises LabError with its faults."""
         return imported_answers.read(path)
 
     def forecast(self, request: EvaluateRequest, rows: int, answers: Sequence[ImportedAnswer] = ()) -> CostForecast:
-        """The estimated cost of judging. `rows`: how many there are at the most. Writes nothing."""
+        """The estimated cost of judging. `rows`: the most rows there can be. Writes nothing."""
         judge = request.judge
         price = prices.FREE if judge.kind != "endpoint" else prices.price(judge.model, judge.address, judge.free)
         return forecast_cost(request, rows, price, answers)
 
     def spent(self) -> Spent:
-        """What judging has cost in the last day, all runs together."""
+        """What all runs have spent on judging in the last 24 hours."""
         return ledger.spent(self.runs / ledger.FILE, since=time.time() - 86_400)
 
     def start(self, request: EvaluateRequest, answers: ImportedFile | None = None, listed: bool = True) -> Run:
@@ -150,13 +150,13 @@ class Evaluations:
         return launcher.launch(self.runs, kind, request.name, request, digest, self._secrets(request))
 
     def resume(self, run: str) -> Run:
-        """Go on with one that ended early, or that is done but for failures. LabError if it cannot."""
+        """Continue an evaluation that ended early or with failures. Raises LabError if it cannot be continued."""
         resumed = self._run(run)
         more = resumed.state == "done" and _read_status(resumed).resumable
         return launcher.launch_again(resumed, self._secrets(_spec(resumed)), done_too=more)
 
     def stop(self, run: str) -> None:
-        """Stop it; the scores so far are kept. LabError if there is no such run."""
+        """Stop an evaluation. Its scores are kept. Raises LabError if there is no such run."""
         try:
             self._run(run).stop()
         except OSError as error:
@@ -165,10 +165,10 @@ class Evaluations:
                 f"{self.runs.name}/, then stop it again."
             ) from error
 
-    # looking
+    # read
 
     def statuses(self) -> list[EvaluationStatus]:
-        """Every evaluation, the newest first."""
+        """The status of every evaluation, newest first."""
         return read_each(reversed(folders_in(self.runs, *KINDS, newest=RECENT)), _read_status, _unreadable)
 
     def status(self, run: str) -> EvaluationStatus:
@@ -176,7 +176,7 @@ class Evaluations:
         return read
 
     def checked(self, status: EvaluationStatus) -> EvaluationStatus:
-        """The same evaluation, as one that cannot be read where its records cannot."""
+        """The status, or "unreadable" with the reason if the records of the evaluation cannot be read."""
         if status.spec is None or status.state == "unreadable":
             return status
         try:
@@ -186,7 +186,7 @@ class Evaluations:
         return status
 
     def result(self, run: str) -> Result:
-        """The results so far. LabError if there is no such run, or it cannot be read."""
+        """The current result. Raises LabError if there is no such run, or if it cannot be read."""
         folder = self._run(run)
         spec = _spec(folder)
         if spec is None:
@@ -198,22 +198,21 @@ class Evaluations:
         except OSError as error:
             raise LabError(folder.unreadable(f"{Path(error.filename or '').name} {error.strerror}")) from error
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-            said = f"its records are not what this app writes ({type(error).__name__})"
-            raise LabError(folder.unreadable(said)) from error
+            reason = f"its records are not what this app writes ({type(error).__name__})"
+            raise LabError(folder.unreadable(reason)) from error
 
     def reap_orphans(self) -> None:
         reap_orphans(self.runs)
 
-    # people
+    # human ratings
 
     def next_to_rate(self, run: str) -> RatingTask | None:
-        """The next answer for a person to rate, without a word of whose it is in what a page shows; None when all are
-        rated."""
+        """The next answer for a person to rate; None if all are rated."""
         result = self.result(run)
         return human_ratings.next_task(result.questions, result.answers, result.ratings, result.spec.variants, run)
 
     def rate(self, run: str, row: str, variant: str, values: Mapping[str, float]) -> None:
-        """What a person said of an answer. LabError for values that are not on the scale, or if the disk refuses."""
+        """Store a human rating. Raises LabError if a value is not on the scale, or if the disk refuses."""
         result = self.result(run)
         scale = rubrics()[human_ratings.SCALE]
         if (row, variant) not in result.answers:
@@ -222,7 +221,9 @@ class Evaluations:
             value = values.get(criterion.name)
             if value is None or not criterion.low <= value <= criterion.high or value != int(value):
                 raise LabError(f"{criterion.title} is not chosen yet. Choose {criterion.low:g} to {criterion.high:g}.")
-        rating = Rating(row=row, variant=variant, values={one.name: values[one.name] for one in scale.criteria})
+        rating = Rating(
+            row=row, variant=variant, values={criterion.name: values[criterion.name] for criterion in scale.criteria}
+        )
         try:
             jsonl.append(self._run(run).folder / records.RATINGS, rating.model_dump(mode="json"))
         except OSError as error:
@@ -232,16 +233,16 @@ class Evaluations:
             ) from error
 
     def _run(self, name: str) -> Run:
-        """Runs are chosen from a list, never by a path."""
+        """The run of this name. A name is looked up in the list of runs and never used as a path."""
         if run := find(self.runs, name, *KINDS, OPINION):
             return run
         raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
 
-    def _secrets(self, asked: EvaluateRequest | None) -> dict[str, str]:
-        """The key goes to a judge behind an address alone."""
+    def _secrets(self, request: EvaluateRequest | None) -> dict[str, str]:
+        """Environment variables for the worker. It gets the API key only if the judge is at an address."""
         token = self.settings.hf_token.get_secret_value()
         key = self.settings.openai_api_key.get_secret_value()
-        remote = asked is not None and asked.judge.kind == "endpoint"
+        remote = request is not None and request.judge.kind == "endpoint"
         return {"HF_TOKEN": token} | ({"OPENAI_API_KEY": key} if remote else {})
 
 
@@ -256,12 +257,12 @@ def _read_status(run: Run) -> EvaluationStatus:
 def _spec(run: Run) -> EvaluateRequest | None:
     try:
         return EvaluateRequest.model_validate(run.spec.asked)
-    except ValueError:  # of an older or a newer app
+    except ValueError:  # another version of the app wrote it
         return None
 
 
-def _stranger(name: str) -> Variant:
-    """A model that is no variant of this lab, under whatever name."""
+def _unknown_variant(name: str) -> Variant:
+    """A model of imported answers that is no variant here. Its name may be no valid id."""
     return Variant.model_construct(id=name)
 
 

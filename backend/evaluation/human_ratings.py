@@ -1,4 +1,4 @@
-"""What people say of the same answers, without knowing whose they are: agreement with the judge, and its correction."""
+"""Blind human ratings: agreement with the judge, and means of the judge corrected by the ratings."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from backend.stats.agreement import Agreement, agreement, corrected, spearman
 from backend.stats.paired import Estimate
 
 SCALE = "lab"
-"""The rubric that people use, for every judge."""
+"""The rubric of human ratings, whatever the judge's rubric is."""
 FEWEST, MOST = 10, 50
-"""Ratings from which on the agreement is shown, and the most rows that a person is asked to rate."""
+"""Number of ratings that an agreement needs, and the most rows that a person rates."""
 ENOUGH = 30
-"""Rated answers of a variant from which its mean is corrected by them."""
+"""Number of rated answers of a variant that a correction of its mean needs."""
 
 
 class HumanAgreement(BaseModel):
-    """`agreement` where judge and people use one scale; `rank` is Spearman's correlation, which needs none."""
+    """Agreement of ratings and judge. `agreement` is None if the scales differ; `rank` is Spearman's correlation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,13 +29,13 @@ class HumanAgreement(BaseModel):
     agreement: Agreement | None = None
     rank: float | None = None
     means: dict[str, Estimate] = Field(default_factory=dict)
-    """A variant's mean, the judge's moved by how far people were from it; only where there are enough ratings."""
+    """Variant -> the judge's mean, corrected by the ratings. Only variants with enough ratings."""
     missing: dict[str, int] = Field(default_factory=dict)
-    """How many ratings a variant still needs for that."""
+    """Variant -> number of ratings that are missing for a correction."""
 
 
 class RatingTask(NamedTuple):
-    """An answer to be rated: whose it is, is not told to who rates it."""
+    """An answer to rate. The page does not show the variant. `done` of `wanted` answers are rated."""
 
     question: Question
     answer: Answer
@@ -44,28 +44,29 @@ class RatingTask(NamedTuple):
 
 
 def human_agreement(table: ScoreTable, ratings: Mapping[tuple[str, str], Rating]) -> HumanAgreement:
-    """Of answers that both have scored."""
+    """Compare ratings and judge on the answers that have both."""
     scale, same = rubrics()[SCALE], table.rubric.id == SCALE
-    both: dict[str, list[tuple[float, float]]] = {name: [] for name in table.variants}
+    rated: dict[str, list[tuple[float, float]]] = {name: [] for name in table.variants}
     for (row, name), rating in ratings.items():
-        got = values(table, row, name) if name in both else None
-        if got is not None and set(rating.values) == {criterion.name for criterion in scale.criteria}:
-            both[name].append((scale.primary_of(rating.values), table.rubric.primary_of(got)))
-    pairs = [pair for several in both.values() for pair in several]
-    human, judge = [one for one, _ in pairs], [one for _, one in pairs]
+        points = values(table, row, name) if name in rated else None
+        if points is not None and set(rating.values) == {criterion.name for criterion in scale.criteria}:
+            rated[name].append((scale.primary_of(rating.values), table.rubric.primary_of(points)))
+    pairs = [pair for of_variant in rated.values() for pair in of_variant]
+    human, judge = [score for score, _ in pairs], [score for _, score in pairs]
     return HumanAgreement(
         rated=len(ratings),
         agreement=agreement(human, judge) if same and pairs else None,
         rank=spearman(human, judge),
-        means={name: _mean(table, name, found) for name, found in both.items() if same and len(found) >= ENOUGH},
-        missing={name: ENOUGH - len(found) for name, found in both.items() if len(found) < ENOUGH},
+        means={name: _mean(table, name, pairs) for name, pairs in rated.items() if same and len(pairs) >= ENOUGH},
+        missing={name: ENOUGH - len(pairs) for name, pairs in rated.items() if len(pairs) < ENOUGH},
     )
 
 
-def _mean(table: ScoreTable, name: str, both: Sequence[tuple[float, float]]) -> Estimate:
+def _mean(table: ScoreTable, name: str, pairs: Sequence[tuple[float, float]]) -> Estimate:
+    """The mean of the judge's scores, corrected by `pairs` of (human score, judge's score)."""
     rubric: Rubric = table.rubric
-    every = [rubric.primary_of(got) for row in table.rows if (got := values(table, row, name)) is not None]
-    return corrected(every, [one for one, _ in both], [one for _, one in both])
+    every = [rubric.primary_of(points) for row in table.rows if (points := values(table, row, name)) is not None]
+    return corrected(every, [human for human, _ in pairs], [judge for _, judge in pairs])
 
 
 def next_task(
@@ -75,11 +76,11 @@ def next_task(
     variants: Sequence[str],
     seed: str,
 ) -> RatingTask | None:
-    """The next answer to rate: rows in an order of chance that stays the same, and within a row the variants too. None
-    when all that is worth rating is rated, or nothing is there."""
-    chance = random.Random(seed)
-    rows = chance.sample(list(questions), len(questions))[:MOST]
-    order = [(row, name) for row in rows for name in chance.sample(list(variants), len(variants))]
+    """The next answer to rate; None if all are rated. Rows, and the variants of each row, are in a random order that
+    `seed` fixes."""
+    rng = random.Random(seed)
+    rows = rng.sample(list(questions), len(questions))[:MOST]
+    order = [(row, name) for row in rows for name in rng.sample(list(variants), len(variants))]
     there = [(row, answers[row.id, name]) for row, name in order if _rateable(answers.get((row.id, name)))]
     left = [(row, answer) for row, answer in there if (row.id, answer.variant) not in ratings]
     return RatingTask(*left[0], len(there) - len(left), len(there)) if left else None

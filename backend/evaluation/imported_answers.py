@@ -1,5 +1,5 @@
 """Imported answers: a CSV or JSON Lines file with the columns model, id, instruction, reference and candidate, or the
-answers of a comparison. With the columns score and explanation, no other judge is needed."""
+answers of a comparison. A file with the columns score and explanation needs no judge."""
 
 import hashlib
 import math
@@ -24,11 +24,11 @@ MOST = 100_000  # rows of a file
 READERS = {".csv": formats.read_csv, ".jsonl": formats.read_json_lines, ".ndjson": formats.read_json_lines}
 NEEDED = ("model", "id", "instruction", "candidate")
 SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
-SHOWN = 5  # faults that are told
+SHOWN = 5  # faults that an error names
 
 
 class ImportedAnswer(BaseModel):
-    """One answer."""
+    """One answer of a model to a conversation, with its score if the file has scores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class ImportedAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """Answers, and whether they come with scores (`scored`) on the scale from `low` to `high`."""
+    """The answers of a file. `scored`: whether they have scores, on the scale from `low` to `high`."""
 
     rows: Sequence[ImportedAnswer]
     scored: bool = False
@@ -54,7 +54,7 @@ class ImportedFile:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """In the order of their first answers."""
+        """Names of the models in the order of their first answers."""
         return tuple(dict.fromkeys(row.model for row in self.rows))
 
     @cached_property
@@ -64,31 +64,31 @@ class ImportedFile:
 
     @cached_property
     def file_name(self) -> str:
-        """Named by its content: the same answers are the same file."""
+        """A name that is the digest of the content: the same answers have the same file name."""
         return f"{_digest(self.text.encode())}.answers.jsonl"
 
 
 def read(path: Path) -> ImportedFile:
-    """LabError with the first faults and their lines; nothing is taken from a file that has any."""
+    """Read a file. Raises LabError that names the first faults and their lines; a file with a fault is not used."""
     if path.suffix.lower() not in READERS:
         raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
     numbered, faults = list[tuple[int, ImportedAnswer]](), list[str]()
     try:
         for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
             try:
-                numbered.append((record.line, _given(record.error, record.value)))
+                numbered.append((record.line, _imported(record.error, record.value)))
             except ValueError as error:
                 faults.append(f"line {record.line:,}: {error}")
     except OSError as error:
         raise LabError(f"{shown(path.name)} cannot be read ({error.strerror or error}).") from error
-    faults += [f"line {line:,}: {fault}" for line, fault in _together(numbered)]
+    faults += [f"line {line:,}: {fault}" for line, fault in _contradictions(numbered)]
     if faults:
         more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
         raise LabError(
             f"{shown(path.name)} cannot be used as it is: {'; '.join(faults[:SHOWN])}{more}. Correct these lines, then "
             "import it again."
         )
-    rows = [one for _, one in numbered]
+    rows = [row for _, row in numbered]
     if not rows:
         raise LabError(f"{shown(path.name)} holds no answers.")
     if len(rows) > MOST:
@@ -99,13 +99,13 @@ def read(path: Path) -> ImportedFile:
 
 
 def check(answers: ImportedFile) -> None:
-    """LabError if the rows contradict each other."""
-    if faults := _together(list(enumerate(answers.rows, 1))):
+    """Raises LabError if the rows contradict each other."""
+    if faults := _contradictions(list(enumerate(answers.rows, 1))):
         raise LabError(f"These answers cannot be judged together: {faults[0][1]}.")
 
 
 def save(answers: ImportedFile, folder: Path) -> Path:
-    """Write the file that runs read. LabError as `check`, OSError if the disk refuses it."""
+    """Write the file that a run reads. Raises LabError as `check`, and OSError if the disk refuses it."""
     check(answers)
     path = folder / answers.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def save(answers: ImportedFile, folder: Path) -> Path:
 
 
 def load(path: Path) -> tuple[list[Question], list[Answer]]:
-    """The rows and answers of such a file. LabError if it is gone, or is not what it was."""
+    """The rows and answers of a file that `save` wrote. Raises LabError if it is missing or was changed."""
     try:
         whole = _digest(path.read_bytes()) == path.name.partition(".")[0]
         rows = [ImportedAnswer.model_validate(record) for record in jsonl.read(path)] if whole else []
@@ -122,19 +122,18 @@ def load(path: Path) -> tuple[list[Question], list[Answer]]:
         rows = []
     if not rows:
         raise LabError(f"The imported answers ({path.name}) are gone or were changed. Import them again.")
-    asked = {row.id: row for row in reversed(rows)}
-    order = list(dict.fromkeys(one.id for one in rows))
+    first = {row.id: row for row in reversed(rows)}  # the first answer to each question
     questions = [
-        Question(id=id, cluster=cluster(one.messages), messages=one.messages, reference=one.reference)
-        for id in order
-        if (one := asked[id])
+        Question(id=id, cluster=cluster(row.messages), messages=row.messages, reference=row.reference)
+        for id in dict.fromkeys(row.id for row in rows)
+        if (row := first[id])
     ]
     answers = [
         Answer(
-            row=one.id, variant=one.model, text=one.candidate, end=one.end, generation=one.generation,
-            score=one.score, explanation=one.explanation,
+            row=row.id, variant=row.model, text=row.candidate, end=row.end, generation=row.generation,
+            score=row.score, explanation=row.explanation,
         )
-        for one in rows
+        for row in rows
     ]  # fmt: skip
     return questions, answers
 
@@ -143,7 +142,8 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
-def _given(wrong: str, value: Any) -> ImportedAnswer:
+def _imported(wrong: str, value: Any) -> ImportedAnswer:
+    """The answer of one record. Raises ValueError with its fault."""
     if wrong:
         raise ValueError(wrong)
     if not isinstance(value, Mapping):
@@ -180,7 +180,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """None for an empty one: what was not scored is a failure and no zero."""
+    """A score; None if it is empty, because an answer without a score is a failure and not a zero."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -192,21 +192,22 @@ def _number(value: Any) -> float | None:
     return number
 
 
-def _together(rows: Sequence[tuple[int, ImportedAnswer]]) -> list[tuple[int, str]]:
-    """What is wrong with rows that are sound by themselves, each with its line."""
-    faults, seen, asked = [], set[tuple[str, str]](), dict[str, ImportedAnswer]()
-    for line, one in rows:
-        first = asked.setdefault(one.id, one)
-        if (one.model, one.id) in seen:
-            faults.append((line, f"{shown(one.model)} has answered {shown(one.id)} before"))
-        elif first.messages != one.messages or first.reference != one.reference:
-            what = "instruction" if first.messages != one.messages else "reference"
-            faults.append((line, f"{shown(one.id)} has another {what} here than for {shown(first.model)}"))
-        seen.add((one.model, one.id))
+def _contradictions(rows: Sequence[tuple[int, ImportedAnswer]]) -> list[tuple[int, str]]:
+    """(line, fault) of rows that contradict an earlier row."""
+    faults, seen, firsts = [], set[tuple[str, str]](), dict[str, ImportedAnswer]()
+    for line, row in rows:
+        first = firsts.setdefault(row.id, row)
+        if (row.model, row.id) in seen:
+            faults.append((line, f"{shown(row.model)} has answered {shown(row.id)} before"))
+        elif first.messages != row.messages or first.reference != row.reference:
+            what = "instruction" if first.messages != row.messages else "reference"
+            faults.append((line, f"{shown(row.id)} has another {what} here than for {shown(first.model)}"))
+        seen.add((row.model, row.id))
     return faults
 
 
 def _scale(scores: Sequence[float]) -> tuple[float, float]:
+    """The first known scale that has all scores."""
     for low, high in SCALES:
         if all(low <= value <= high for value in scores):
             return low, high

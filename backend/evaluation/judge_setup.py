@@ -1,4 +1,4 @@
-"""The judge of an evaluation, made ready: found, negotiated with, named. For workers only."""
+"""Opens the judge of an evaluation: a rule, a variant, or a model at an address. For workers only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ from backend.remote.negotiate import negotiate
 from backend.remote.prices import known_price, retirement
 from models.catalogue import Entry, list_variants
 
+# The test question that finds out which parameters an address accepts.
 TRIAL = Item(
     messages=[Message(role="user", content="Which colour does a ripe lemon have?")],
     reference="Yellow.",
@@ -38,7 +39,7 @@ TRIAL = Item(
 
 
 class Judge(Protocol):
-    """Anything that scores answers. `together`: how many at once."""
+    """Anything that scores answers. `together`: number of answers at the same time."""
 
     @property
     def together(self) -> int: ...
@@ -51,33 +52,33 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class OpenJudge:
-    """A judge that can be asked. `asker` is there where the judge is a model."""
+    """A judge that is ready to score. `client` is None for a rule, `endpoint` is None unless it is at an address."""
 
     judge: Judge
     by: JudgeRecord
-    asker: JudgeClient | None = None
+    client: JudgeClient | None = None
     endpoint: RemoteJudge | None = None
     unknown: int = 0
-    """Calls of this run with an unknown outcome: they count as spent, and may be billed."""
+    """Calls of this run whose outcome is unknown. They count as spent, because they may be billed."""
 
     @property
     def waiting_until(self) -> float:
         return self.endpoint.waiting_until if self.endpoint else 0.0
 
     def cancel_waiting(self) -> None:
-        """Questions that wait end as cancelled; those under way may still be answered."""
+        """End the calls that wait, as cancelled. Calls in flight may still be answered."""
         if self.endpoint:
             self.endpoint.cancel_waiting()
 
     def close(self) -> None:
-        """Those under way end as cancelled, too."""
+        """End the calls in flight, too."""
         if self.endpoint:
             self.endpoint.close()
 
 
 @contextmanager
 def open_judge(request: EvaluateRequest, folder: Path, key: str) -> Iterator[OpenJudge]:
-    """The judge, for as long as it is needed. LabError where it cannot be asked at all."""
+    """Open the judge, and close it after the block. Raises LabError if it cannot be opened."""
     match request.judge.kind:
         case "endpoint":
             ready = _endpoint(request, folder, key)
@@ -89,35 +90,36 @@ def open_judge(request: EvaluateRequest, folder: Path, key: str) -> Iterator[Ope
             entry = _entry(request)
             engines = engines_for(request, [entry])
             try:
-                seat, manner = placement.model_spec(entry, request.context), placement.prompt_format(entry)
-                local = LocalJudge(engines, seat, manner, engines.slots)
-                by = _said(folder, JudgeRecord(identity=_of_variant(request, entry), notes=tuple(_kin(request, entry))))
+                model, prompt_format = placement.model_spec(entry, request.context), placement.prompt_format(entry)
+                local = LocalJudge(engines, model, prompt_format, engines.slots)
+                record = JudgeRecord(identity=_of_variant(request, entry), notes=tuple(_same_family(request, entry)))
+                by = _store(folder, record)
                 yield OpenJudge(_grader(request, local, by), by, local)
             finally:
                 engines.close()
         case _:
             rule = RuleJudge(_rubric(request))
-            yield OpenJudge(rule, _said(folder, JudgeRecord(identity=rule.identity)))
+            yield OpenJudge(rule, _store(folder, JudgeRecord(identity=rule.identity)))
 
 
 def _rubric(request: EvaluateRequest) -> Rubric:
     return rubrics()[request.judge.rubric]
 
 
-def _grader(request: EvaluateRequest, asker: JudgeClient, by: JudgeRecord) -> Grader:
-    return Grader(asker, _rubric(request), by.identity)
+def _grader(request: EvaluateRequest, client: JudgeClient, by: JudgeRecord) -> Grader:
+    return Grader(client, _rubric(request), by.identity)
 
 
-def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
-    """Store the judge's record once. LabError if the judge is another one now."""
+def _store(folder: Path, by: JudgeRecord) -> JudgeRecord:
+    """Store the record of the judge, or read the stored one. Raises LabError if the judge is another one now."""
     known = records.read_one(folder / records.JUDGE, JudgeRecord)
     if known is None:
         write_atomic(folder / records.JUDGE, by.model_dump_json(indent=1))
         return by
     if known.identity.id != by.identity.id:
         raise LabError(
-            "The judge is not the one this run began with: its file, its rubric or its parameters have changed, and "
-            "scores of two judges never share a table. Begin a new evaluation."
+            "This run was started with another judge: its file, rubric or parameters have changed, and scores of two "
+            "judges cannot be compared. Start a new evaluation."
         )
     return known
 
@@ -125,14 +127,14 @@ def _said(folder: Path, by: JudgeRecord) -> JudgeRecord:
 def _endpoint(request: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
     spec, rubric = request.judge, _rubric(request)
     ledger = Ledger(Path(request.runs) / FILE, spec.cap_run, request.cap_day, folder.name)
-    line = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
+    api = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
     known = records.read_one(folder / records.JUDGE, JudgeRecord)
-    by = _said(folder, known and _same_rubric(known, rubric) or _negotiated(request, line, rubric))
+    by = _store(folder, known and _same_rubric(known, rubric) or _negotiated(request, api, rubric))
     if by.agreed is None:
-        raise LabError("What was agreed with the judge cannot be read any more. Begin a new evaluation.")
-    line = replace(line, replies=SavedReplies(folder / records.REPLIES))
-    unknown = line.settle_saved()
-    endpoint = RemoteJudge(line, by.agreed, spec.together)
+        raise LabError("The parameters that the judge accepts cannot be read from judge.json. Start a new evaluation.")
+    api = replace(api, replies=SavedReplies(folder / records.REPLIES))
+    unknown = api.settle_saved()
+    endpoint = RemoteJudge(api, by.agreed, spec.together)
     return OpenJudge(_grader(request, endpoint, by), by, endpoint, endpoint, unknown)
 
 
@@ -140,27 +142,27 @@ def _same_rubric(known: JudgeRecord, rubric: Rubric) -> JudgeRecord:
     return known.model_copy(update={"identity": known.identity.model_copy(update={"rubric": rubric.hash})})
 
 
-def _negotiated(request: EvaluateRequest, line: ApiClient, rubric: Rubric) -> JudgeRecord:
-    """With one small question, of the kind that will be asked."""
+def _negotiated(request: EvaluateRequest, api: ApiClient, rubric: Rubric) -> JudgeRecord:
+    """Find out with TRIAL which parameters the address accepts."""
     if request.way == "winner":
-        said = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
-        agreed = negotiate(line, said, pairwise.FORM, pairwise.fits)
+        messages = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
+        agreed = negotiate(api, messages, pairwise.FORM, pairwise.fits)
     else:
-        said = prompt.question(rubric, TRIAL)
-        agreed = negotiate(line, said, prompt.form(rubric), lambda text: reply.parse_reply(text, rubric).status == "ok")
+        messages, form = prompt.question(rubric, TRIAL), prompt.form(rubric)
+        agreed = negotiate(api, messages, form, lambda text: reply.parse_reply(text, rubric).status == "ok")
     identity = Identity(
         kind="endpoint",
-        model=line.model,
+        model=api.model,
         returned=agreed.returned,
-        address=line.address,
+        address=api.address,
         rubric=rubric.hash,
         parameters=agreed.parameters | _shown(request),
     )
-    return JudgeRecord(identity=identity, agreed=agreed, notes=tuple(_notes(line)))
+    return JudgeRecord(identity=identity, agreed=agreed, notes=tuple(_notes(api)))
 
 
-def _notes(line: ApiClient) -> list[str]:
-    return [note for note in [retirement(line.model, date.today())] if note]
+def _notes(api: ApiClient) -> list[str]:
+    return [note for note in [retirement(api.model, date.today())] if note]
 
 
 def _shown(request: EvaluateRequest) -> dict[str, str]:
@@ -168,7 +170,8 @@ def _shown(request: EvaluateRequest) -> dict[str, str]:
 
 
 def _entry(request: EvaluateRequest) -> Entry:
-    entry = next((one for one in list_variants(Path(request.weights)) if one.variant.id == request.judge.model), None)
+    entries = list_variants(Path(request.weights))
+    entry = next((entry for entry in entries if entry.variant.id == request.judge.model), None)
     if entry is None or not entry.runs:
         raise LabError(
             f"{request.judge.model} cannot judge: it is not ready. Get it in the Library, or choose another."
@@ -177,7 +180,7 @@ def _entry(request: EvaluateRequest) -> Entry:
 
 
 def _of_variant(request: EvaluateRequest, entry: Entry) -> Identity:
-    """A variant is named with its files' digest: another file is another judge."""
+    """The identity of a local judge. It has the digests of the files: another file is another judge."""
     files = [file for file in (entry.model, entry.adapter) if file]
     parameters = {
         "temperature": 0,
@@ -199,10 +202,10 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
 
 
-def _kin(request: EvaluateRequest, entry: Entry) -> list[str]:
-    """A judge tends to like what it, or its family, has written."""
+def _same_family(request: EvaluateRequest, entry: Entry) -> list[str]:
+    """A warning if the judge scores answers of its own family: models prefer their own texts."""
     family = entry.variant.base or entry.variant.id
-    variants = {one.variant.id: one.variant for one in list_variants(Path(request.weights))}
+    variants = {known.variant.id: known.variant for known in list_variants(Path(request.weights))}
     same = [name for name in request.variants if name in variants and (variants[name].base or name) == family]
     if not same:
         return []

@@ -1,13 +1,13 @@
-"""What the folder of an evaluation holds, beside what every run holds.
+"""The files of an evaluation's folder, beside those of every run.
 
-rows.jsonl       Question: what was asked       written once, whole
-answers.jsonl    Answer: what was answered      appended; the last of a row and variant holds
-judge.json       JudgedBy: who judges           written once
-scores.jsonl     Score: what was said of it     appended, failures too; the newest good one of a key holds
-picks.jsonl      Picked: winners                appended
-check.json       Report: the judge check
-replies.jsonl    what an address answered, word for word
-ratings.jsonl    Rating: what people said       appended by the page
+rows.jsonl       Question: the rows                written once
+answers.jsonl    Answer: the variants' answers     appended; the last line of a row and variant counts
+judge.json       JudgeRecord: the judge            written once
+scores.jsonl     Score: scores and failures        appended; the newest valid score of a key counts
+picks.jsonl      VoteRecord: pairwise votes        appended
+check.json       JudgeCheck: the check of the judge
+replies.jsonl    replies of a remote judge, verbatim
+ratings.jsonl    Rating: human ratings             appended by the page
 variants.json    the variants as they were when they answered
 """
 
@@ -33,12 +33,12 @@ ROWS, ANSWERS, JUDGE, SCORES = "rows.jsonl", "answers.jsonl", "judge.json", "sco
 PICKS, CHECK, REPLIES, RATINGS, VARIANTS = (
     "picks.jsonl", "check.json", "replies.jsonl", "ratings.jsonl", "variants.json",
 )  # fmt: skip
-LARGEST = 256 << 20  # bytes of a record that is a file of its own
+LARGEST = 256 << 20  # bytes of a file with one record
 Record = TypeVar("Record", bound=BaseModel)
 
 
 class Question(BaseModel):
-    """A row. Those of one `cluster` ask the same thing."""
+    """A row of the evaluation. Rows with the same `cluster` ask the same question."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,11 +47,11 @@ class Question(BaseModel):
     messages: list[Message] = Field(min_length=1)
     reference: str | None = None
     leaked: bool = False
-    """The same question is among the rows that were trained on."""
+    """The training split has the same question."""
 
 
 class Answer(BaseModel):
-    """What a variant said to a row, or why it said nothing. Tokens and seconds as its worker counted them."""
+    """The answer of a variant to a row, or the `error` why there is none. Its worker counted tokens and seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,18 +64,18 @@ class Answer(BaseModel):
     seconds: Number = 0.0
     generation: Generation | None = None
     score: Number | None = None
-    """Of an answer that was brought: the score that came with it."""
+    """The score of an imported answer, if the file has scores."""
     explanation: str = ""
     at: Seconds = Field(default_factory=time.time)
 
     @property
     def cut(self) -> bool:
-        """Whether it was stopped at a limit."""
+        """Whether the answer was stopped at a token limit."""
         return self.end in ("length", "context")
 
 
 class JudgeRecord(BaseModel):
-    """Who judges, found out once. `notes`: what to know of that judge, a sentence each."""
+    """The judge of an evaluation. `notes`: warnings about this judge, one sentence each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +85,7 @@ class JudgeRecord(BaseModel):
 
 
 class VoteRecord(BaseModel):
-    """Which of two answers to a row is better."""
+    """A pairwise vote: which of two answers to a row is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +96,7 @@ class VoteRecord(BaseModel):
 
 
 class Rating(BaseModel):
-    """What a person said of an answer without knowing whose it is. `values` by criterion."""
+    """A blind human rating of an answer. `values`: criterion -> points."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,68 +107,68 @@ class Rating(BaseModel):
 
 
 def cluster(messages: list[Message]) -> str:
-    """Equal for conversations that say the same, but for blanks and case."""
-    said = "\0".join(f"{message['role']} {' '.join(message['content'].casefold().split())}" for message in messages)
-    return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:12]
+    """A digest that ignores case and white space: conversations with the same text have the same cluster."""
+    text = "\0".join(f"{message['role']} {' '.join(message['content'].casefold().split())}" for message in messages)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def item(question: Question, answer: Answer, shown: bool = True) -> Item:
-    """What a judge is given. `shown`: whether with the reference."""
+    """The input of a judge. `shown`: whether the judge sees the reference."""
     reference = question.reference if shown else None
     return Item(messages=question.messages, reference=reference, answer=answer.text, cut=answer.cut)
 
 
 def questions(folder: Path) -> list[Question]:
-    """In their order; none before they are all known."""
+    """The rows in their order. Empty before the worker has read the data."""
     return list(_records(folder / ROWS, Question))
 
 
 def answers(folder: Path) -> dict[tuple[str, str], Answer]:
-    """By row and variant; one without an error is never replaced by one with."""
+    """(row, variant) -> newest answer. An answer without error is not replaced by one with an error."""
     newest: dict[tuple[str, str], Answer] = {}
-    for one in _records(folder / ANSWERS, Answer):
-        key = (one.row, one.variant)
-        if not one.error or key not in newest or newest[key].error:
-            newest[key] = one
+    for answer in _records(folder / ANSWERS, Answer):
+        key = (answer.row, answer.variant)
+        if not answer.error or key not in newest or newest[key].error:
+            newest[key] = answer
     return newest
 
 
 def scores(folder: Path) -> dict[str, list[Score]]:
-    """By key, oldest first."""
+    """Key -> all scores, oldest first."""
     by_key: dict[str, list[Score]] = {}
-    for one in _records(folder / SCORES, Score):
-        by_key.setdefault(one.key, []).append(one)
+    for score in _records(folder / SCORES, Score):
+        by_key.setdefault(score.key, []).append(score)
     return by_key
 
 
 def best(scores: list[Score]) -> Score:
-    """The newest good one, else the newest."""
+    """The newest valid score, or the newest failure if none is valid."""
     return next((score for score in reversed(scores) if score.status == "ok"), scores[-1])
 
 
 def picks(folder: Path) -> dict[tuple[str, str, str], VoteRecord]:
-    """By row and the two variants; one with a verdict is not replaced by one without."""
+    """(row, variant, variant) -> newest vote. A valid vote is not replaced by a failure."""
     newest: dict[tuple[str, str, str], VoteRecord] = {}
-    for one in _records(folder / PICKS, VoteRecord):
-        key = (one.row, one.first, one.second)
-        if one.pick.better is not None or key not in newest or newest[key].pick.better is None:
-            newest[key] = one
+    for vote in _records(folder / PICKS, VoteRecord):
+        key = (vote.row, vote.first, vote.second)
+        if vote.pick.better is not None or key not in newest or newest[key].pick.better is None:
+            newest[key] = vote
     return newest
 
 
 def tries(folder: Path) -> Counter[tuple[str, str, str]]:
-    """How often a winner was asked for, by row and the two variants."""
-    return Counter((one.row, one.first, one.second) for one in _records(folder / PICKS, VoteRecord))
+    """(row, variant, variant) -> number of votes, failures included."""
+    return Counter((vote.row, vote.first, vote.second) for vote in _records(folder / PICKS, VoteRecord))
 
 
 def ratings(folder: Path) -> dict[tuple[str, str], Rating]:
-    """By row and variant, the last of each."""
-    return {(one.row, one.variant): one for one in _records(folder / RATINGS, Rating)}
+    """(row, variant) -> newest rating."""
+    return {(rating.row, rating.variant): rating for rating in _records(folder / RATINGS, Rating)}
 
 
 def read_one(path: Path, kind: type[Record]) -> Record | None:
-    """A record that is a file of its own; None where there is none or it is damaged. OSError if it is no regular file,
-    or cannot be opened."""
+    """The record of a file with one record; None if there is none or if it is damaged. Raises OSError if it cannot be
+    opened or is not a regular file."""
     try:
         return kind.model_validate_json(read_whole(path, LARGEST))
     except (FileNotFoundError, ValueError):

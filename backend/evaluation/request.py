@@ -1,4 +1,4 @@
-"""What an evaluation is asked: every setting once, with its bounds and a sentence."""
+"""The settings of an evaluation, each with its bounds, title and description."""
 
 from typing import Literal, Self
 
@@ -38,7 +38,7 @@ class JudgeRequest(JudgeOptions):
     model: str = ""
     """A model of the address, or the id of a variant."""
     address: str = ""
-    """As judge_address gives it; empty but for an endpoint."""
+    """Normalised by `judge_address`. Empty unless `kind` is "endpoint"."""
     free: bool = False
     """The owner says that the address costs nothing."""
 
@@ -68,15 +68,15 @@ class EvaluateOptions(BaseModel):
 
 
 class EvaluateRequest(EvaluateOptions):
-    """The request that is stored in the run. Rows come from `data`, or with their answers from the file `given`."""
+    """The request that is stored in the run. Rows come from `data`, or from the file `given` with their answers."""
 
     name: str = Field(min_length=1, max_length=100)
     way: Literal["score", "winner"] = "score"
     data: DatasetSpec | None = None
     part: Literal["held", "train"] = "held"
-    """Which of the rows of `data`."""
+    """The split of `data`: "held" is the eval split."""
     given: str = ""
-    """The absolute path of imported answers, as `ImportedAnswer` records."""
+    """The absolute path of a file of imported answers, one `ImportedAnswer` per line."""
     variants: tuple[str, ...] = Field(min_length=1)
     baselines: dict[str, str] = Field(default_factory=dict)
     contrasts: tuple[tuple[str, str], ...] = ()
@@ -86,7 +86,7 @@ class EvaluateRequest(EvaluateOptions):
     high: Number = 5.0
     """The scale of imported scores."""
     runs: str
-    """The absolute folder of the runs: the ledger of all, and the checks of judges, lie there."""
+    """The absolute folder of all runs. It also holds the ledger and the checks of judges."""
     weights: str
     cap_day: float = Field(5.0, ge=0, le=1e9, allow_inf_nan=False)
     context: int = Field(4096, ge=256, le=10**9)

@@ -27,7 +27,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Result:
-    """Everything a page shows. `scores` by row and variant: the one that counts, or the newest failure."""
+    """Everything that the page shows. `scores`: (row, variant) -> the score that counts, or the newest failure."""
 
     spec: EvaluateRequest
     rubric: Rubric
@@ -43,25 +43,25 @@ class Result:
     people: human_ratings.HumanAgreement
     variants: Mapping[str, Variant] = field(default_factory=dict)
     steadiness: tuple[int, float] | None = None
-    """How many answers were judged twice, and the spread within one, in points of the scale."""
+    """Number of answers that were judged twice, and the standard deviation between their scores in points."""
     cost: float = 0.0
-    """Dollars that its judgements took, each once: the check, failures and repetitions included."""
+    """Dollars for all judgements of the run, the judge check, failures and repetitions included."""
 
     @property
     def leaked(self) -> int:
-        """Rows whose question was trained on."""
+        """Number of rows whose question is in the training split."""
         return sum(question.leaked for question in self.questions)
 
     @property
     def identity(self) -> Identity:
-        """Who judged; for a run that has not asked yet, whom it was told to ask."""
+        """The judge; before the first judgement, the judge of the request."""
         if self.by:
             return self.by.identity
         return Identity(kind=self.spec.judge.kind, model=self.spec.judge.model, rubric=self.rubric.hash)
 
 
 def read_result(folder: Path, spec: EvaluateRequest) -> Result:
-    """As it is now; read again only when a file has changed."""
+    """Read the current result. Files that have not changed are not read again."""
     return _result(folder, spec.model_dump_json(), tuple(version(folder / name) for name in FILES))
 
 
@@ -71,28 +71,28 @@ def _result(folder: Path, spec_json: str, stamps: tuple[str, ...]) -> Result:
     rubric = rubric_of(spec)
     by = records.read_one(folder / records.JUDGE, JudgeRecord)
     questions, answers = records.questions(folder), records.answers(folder)
-    found = records.scores(folder)
+    by_key = records.scores(folder)
     cells: dict[Key, ScoreCell] = {}
     scores: dict[Key, Score] = {}
     for question in questions:
         for name in spec.variants:
             key = (question.id, name)
-            several = _scores(spec, by, question, answers.get(key), found)
-            if several:
-                scores[key] = several[0]
-            if (cell := _cell(spec, answers.get(key), several)) is not None:
+            repeats = _scores(spec, by, question, answers.get(key), by_key)
+            if repeats:
+                scores[key] = repeats[0]
+            if (cell := _cell(spec, answers.get(key), repeats)) is not None:
                 cells[key] = cell
     table = ScoreTable(
         rubric=rubric,
-        rows={one.id: one.cluster for one in questions},
+        rows={question.id: question.cluster for question in questions},
         variants=spec.variants,
         baselines=spec.baselines,
         contrasts=spec.contrasts,
         cells=cells,
     )
     ratings, picks = records.ratings(folder), records.picks(folder).values()
-    costs = [score.cost for several in found.values() for score in several]
-    costs += [one.cost for picked in picks for one in (picked.pick.forth, picked.pick.back)]
+    costs = [score.cost for repeats in by_key.values() for score in repeats]
+    costs += [order.cost for vote in picks for order in (vote.pick.forth, vote.pick.back)]
     return Result(
         spec=spec,
         rubric=rubric,
@@ -107,18 +107,18 @@ def _result(folder: Path, spec_json: str, stamps: tuple[str, ...]) -> Result:
         verdict=verdict(table),
         people=human_ratings.human_agreement(table, ratings),
         variants=_variants(folder),
-        steadiness=_steadiness(spec, by, rubric, questions, answers, found),
+        steadiness=_steadiness(spec, by, rubric, questions, answers, by_key),
         cost=math.fsum(costs),
     )
 
 
 def rubric_of(spec: EvaluateRequest) -> Rubric:
-    """Of scores that came along, a rubric with one number on their scale."""
+    """The rubric of an evaluation. Imported scores have a rubric with one criterion on their scale."""
     if spec.judge.kind != "given":
         return rubrics()[spec.judge.rubric]
     about = "The score that came with the answer."
-    one = Criterion(name="score", title="Score", about=about, low=spec.low, high=spec.high)
-    return Rubric(id="given", title=f"points ({spec.low:g}-{spec.high:g})", primary="score", criteria=(one,))
+    criterion = Criterion(name="score", title="Score", about=about, low=spec.low, high=spec.high)
+    return Rubric(id="given", title=f"points ({spec.low:g}-{spec.high:g})", primary="score", criteria=(criterion,))
 
 
 def _scores(
@@ -128,17 +128,17 @@ def _scores(
     answer: Answer | None,
     scores: Mapping[str, list[Score]],
 ) -> list[Score]:
-    """The one of each repetition that counts, failures too; none before it was judged."""
+    """The score of each repetition, valid ones first. Empty before the answer was judged."""
     if answer is None or answer.error or by is None:
         return []
     item = records.item(question, answer, spec.judge.reference)
     keys = [item.key(by.identity.id, repeat) for repeat in range(spec.judge.repeats)]
-    several = [records.best(scores[key]) for key in keys if key in scores]
-    return sorted(several, key=lambda one: one.status != "ok")
+    repeats = [records.best(scores[key]) for key in keys if key in scores]
+    return sorted(repeats, key=lambda score: score.status != "ok")
 
 
-def _cell(spec: EvaluateRequest, answer: Answer | None, several: list[Score]) -> ScoreCell | None:
-    """None for what was not reached yet."""
+def _cell(spec: EvaluateRequest, answer: Answer | None, repeats: list[Score]) -> ScoreCell | None:
+    """The score of an answer, the mean of its repetitions; None if it was not reached yet."""
     if answer is None:
         return None
     if answer.error:
@@ -147,15 +147,13 @@ def _cell(spec: EvaluateRequest, answer: Answer | None, several: list[Score]) ->
     if spec.judge.kind == "given":
         values = {} if answer.score is None else {"score": answer.score}
         return ScoreCell("ok" if values else "no_answer", values, cut, length)
-    good = [score for score in several if score.status == "ok"]
-    if not several:
+    valid = [score for score in repeats if score.status == "ok"]
+    if not repeats:
         return None
-    if not good:
-        return ScoreCell(several[0].status, {}, cut, length)
-    names = good[0].values
-    return ScoreCell(
-        "ok", {name: math.fsum(one.values[name] for one in good) / len(good) for name in names}, cut, length
-    )
+    if not valid:
+        return ScoreCell(repeats[0].status, {}, cut, length)
+    means = {name: math.fsum(score.values[name] for score in valid) / len(valid) for name in valid[0].values}
+    return ScoreCell("ok", means, cut, length)
 
 
 def _steadiness(
@@ -166,7 +164,7 @@ def _steadiness(
     answers: Mapping[Key, Answer],
     scores: Mapping[str, list[Score]],
 ) -> tuple[int, float] | None:
-    """Of answers that were judged once more than the verdict needs."""
+    """Compare the scores of answers that were judged once more than the verdict needs."""
     if by is None or by.identity.kind == "rule":
         return None
     gaps: dict[str, float] = {}
@@ -178,7 +176,7 @@ def _steadiness(
             item = records.item(question, answer, spec.judge.reference)
             first, again = (item.key(by.identity.id, repeat) for repeat in (0, spec.judge.repeats))
             pair = [records.best(scores[key]) for key in (first, again) if key in scores]
-            if len(pair) == 2 and all(one.status == "ok" and not one.by_rule for one in pair):
+            if len(pair) == 2 and all(score.status == "ok" and not score.by_rule for score in pair):
                 gaps[first] = rubric.primary_of(pair[0].values) - rubric.primary_of(pair[1].values)
     if not gaps:
         return None

@@ -1,4 +1,4 @@
-"""Many answers judged: what is missing, in the order of the rows, several at once, and kept as each comes."""
+"""Scores several answers at the same time. Each score is stored when it arrives."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -9,37 +9,37 @@ from backend.evaluation import records
 from backend.evaluation.judge_setup import Judge
 from backend.judge.score import Item, Score
 
-GRACE = 20.0  # seconds that calls which are under way are given when a run is stopped: they are paid for
-LOOK = 0.5
-Thing = TypeVar("Thing")
+GRACE = 20.0  # seconds that calls in flight may take to end after a stop: they are paid for
+INTERVAL = 0.5  # seconds between two reports of progress
+Task = TypeVar("Task")
 
 
 class Cancellable(Protocol):
     """A judge that can be stopped."""
 
     def cancel_waiting(self) -> None:
-        """Those who only wait end; those whose call is under way may still be answered."""
+        """End the calls that wait. Calls in flight may still be answered."""
         ...
 
     def close(self) -> None:
-        """Those whose call is under way end, too."""
+        """End the calls in flight, too."""
         ...
 
 
 class ScoringTask(NamedTuple):
-    """An answer to be judged, for the `repeat`-th time."""
+    """An answer to score. `repeat`: 0 for its first score, 1 for its second ..."""
 
     item: Item
     repeat: int = 0
 
 
 def missing_scores(judge: Judge, wanted: Iterable[ScoringTask], known: dict[str, list[Score]]) -> list[ScoringTask]:
-    """The tasks without a valid score; identical answers once."""
+    """The tasks without a valid score. Identical answers to a question are one task."""
     tasks: dict[str, ScoringTask] = {}
-    for variant in wanted:
-        key = variant.item.key(judge.identity.id, variant.repeat)
+    for task in wanted:
+        key = task.item.key(judge.identity.id, task.repeat)
         if key not in known or records.best(known[key]).status != "ok":
-            tasks.setdefault(key, variant)
+            tasks.setdefault(key, task)
     return list(tasks.values())
 
 
@@ -49,9 +49,9 @@ def score_tasks(
     known: dict[str, list[Score]],
     keep: Callable[[Score], None],
     say: Callable[[int], None],
-    asked: Cancellable,
+    calls: Cancellable,
 ) -> None:
-    """Score every task of `todo`; each score is passed to `keep` and added to `known`. Stops as `run_concurrently`."""
+    """Score every task of `todo`. Each score is passed to `keep` and added to `known`. Stops as `run_concurrently`."""
     lock = threading.Lock()
 
     def score(task: ScoringTask) -> None:
@@ -63,54 +63,53 @@ def score_tasks(
             keep(result)
             known.setdefault(key, []).append(result)
 
-    run_concurrently(todo, score, judge.together, say, asked)
+    run_concurrently(todo, score, judge.together, say, calls)
 
 
 def run_concurrently(
-    todo: Sequence[Thing],
-    do: Callable[[Thing], None],
+    todo: Sequence[Task],
+    do: Callable[[Task], None],
     together: int,
     say: Callable[[int], None],
-    asked: Cancellable,
+    calls: Cancellable,
 ) -> None:
-    """`do` to every one, in their order, `together` at once. `say` is told how many are done. LabError where going on
-    makes no sense: what is under way then may still end, and what has not begun never does.
+    """Call `do` with every task in order, `together` at the same time. `say` is called with the number of tasks done.
 
-    `asked` is let go at a stop, and closed if what is under way does not end by itself then.
+    If one task raises an error, tasks that have not started never start, and `calls.cancel_waiting` is called. Tasks in
+    flight may end within GRACE; then `calls.close` ends them. The error is raised again.
     """
-    over, futures, ended = threading.Event(), list[Future[None]](), list[Thing]()
+    over, futures, ended = threading.Event(), list[Future[None]](), list[Task]()
 
-    def unless_over(one: Thing) -> None:
+    def unless_over(task: Task) -> None:
         if over.is_set():
             return
         try:
-            do(one)
+            do(task)
         except BaseException:
             over.set()  # at once: the next task would start before
             raise
-        ended.append(one)
+        ended.append(task)
 
     with ThreadPoolExecutor(max_workers=max(1, together)) as pool:
         try:
             for task in todo:
                 futures.append(pool.submit(unless_over, task))
-            _follow(futures, lambda: say(len(ended)))
+            _wait_for(futures, lambda: say(len(ended)))
         except BaseException:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            asked.cancel_waiting()
-            wait(
-                [future for future in futures if not future.cancelled()], GRACE
-            )  # `wait` never returns for a cancelled one
-            asked.close()
+            calls.cancel_waiting()
+            # `wait` never returns for a cancelled future
+            wait([future for future in futures if not future.cancelled()], GRACE)
+            calls.close()
             raise
 
 
-def _follow(futures: Sequence["Future[None]"], look: Callable[[], None]) -> None:
-    """Until all are done, or until one has failed."""
+def _wait_for(futures: Sequence["Future[None]"], progress: Callable[[], None]) -> None:
+    """Wait for all; raises the error of the first that failed."""
     left = set(futures)
     while left:
-        ended, left = wait(left, LOOK, FIRST_COMPLETED)
-        for one in ended:
-            one.result()
-        look()
+        ended, left = wait(left, INTERVAL, FIRST_COMPLETED)
+        for future in ended:
+            future.result()
+        progress()

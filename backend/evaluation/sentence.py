@@ -1,4 +1,4 @@
-"""The first thing read: what was found, in two or three plain sentences."""
+"""The verdict in two or three plain sentences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,40 +6,40 @@ from backend.evaluation.contrasts import FEWEST, Contrast
 from backend.judge.rubric import Rubric
 from backend.stats.paired import SAME, Estimate
 
-LISTED = 4  # of one kind; the rest is counted
-FAR = 10_000  # rows; a number beyond it is no plan
+LISTED = 4  # contrasts of one kind that are named; the others are counted
+FAR = 10_000  # rows; more are not a realistic plan
 
 
 def sentence(rubric: Rubric, contrasts: Sequence[Contrast], means: Mapping[str, Estimate]) -> str:
-    """The clear ones first, then those without a clear difference, then those that cannot be decided, and why.
+    """Clear differences first, then unclear ones, then those that are not decided, with the reason.
 
-    `means`: of the primary number, by variant.
+    `means`: variant -> mean of the primary criterion.
     """
-    if not any(one.n for one in means.values()):
-        failed = any(any(one.failures) for one in contrasts)
+    if not any(mean.n for mean in means.values()):
+        failed = any(any(contrast.failures) for contrast in contrasts)
         return "No answer has a score: every judgement failed." if failed else "Nothing is judged yet."
     if not contrasts:
-        each = "; ".join(_mean(name, one) for name, one in means.items() if one.n)
+        each = "; ".join(_mean(name, mean) for name, mean in means.items() if mean.n)
         return f"{each} {rubric.title}. No comparison was planned."
     unclear = [contrast for contrast in contrasts if contrast.decided == "unclear"]
     parts = [
-        _clear(rubric, [one for one in contrasts if one.clear]),
+        _clear(rubric, [contrast for contrast in contrasts if contrast.clear]),
         _unclear(unclear[0]) if len(unclear) == 1 else _all_unclear(unclear),
-        _undecided([one for one in contrasts if one.decided in ("too few rows", "failures differ")]),
+        _undecided([contrast for contrast in contrasts if contrast.decided in ("too few rows", "failures differ")]),
     ]
     return " ".join(part for part in parts if part)
 
 
 def format_interval(estimate: Estimate, sign: int = 1) -> tuple[str, str, str]:
-    """Mean, low and high of an estimate that has an interval, times `sign`; with as many digits as its width is worth.
+    """Mean, low and high of an estimate, times `sign`. The width of the interval decides the number of digits.
 
-    A bound that is not zero never looks like it. ValueError if there is no interval.
+    A bound that is not zero is never shown as zero. Raises ValueError if there is no interval.
     """
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         raise ValueError("an estimate without an interval cannot be shown as one")
     low, high = sorted((sign * estimate.low, sign * estimate.high))
     half = (high - low) / 2
-    digits = next((some for some in (1, 2, 3) if half >= 10**-some), 4)
+    digits = next((count for count in (1, 2, 3) if half >= 10**-count), 4)
     while low * high > 0 and digits < 4 and not float(f"{min(abs(low), abs(high)):.{digits}f}"):
         digits += 1
     mean, low, high = (round(value, digits) + 0.0 for value in (sign * estimate.mean, low, high))  # + 0.0: no -0.0
@@ -47,8 +47,8 @@ def format_interval(estimate: Estimate, sign: int = 1) -> tuple[str, str, str]:
 
 
 def format_number(value: float) -> str:
-    """A number alone: one digit behind the point, or as many as show that it is not zero."""
-    digits = next((some for some in (1, 2, 3) if abs(value) >= 10**-some), 4)
+    """One decimal place, or as many as show that the number is not zero."""
+    digits = next((count for count in (1, 2, 3) if abs(value) >= 10**-count), 4)
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
@@ -66,7 +66,7 @@ def _exactly(estimate: Estimate, sign: int = 1) -> str:
 def _clear(rubric: Rubric, clear: Sequence[Contrast]) -> str:
     if not clear:
         return ""
-    same = len({one.difference.n for one in clear}) == 1
+    same = len({contrast.difference.n for contrast in clear}) == 1
     each = _listed([_better(contrast, "" if same else f"; {contrast.difference.n} rows") for contrast in clear])
     return f"{each} {rubric.title}{f', {clear[0].difference.n} rows' if same else ''}."
 
@@ -93,7 +93,9 @@ def _unclear(contrast: Contrast) -> str:
             f"No clear difference {pair} ({_exactly(contrast.difference)} throughout; {n} rows): {_settled(contrast)}."
         )
     mean, low, high = format_interval(contrast.difference)
-    apart = float(low) * float(high) > 0 and contrast.holm_p is not None  # then only the corrected test says no
+    apart = (
+        float(low) * float(high) > 0 and contrast.holm_p is not None
+    )  # only the corrected test says that it is unclear
     rows = f"{n} rows; corrected p {contrast.holm_p:.2f}" if apart else f"{n} rows"
     return f"No clear difference {pair} ({mean}, {low} to {high}; {rows}): {_settled(contrast)}."
 
@@ -102,8 +104,8 @@ def _all_unclear(unclear: Sequence[Contrast]) -> str:
     if not unclear:
         return ""
     rows = unclear[0].difference.n
-    if all(_tied(one) and one.difference.n == rows for one in unclear):
-        return f"No difference between {_listed([_pair(one) for one in unclear])}: all {rows} rows tied."
+    if all(_tied(contrast) and contrast.difference.n == rows for contrast in unclear):
+        return f"No difference between {_listed([_pair(contrast) for contrast in unclear])}: all {rows} rows tied."
     short = [
         f"{_pair(contrast)} ({f'all {contrast.ties} rows tied' if _tied(contrast) else _needs(contrast)})"
         for contrast in unclear
@@ -131,7 +133,7 @@ def _level(contrast: Contrast) -> bool:
 
 
 def _rows(contrast: Contrast) -> str:
-    """Rounded up to two digits; empty where it is no plan."""
+    """The rows that are needed, rounded up to two digits; empty if they are more than FAR."""
     needed = contrast.rows_needed
     if needed is None or needed <= contrast.difference.n:
         return "more rows"
@@ -139,9 +141,9 @@ def _rows(contrast: Contrast) -> str:
     return f"about {-(-needed // step) * step:,} rows" if needed <= FAR else ""
 
 
-def _undecided(ones: Sequence[Contrast]) -> str:
+def _undecided(contrasts: Sequence[Contrast]) -> str:
     reasons: dict[str, list[str]] = {}
-    for contrast in ones:
+    for contrast in contrasts:
         reasons.setdefault(_reason(contrast), []).append(_pair(contrast))
     if not reasons:
         return ""
@@ -149,8 +151,8 @@ def _undecided(ones: Sequence[Contrast]) -> str:
 
 
 def _reason(contrast: Contrast) -> str:
-    ours, theirs = contrast.failures
-    failed = f"failures: {ours} of {contrast.variant}, {theirs} of {contrast.against}" if ours or theirs else ""
+    first, second = contrast.failures
+    failed = f"failures: {first} of {contrast.variant}, {second} of {contrast.against}" if first or second else ""
     if contrast.decided == "failures differ":
         return f"{failed}: what those were worth could turn it"
     n, clusters = contrast.difference.n, contrast.difference.clusters

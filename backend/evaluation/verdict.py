@@ -1,4 +1,4 @@
-"""What a table of scores says: one sentence first, then every number behind it."""
+"""The verdict of a table of scores: one sentence, and every number behind it."""
 
 import math
 from collections import Counter
@@ -20,9 +20,9 @@ CEILING = 0.5
 HALO = 0.95
 CUT_APART = 0.2
 CELLS = 10
-"""Fewer answers than these correlate with anything."""
+"""Answers that a correlation needs: fewer correlate by chance."""
 MANY = 100
-"""Rows from which on the note that they are few is left out."""
+"""From this number of rows on, there is no note that rows are few."""
 
 
 class VariantSummary(BaseModel):
@@ -37,46 +37,46 @@ class VariantSummary(BaseModel):
     criteria: dict[str, Estimate]
     reached: int
     failures: dict[str, int]
-    """By status; rows that failed are in no mean."""
+    """Status -> number of failures. Rows that failed are in no mean."""
     cut: int
-    """Answers that were stopped at their limit, of all that were reached."""
+    """Answers that were stopped at their token limit, of all that were reached."""
     uncut: Estimate
-    """The primary number without those."""
+    """The primary criterion without those answers."""
     ceiling: Share
-    """Of its scores, those at the top of the scale."""
+    """Share of its scores that are at the top of the scale."""
     good: Share
-    """Of its scores, those in the upper quarter of the scale: 4 or more of 1 to 5."""
+    """Share of its scores in the upper quarter of the scale: 4 or more of 1 to 5."""
     difference: Contrast | None = None
-    """To its baseline, where that was planned in this direction."""
+    """Its difference from its baseline, if that was planned in this direction."""
 
 
 class BiasChecks(BaseModel):
-    """Signs that a judge looks at the wrong thing; None where there is too little to tell."""
+    """Signs of judge bias; None if there are too few answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     length: float | None = None
-    """Spearman's correlation of an answer's length and its primary number, over all answers."""
+    """Spearman's correlation of an answer's length and its score, over all answers."""
     halo: float | None = None
     """The highest correlation of two criteria, over all answers."""
     alike: tuple[str, str] | None = None
-    """Which two those are."""
+    """The two criteria with the highest correlation."""
 
 
 class Verdict(BaseModel):
-    """Everything a page shows of a table."""
+    """Everything that the page shows of a table of scores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sentence: str
     title: str
-    """What the primary number is called."""
+    """Name of the primary criterion."""
     low: float
     high: float
     rows: int
-    """With at least one score."""
+    """Rows with at least one score."""
     complete: int
-    """That all variants were judged on, failures included."""
+    """Rows on which all variants were judged, failures included."""
     clusters: int
     """Different questions among `rows`."""
     variants: tuple[VariantSummary, ...]
@@ -86,35 +86,35 @@ class Verdict(BaseModel):
 
 
 def verdict(table: ScoreTable) -> Verdict:
-    """Computed from the table; the order of its rows, variants and contrasts decides only how things are listed.
+    """Compute the verdict. The order of rows, variants and contrasts changes only the order of the output.
 
-    Contrasts are paired: rows where both have a score. Means of a variant are over all of its own.
+    Contrasts are paired: they use the rows where both variants have a score. The mean of a variant uses all its rows.
     """
     measured = contrasts(table)
-    standings = tuple(_standing(table, variant, measured) for variant in table.variants)
+    summaries = tuple(_summary(table, variant, measured) for variant in table.variants)
     rows = [row for row in table.rows if any(values(table, row, name) is not None for name in table.variants)]
     complete = [row for row in table.rows if all(reached(table, row, name) for name in table.variants)]
     checks = _checks(table)
     whole = Verdict(
-        sentence=sentence(table.rubric, measured, {one.variant: one.primary for one in standings}),
+        sentence=sentence(table.rubric, measured, {summary.variant: summary.primary for summary in summaries}),
         title=table.rubric.title,
         low=table.rubric.low,
         high=table.rubric.high,
         rows=len(rows),
         complete=len(complete) if table.variants else 0,
         clusters=len({table.rows[row] for row in rows}),
-        variants=standings,
+        variants=summaries,
         contrasts=measured,
         checks=checks,
     )
     return whole.model_copy(update={"notes": tuple(_notes(table, whole))})
 
 
-def _standing(table: ScoreTable, variant: str, contrasts: tuple[Contrast, ...]) -> VariantSummary:
+def _summary(table: ScoreTable, variant: str, contrasts: tuple[Contrast, ...]) -> VariantSummary:
     rubric = table.rubric
     rows = [row for row in table.rows if reached(table, row, variant)]
-    scored = {row: got for row in rows if (got := values(table, row, variant)) is not None}
-    primary = {row: rubric.primary_of(got) for row, got in scored.items()}
+    scored = {row: points for row in rows if (points := values(table, row, variant)) is not None}
+    primary = {row: rubric.primary_of(points) for row, points in scored.items()}
     clusters = [table.rows[row] for row in scored]
     cut = {row for row in rows if table.cells[row, variant].cut}
     uncut = [row for row in scored if row not in cut]
@@ -128,7 +128,7 @@ def _standing(table: ScoreTable, variant: str, contrasts: tuple[Contrast, ...]) 
         status=_status(variant, planned[0] if planned else None) if baseline else "baseline",
         primary=estimate(list(primary.values()), clusters),
         criteria={
-            criterion.name: estimate([got[criterion.name] for got in scored.values()], clusters)
+            criterion.name: estimate([points[criterion.name] for points in scored.values()], clusters)
             for criterion in rubric.criteria
         },
         reached=len(rows),
@@ -141,34 +141,39 @@ def _standing(table: ScoreTable, variant: str, contrasts: tuple[Contrast, ...]) 
     )
 
 
-def _status(variant: str, one: Contrast | None) -> Status:
-    if one is None:
+def _status(variant: str, contrast: Contrast | None) -> Status:
+    if contrast is None:
         return "not compared"
-    if one.decided == "better" or one.decided == "worse":
-        return one.decided if one.variant == variant else "worse" if one.decided == "better" else "better"
-    if one.decided == "too few rows":
-        return "too few rows"
-    return "no clear difference" if one.decided == "unclear" else "not decided: failures"
+    match contrast.decided:
+        case "better":
+            return "better" if contrast.variant == variant else "worse"
+        case "worse":
+            return "worse" if contrast.variant == variant else "better"
+        case "too few rows":
+            return "too few rows"
+        case "unclear":
+            return "no clear difference"
+    return "not decided: failures"
 
 
 def _checks(table: ScoreTable) -> BiasChecks:
     keys = [(row, name) for row in table.rows for name in table.variants]
-    scored = [(table.cells[key].length, got) for key in keys if (got := values(table, *key)) is not None]
+    scored = [(table.cells[key].length, points) for key in keys if (points := values(table, *key)) is not None]
     if len(scored) < CELLS:
         return BiasChecks()
-    length = spearman([long for long, _ in scored], [table.rubric.primary_of(got) for _, got in scored])
+    lengths, scores = [length for length, _ in scored], [table.rubric.primary_of(points) for _, points in scored]
     names = sorted(criterion.name for criterion in table.rubric.criteria)
     correlations = {
         (a, b): value
         for a, b in combinations(names, 2)
-        if (value := pearson([got[a] for _, got in scored], [got[b] for _, got in scored])) is not None
+        if (value := pearson([points[a] for _, points in scored], [points[b] for _, points in scored])) is not None
     }
     alike = max(correlations, key=lambda pair: correlations[pair], default=None)
-    return BiasChecks(length=length, halo=correlations[alike] if alike else None, alike=alike)
+    return BiasChecks(length=spearman(lengths, scores), halo=correlations[alike] if alike else None, alike=alike)
 
 
 def _notes(table: ScoreTable, whole: Verdict) -> list[str]:
-    """What a reader should know before believing a number: one sentence each."""
+    """Warnings about the numbers, one sentence each."""
     notes = [_few(whole), _clusters(whole), _row_sets(table), _identical(table)]
     notes += [_ceiling(variant) for variant in whole.variants] + [_cut(whole), _halo(table, whole.checks)]
     return [note for note in notes if note]
@@ -178,7 +183,7 @@ def _few(whole: Verdict) -> str:
     if not FEWEST <= whole.rows < MANY:
         return ""
     each = [contrast.difference for contrast in whole.contrasts if contrast.difference.clusters >= FEWEST]
-    least = [detectable_effect(one.se * math.sqrt(one.n), one.n) for one in each if one.se is not None]
+    least = [detectable_effect(diff.se * math.sqrt(diff.n), diff.n) for diff in each if diff.se is not None]
     rows = f"{whole.rows} rows are few"
     if not least:
         return f"{rows}: only large differences can be found."
@@ -204,12 +209,14 @@ def _row_sets(table: ScoreTable) -> str:
 
 def _identical(table: ScoreTable) -> str:
     shared = [[values(table, row, name) for name in table.variants] for row in table.rows]
-    whole = [[got for got in row if got is not None] for row in shared if row and None not in row]
+    complete = [[points for points in row if points is not None] for row in shared if row and None not in row]
     names = [criterion.name for criterion in table.rubric.criteria]
     alike = all(
-        max(got[name] for got in row) - min(got[name] for got in row) <= SAME for row in whole for name in names
+        max(points[name] for points in row) - min(points[name] for points in row) <= SAME
+        for row in complete
+        for name in names
     )
-    if len(table.variants) < 2 or not whole or not alike:
+    if len(table.variants) < 2 or not complete or not alike:
         return ""
     return (
         "All variants got the same values on every row: either they answer alike, or this judge cannot tell them apart."
