@@ -1,4 +1,4 @@
-"""Text that a person keeps: the browser makes the file, and nothing of it is written on this machine."""
+"""Downloads of text: the browser makes the file, so that nothing is written on the server."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,13 @@ SAVE = """(text, name) => {
 
 
 def hidden_boxes(label: str) -> list[Any]:
-    """What `download_button` needs on the page and nobody sees: text, and the file's name."""
+    """Invisible boxes that `download_button` needs: the text, and the name of the file."""
     return [gr.Textbox(label=label, visible="hidden"), gr.Textbox(label=f"{label}, its name", visible="hidden")]
 
 
 def download_button(
     button: Any, write: Callable[..., list[str]], inputs: list[Any], hidden: list[Any], api_name: str
 ) -> None:
-    """`write` gives the text and the file's name."""
-    made = button.click(write, inputs, hidden, api_name=api_name, show_progress="hidden")
-    made.success(None, hidden, None, js=SAVE)
+    """Make a button that saves a text. `write` returns the text and the name of the file."""
+    written = button.click(write, inputs, hidden, api_name=api_name, show_progress="hidden")
+    written.success(None, hidden, None, js=SAVE)

@@ -1,4 +1,4 @@
-"""Forms drawn from pydantic classes, and read back: a class says the bounds, title and description of a field once."""
+"""Makes forms from pydantic classes and reads them back. The class has the bounds, title and description of a field."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -18,29 +18,29 @@ FINE = 0.01  # a slider's step
 def draw(
     model: type[BaseModel], suffix: str = "", choices: Mapping[str, Sequence[str]] | None = None, prefix: str = ""
 ) -> Controls:
-    """One control per field, by name, in order; fields that are forms themselves have none.
+    """Make one control per field, by name, in order. Fields that are pydantic classes get no control.
 
-    `suffix` and `prefix` keep labels and names unique where a page or an event holds a form twice. `choices` are the
-    values of fields whose class cannot list them.
+    `suffix` is added to labels and `prefix` to names, to keep them unique if a page has a form twice. `choices` are
+    the values of fields whose class cannot list them.
     """
     listed = choices or {}
     return {prefix + name: _control(model.model_fields[name], suffix, listed.get(name)) for name in names(model)}
 
 
 def names(model: type[BaseModel]) -> list[str]:
-    """The fields that have a control."""
+    """The names of the fields that have a control."""
     return [name for name, field in model.model_fields.items() if not _is_form(field)]
 
 
 def values_of(value: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """The values of the controls that `draw` makes for this class."""
+    """The values of the controls of a form, by name."""
     return {prefix + name: getattr(value, name) for name in names(type(value))}
 
 
 def parse(model: type[Model], values: Mapping[str, Any], prefix: str = "", **more: Any) -> Model:
-    """The checked value of a form; `more` are the fields without a control. Other entries of `values` are ignored.
+    """Validate the values of a form. `more` are the fields without a control; other entries of `values` are ignored.
 
-    LabError with the first field that is empty or wrong, by its title.
+    LabError with the title of the first field that is empty or invalid.
     """
     fields = {name: values[prefix + name] for name in names(model)}
     for name, value in fields.items():
@@ -55,12 +55,12 @@ def parse(model: type[Model], values: Mapping[str, Any], prefix: str = "", **mor
 
 
 def check_bounds_in_parse() -> None:
-    """Gradio refuses numbers out of bounds without naming the field, before `parse` can name it."""
+    """Turn off Gradio's own check of number fields, whose error does not name the field. `parse` checks them."""
     gr.Number.raise_if_out_of_bounds = staticmethod(lambda *_: None)
 
 
 def number(value: float | None, title: str, low: int, high: int) -> int:
-    """The value of a number field that belongs to no class. LabError as `parse`."""
+    """Validate a number field that belongs to no class. LabError as in `parse`."""
     if value is None:
         raise LabError(f"{title} is empty. Fill it in.")
     if not low <= value <= high or value != int(value):
@@ -123,7 +123,7 @@ def _control(field: FieldInfo, suffix: str, listed: Sequence[str] | None) -> gr.
 
 
 def _length_limit(field: FieldInfo) -> int:
-    """Characters that a text may have; texts with a pattern are short."""
+    """The maximum number of characters of a text field; 200 if it has a pattern."""
     pattern = any(getattr(rule, "pattern", None) for rule in field.metadata)
     return next((rule.max_length for rule in field.metadata if hasattr(rule, "max_length")), 200 if pattern else WIDE)
 

@@ -1,7 +1,7 @@
-"""Who may do what. Every handler that changes, spends, downloads or deletes asks here first.
+"""Permissions. Every handler that changes, spends, downloads or deletes something calls this module first.
 
-Hidden buttons and private endpoints protect nothing: anyone can post to them. On a laptop the app listens to this
-machine only and whoever reaches it is its owner; on a Space everybody is a visitor except the logged-in creator.
+Hidden buttons and private endpoints protect nothing, because any client can post to them. On a laptop the app listens
+on loopback only, and every user is the owner. On a Space every user is a visitor, except the logged-in creator.
 """
 
 import functools
@@ -27,8 +27,8 @@ from backend.inference.sampling import Sampling
 log = logging.getLogger("peft-lab")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-VISITOR_SECONDS = 4 * 3600  # that the conversation of an unused page is kept
-VISITOR_CHARACTERS, VISITOR_MESSAGES = 40_000, 200  # of a visitor's conversation, answers included
+VISITOR_SECONDS = 4 * 3600  # for which the conversation of an unused page is kept
+VISITOR_CHARACTERS, VISITOR_MESSAGES = 40_000, 200  # limits of a visitor's conversation, with the answers
 
 
 class Role(StrEnum):
@@ -37,70 +37,70 @@ class Role(StrEnum):
 
 
 def role(settings: Settings, request: gr.Request | None) -> Role:
-    """The person behind a request. An identity counts only where Hugging Face vouches for it."""
+    """The role of the user who sent a request. On a Space it depends on the login with Hugging Face."""
     return role_of(settings, request.request.scope if request and request.request else {})
 
 
 def role_of(settings: Settings, scope: Scope | dict[str, Any]) -> Role:
-    """The same for a request that Gradio has not wrapped; its session must have been read from the cookie."""
+    """As `role`, for an ASGI scope that has been through the session middleware."""
     if settings.space_id:
-        vouched = settings.oauth_client_secret.get_secret_value() and settings.space_creator_user_id
-        return Role.OWNER if vouched and _user_id(scope) == settings.space_creator_user_id else Role.VISITOR
+        configured = settings.oauth_client_secret.get_secret_value() and settings.space_creator_user_id
+        return Role.OWNER if configured and _user_id(scope) == settings.space_creator_user_id else Role.VISITOR
     return Role.OWNER if settings.lab_trusted or _loopback(settings.lab_host) else Role.VISITOR
 
 
 def may_change(settings: Settings, request: gr.Request | None) -> bool:
-    """Whether this person may change, spend, download or delete what is kept here."""
+    """Whether the user is the owner, who may change, spend, download and delete."""
     return role(settings, request) is Role.OWNER
 
 
 def require_owner(settings: Settings, request: gr.Request | None, what: str) -> None:
-    """LabError unless this person may change things here."""
+    """LabError unless the user is the owner. `what` completes the sentence: Only the owner may ..."""
     if not may_change(settings, request):
         raise LabError(
-            f"Only the owner of this lab may {what}. Log in as its owner, or run your own: clone the repository and "
-            "type `make run`."
+            f"Only the owner of this lab may {what}. Log in as its owner, or run your own lab: clone the repository "
+            "and run `make run`."
         )
 
 
 def bounded(settings: Settings, request: gr.Request | None, sampling: Sampling) -> Sampling:
-    """A visitor's answers are shorter, so that everybody gets a turn. LabError where only the owner may ask."""
+    """Limit the settings of a visitor. LabError for a setting that only the owner may use."""
     if sampling.grammar:
-        require_owner(settings, request, "use a grammar, because a bad one can stop everybody's answers")
+        require_owner(settings, request, "use a grammar, because a bad one can stop the answers of all users")
     if may_change(settings, request):
         return sampling
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, settings.lab_visitor_tokens)})
 
 
 def require_short(settings: Settings, request: gr.Request | None, texts: Iterable[str]) -> None:
-    """LabError if a visitor's conversation has grown so long that it would fill the memory of this machine."""
+    """LabError if a visitor's conversation is too long for the memory of this machine."""
     if may_change(settings, request):
         return
     lengths = [len(text) for text in texts]
     if sum(lengths) > VISITOR_CHARACTERS or len(lengths) > VISITOR_MESSAGES:
         raise LabError(
-            f"This conversation has {sum(lengths):,} characters in {len(lengths):,} messages; a visitor's may have "
-            f"{VISITOR_CHARACTERS:,} in {VISITOR_MESSAGES}. Start a new one, or send a shorter message."
+            f"This conversation has {sum(lengths):,} characters in {len(lengths):,} messages; the limit for visitors "
+            f"is {VISITOR_CHARACTERS:,} in {VISITOR_MESSAGES}. Start a new one, or send a shorter message."
         )
 
 
 def state_seconds(settings: Settings) -> int | None:
-    """How long the conversation of a page is kept that nothing is sent from; for ever where there are no visitors."""
+    """Seconds for which the conversation of an unused page is kept; None (no limit) if there are no visitors."""
     return None if role(settings, None) is Role.OWNER else VISITOR_SECONDS
 
 
 def visitor(settings: Settings, request: gr.Request | None) -> tuple[str, str]:
-    """Address and session of a visitor, between whom the line is fair; both empty for the owner."""
+    """Address and session of a visitor, for a fair queue; both empty for the owner."""
     if request is None or not request.request or may_change(settings, request):
         return "", ""
     return client_address(settings, request.request.scope), request.session_hash or ""
 
 
 def client_address(settings: Settings, scope: Scope) -> str:
-    """The address that a limit per address is kept for; empty where the proxy of a Space does not tell it.
+    """The network address that limits are kept for; empty if the proxy of a Space does not send it.
 
-    Behind a proxy (a Space, or a proxy on this machine) it is the last public address of X-Forwarded-For: what the
-    client wrote itself comes before it.
+    Behind a proxy (a Space, or a proxy on this machine) it is the last public address of X-Forwarded-For, because
+    the client can write the addresses before it.
     """
     peer = str((scope.get("client") or ("",))[0])
     if not settings.space_id and not _loopback(peer):
@@ -109,15 +109,15 @@ def client_address(settings: Settings, scope: Scope) -> str:
         try:
             address = _forwarded(name.strip())
         except ValueError:
-            break  # what comes before it may be written by the client
-        if address.is_global or not settings.space_id:  # a Space's requests pass private hops
-            # of IPv6, a subscriber has a whole /64
+            break  # the client may have written the entries before
+        if address.is_global or not settings.space_id:  # requests to a Space go through private addresses
+            # an IPv6 subscriber has a whole /64
             return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
     return "" if settings.space_id else peer
 
 
 def _forwarded(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An entry of X-Forwarded-For, with or without a port. ValueError if it is no address."""
+    """An entry of X-Forwarded-For, with or without a port. ValueError if it is not an address."""
     if name.startswith("["):
         name = name[1:].partition("]")[0]
     elif name.count(":") == 1:
@@ -127,7 +127,7 @@ def _forwarded(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _user_id(scope: Scope | dict[str, Any]) -> str:
-    """The Hub's id of the logged-in user; empty when there is none or the login has expired."""
+    """The Hub id of the logged-in user; empty if nobody is logged in or the login has expired."""
     info = (scope.get("session") or {}).get("oauth_info") or {}
     expires = info.get("expires_at")
     if expires is not None and not (isinstance(expires, int | float) and expires > time.time()):
@@ -143,7 +143,7 @@ def _loopback(host: str) -> bool:
 
 
 def shown(settings: Settings) -> Callable[[Handler], Handler]:
-    """A decorator for handlers: a LabError becomes its own toast, a bug a short one with an id and a trace logged."""
+    """Decorator for handlers. Shows a LabError as a toast. Logs any other exception, and shows its number."""
 
     def wrap(handler: Handler) -> Handler:
         if inspect.isgeneratorfunction(handler):
@@ -169,38 +169,38 @@ def shown(settings: Settings) -> Callable[[Handler], Handler]:
     return wrap
 
 
-def _toast(settings: Settings, caught: Exception) -> gr.Error:
-    if isinstance(caught, LabError):
-        return error(str(caught))
+def _toast(settings: Settings, exception: Exception) -> gr.Error:
+    if isinstance(exception, LabError):
+        return error(str(exception))
     number = secrets.token_hex(4)
     formatter = logging.Formatter()
-    trace = formatter.formatException((type(caught), caught, caught.__traceback__))
+    trace = formatter.formatException((type(exception), exception, exception.__traceback__))
     log.error("bug %s\n%s", number, redact(trace, settings.secrets()))
     return error(
-        f"This is a fault of the app, not yours. Nothing you made is lost; try again. If it comes back, report the "
-        f"lines of the terminal that follow “bug {number}”."
+        f"The app has a bug. Your data is not lost. Try again; if it happens again, report the lines in the terminal "
+        f"that follow “bug {number}”."
     )
 
 
 def error(text: str) -> gr.Error:
-    """A toast to be raised. Like every toast of the app it shows this text and no markup."""
+    """A toast to raise. It shows the text without markup, as all toasts here."""
     return gr.Error(markup.toast(text), print_exception=False)
 
 
 def warning(text: str) -> None:
-    """Show a toast of something refused."""
+    """Show a toast about something that was refused."""
     gr.Warning(markup.toast(text))
 
 
 def info(text: str) -> None:
-    """Show a toast of something done."""
+    """Show a toast about something that was done."""
     gr.Info(markup.toast(text))
 
 
 def fetch_nothing() -> None:
-    """The framework would download any address that stands where a file could, before a handler asks who wants it."""
+    """Stop Gradio from downloading addresses that a client sends in place of a file."""
 
     async def refuse(url: str, cache_dir: str) -> str:
-        raise error("This lab takes files, not addresses of files. Upload the file.")
+        raise error("This lab does not download files from addresses. Upload the file.")
 
     processing_utils.async_ssrf_protected_download = refuse

@@ -25,19 +25,19 @@ from backend.core.settings import Settings
 from backend.lab import Lab
 
 TITLE = """# PEFT Lab
-Talk to small Llama models on this CPU, compare them side by side, fine-tune them, and find out honestly whether
+Chat with small Llama models on this CPU, compare them side by side, fine-tune them, and find out honestly whether
 the fine-tune got better.
 """
 
 
 SESSIONS = 400  # browser tabs whose state is kept; the least recently used is dropped first
-STOP_SECONDS = 1  # for answers that are on their way when the app is ended
+STOP_SECONDS = 1  # for requests in progress when the app is stopped
 FONTS = (gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif")
 MONO_FONTS = (gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace")
 
 
 def create_ui(lab: Lab) -> gr.Blocks:
-    """Build the page; nothing is started."""
+    """Build the page. Starts nothing."""
     with gr.Blocks(title="PEFT Lab", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
         gr.Markdown(TITLE)
         if lab.settings.space_id:
@@ -54,20 +54,20 @@ def create_ui(lab: Lab) -> gr.Blocks:
 
 
 def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
-    """A web server for the page, listening already; `run` answers until Ctrl-C or SIGTERM. OSError: no port.
+    """Return a web server for the page. Its socket listens already; `run` serves until Ctrl-C or SIGTERM.
 
-    Gradio is mounted in an app of our own, because its `launch` asks itself for a page through the proxies of the
-    environment, and because `RequestRules` must come before its CORS middleware. Telemetry, sharing, monitoring and
-    the run history stay off.
+    OSError if the port cannot be used. Gradio is mounted in our own FastAPI app for two reasons: its `launch` sends
+    a request to itself through the proxies of the environment, and `RequestRules` must run before its CORS
+    middleware. Telemetry, sharing, monitoring and the run history are off.
     """
     files = Path(os.environ["GRADIO_TEMP_DIR"])
     limits = Middleware(VisitorLimits, settings=settings, files=files, queue=GradioQueue(page))
     fetch_nothing()
     forms.check_bounds_in_parse()
     page.state_session_capacity = SESSIONS
-    page._queue.pending_messages_per_session = LRUCache(SESSIONS)  # of sessions that do not read, too
-    page.is_running = True  # or streams send no heartbeats
-    page.has_launched = True  # or Gradio reads any file that a call names
+    page._queue.pending_messages_per_session = LRUCache(SESSIONS)  # also for sessions that never read their messages
+    page.is_running = True  # otherwise streams send no heartbeats
+    page.has_launched = True  # otherwise Gradio reads any file whose path is in a call
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app,
@@ -94,7 +94,7 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_level="warning",
-        proxy_headers=False,  # `guard.client_address` reads them, and knows which to believe
+        proxy_headers=False,  # `guard.client_address` reads them
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -102,7 +102,7 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
-    """A server on a socket that is bound before anything starts: a port in use is reported at once."""
+    """A server on a socket that is bound already, so that a port in use is reported before anything is started."""
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket, stopping: asyncio.Event) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Live sections of a tab: one timer reads run folders, and sends the outputs that have changed."""
+"""Live sections of a tab: a timer reads the state of the app and sends the outputs that have changed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +10,25 @@ from app import guard
 from backend.lab import Lab
 
 UNKNOWN = object()
-"""In place of an input's value, when the page has not sent it."""
-BUSY, IDLE = 1.0, 4.0  # seconds between two readings: while a run is live, and otherwise
+"""Replaces the value of an input that the page has not sent."""
+BUSY, IDLE = 1.0, 4.0  # seconds between two ticks: while a run is live, and otherwise
 
 
 @dataclass(frozen=True)
 class LiveSection:
-    """`view(now, *inputs)` returns a value for each of `outputs`. `inputs` are components by parameter name.
+    """`view(snapshot, *inputs)` returns a value for each of `outputs`. `inputs` are components by parameter name.
 
-    The tab is read again after each event of `acted`.
+    The tab is updated after each of `events`.
     """
 
     outputs: list[Any]
     view: Callable[..., list[Any]]
-    acted: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choices(options: Sequence[tuple[str, str]], chosen: Any) -> Any:
-    """The new options of a list. A chosen value that is still an option stays; otherwise the first is chosen."""
+    """Update the choices of a dropdown. The chosen value is kept if it still exists; otherwise the first is chosen."""
     if chosen is UNKNOWN:
         return gr.update(choices=options)
     values: list[str | None] = [value for _, value in options]
@@ -46,10 +46,10 @@ def poll(
     visiting: Any,
     busy_interval: float = BUSY,
 ) -> None:
-    """Keep the sections of an open tab up to date.
+    """Update the sections of an open tab.
 
-    `read(owner)` is called once per tick for all sections; it returns what their views get, and whether a run is live.
-    `visiting` is shown to visitors only. Endpoints: `name` for the whole tab, `name_tick` for what has changed.
+    `read(owner)` is called once per tick for all sections; it returns the snapshot for their views, and whether a run
+    is live. `visiting` is shown to visitors only. The endpoint `name` sends the whole tab, `name_tick` the changes.
     """
     # components
     outputs = [output for section in sections for output in section.outputs]
@@ -59,24 +59,28 @@ def poll(
 
     # handlers
     def views(owner: bool, values: Mapping[str, Any]) -> tuple[list[Any], gr.Timer]:
-        now, busy = read(owner)
-        shown = [value for section in sections for value in section.view(now, *(values[key] for key in section.inputs))]
+        snapshot, busy = read(owner)
+        shown = [
+            value for section in sections for value in section.view(snapshot, *(values[key] for key in section.inputs))
+        ]
         return shown, gr.Timer(busy_interval if busy else IDLE, active=True)
 
     @guard.shown(lab.settings)
     def open_tab(request: gr.Request) -> list[Any]:
         owner = guard.may_change(lab.settings, request)
-        values, pace = views(owner, dict.fromkeys(inputs, UNKNOWN))
-        return [list(map(repr, values)), pace, gr.update(visible=not owner), *values]
+        values, new_timer = views(owner, dict.fromkeys(inputs, UNKNOWN))
+        return [list(map(repr, values)), new_timer, gr.update(visible=not owner), *values]
 
     @guard.shown(lab.settings)
     def tick(request: gr.Request, before: list[str], **chosen: Any) -> list[Any]:
-        """What has changed since the last tick; the rest of the page stays unchanged."""
-        values, pace = views(guard.may_change(lab.settings, request), chosen)
+        """Send the outputs that have changed since the last tick."""
+        values, new_timer = views(guard.may_change(lab.settings, request), chosen)
         texts = list(map(repr, values))
-        old = before if len(before) == len(texts) else [""] * len(texts)
-        changed = [gr.skip() if was == text else value for was, text, value in zip(old, texts, values, strict=True)]
-        return [texts, pace, *changed]
+        old_texts = before if len(before) == len(texts) else [""] * len(texts)
+        changed = [
+            gr.skip() if text == old else value for old, text, value in zip(old_texts, texts, values, strict=True)
+        ]
+        return [texts, new_timer, *changed]
 
     # bindings
     tick_inputs = {"before": sent, **inputs}
@@ -84,7 +88,7 @@ def poll(
     tab.select(open_tab, None, [sent, timer, visiting, *outputs], api_name=name, show_progress="hidden")
     timer.tick(tick, None, everything, inputs_kwargs=tick_inputs, api_name=f"{name}_tick", show_progress="hidden")
     for section in sections:
-        for acted in section.acted:
-            acted.then(
+        for event in section.events:
+            event.then(
                 tick, None, everything, inputs_kwargs=tick_inputs, api_visibility="private", show_progress="hidden"
             )

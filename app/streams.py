@@ -1,4 +1,4 @@
-"""Answers that are arriving, by session: so that Stop reaches them and a second click does not start another."""
+"""The replies that are streamed now, by session. Stop finds them here, and a second click does not start another."""
 
 import threading
 from collections.abc import Iterator
@@ -12,30 +12,30 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.inference.reply import Reply
 
-VISITOR_TURNS = 12  # turns of one address that are answered at the same time, per tab
+VISITOR_TURNS = 12  # turns of one network address that may be answered at the same time, per tab
 
 
 @dataclass(eq=False)
 class Stream:
-    """One turn's answers, and what was asked of them meanwhile."""
+    """The replies of one turn, and whether they were stopped."""
 
     address: str = ""
-    """Of a visitor; empty for the owner."""
+    """The network address of a visitor; empty for the owner."""
     replies: list[Reply] = field(default_factory=list)
     stopped: bool = False
-    """No further answer should begin."""
+    """No further reply may start."""
     dropped: bool = False
-    """The conversation was left: nothing more should be shown of it."""
+    """The conversation was cleared, so nothing more of it is shown."""
 
     def add(self, reply: Reply) -> None:
-        """A Stop may have come while the reply was being started."""
+        """Add a reply. It is stopped at once if the turn was stopped while the reply was being started."""
         self.replies.append(reply)
         if self.stopped:
             reply.stop()
 
 
 class Streams:
-    """One tab's answers. The lock protects the table, which handlers of many sessions share."""
+    """The streams of one tab. The lock protects the dict, which handlers of all sessions use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -44,32 +44,35 @@ class Streams:
 
     @contextmanager
     def turn(self, request: gr.Request) -> Iterator[Stream]:
-        """A turn to put replies in; all are stopped on the way out, because a client may have left."""
+        """Register a turn of this session. At the end all its replies are stopped, because the client may have left.
+
+        LabError if a turn of the session is being answered, or too many of the visitor's address.
+        """
         session, (address, _) = request.session_hash or "", guard.visitor(self._settings, request)
         with self._lock:
             if session in self._turns and not self._turns[session].dropped:
-                raise LabError("An answer is still arriving here. Press Stop, or wait for its end, and send again.")
-            if address and sum(turn.address == address for turn in self._turns.values()) >= VISITOR_TURNS:
+                raise LabError("An answer is still being generated. Wait for its end, or press Stop, then send again.")
+            if address and sum(other.address == address for other in self._turns.values()) >= VISITOR_TURNS:
                 raise LabError(
                     f"{VISITOR_TURNS} conversations of your network address are being answered. Wait for the end of "
                     "one, then send again."
                 )
-            self._turns[session] = mine = Stream(address)
+            self._turns[session] = turn = Stream(address)
         try:
-            yield mine
+            yield turn
         finally:
-            for reply in mine.replies:
+            for reply in turn.replies:
                 reply.stop()
             with self._lock:
-                if self._turns.get(session) is mine:
+                if self._turns.get(session) is turn:
                     del self._turns[session]
 
     def stop(self, request: gr.Request) -> None:
-        """Ask this session's answers to end; what has arrived is kept."""
+        """Stop the replies of this session. The text so far is kept."""
         self._end(request, dropped=False)
 
     def drop(self, request: gr.Request) -> None:
-        """Ask this session's answers to end and to show nothing more."""
+        """Stop the replies of this session, and show nothing more of them."""
         self._end(request, dropped=True)
 
     def _end(self, request: gr.Request, dropped: bool) -> None:

@@ -1,6 +1,6 @@
-"""How much one visitor may ask for, and what only the owner may send.
+"""Limits for visitors, and requests that only the owner may send.
 
-Runs inside Gradio's session middleware, so it knows who asks. `docs/security.md` lists the rules and their tests.
+It runs inside Gradio's session middleware, so it knows the user. `docs/security.md` lists the rules and their tests.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ CALLS = re.compile(r"/gradio_api/(queue/join|run/|api/).*")
 STATIC = re.compile(r"/(static|assets|svelte)/.+|/favicon\.ico|/theme\.css|/manifest\.json")
 HEAVY = re.compile(r"/|/config/?|/gradio_api/(info|openapi\.json)/?")  # 0.1 s of computing and 1 MB each
 UPLOAD = "/gradio_api/upload"
-SPARE = 200_000_000  # bytes of disk that an upload leaves free
-LARGEST_BODY = 32_000_000  # bytes of a JSON body from the owner
+MIN_FREE_DISK = 200_000_000  # bytes that stay free after an upload
+OWNER_BODY = 32_000_000  # bytes of a JSON body from the owner
 VISITOR_BODY = 256_000  # bytes of a JSON body from a visitor
 VISITOR_REQUESTS = 100  # calls and streams of one address that are open at the same time
-VISITOR_IN_LINE = 24  # calls of one address that wait in Gradio's queue, which holds 64
-VISITOR_RATE, VISITOR_BURST = 50.0, 200.0  # requests per second of one address, and how many may come at once
-VISITOR_SESSIONS, SESSION_SECONDS = 40, 600.0  # new sessions (browser tabs) of one address in so many seconds
-VISITOR_UNREAD = 30  # answers that wait for one session to read them
+VISITOR_QUEUED = 24  # calls of one address that may wait in Gradio's queue, which has 64 places
+VISITOR_RATE, VISITOR_BURST = 50.0, 200.0  # requests per second of one address, and how many at once
+VISITOR_SESSIONS, SESSION_SECONDS = 40, 600.0  # new sessions (browser tabs) of one address within these seconds
+VISITOR_UNREAD = 30  # unread responses of one session
 
 
 class VisitorLimits:
-    """ASGI middleware inside the session: what depends on who asks. The owner has no limits but the disk's.
+    """ASGI middleware: limits per network address for visitors. The owner is limited by the free disk only.
 
-    Limits are kept per network address. Where it is not known, only the form of a request is checked.
+    If the address of a visitor is unknown, only the form of the request is checked.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, files: Path, queue: "GradioQueue") -> None:
-        """`files`: the folder that uploads are kept in, the only one that files are served from."""
+        """`files`: the folder of uploads, the only folder that files are served from."""
         self.app, self.settings, self.files, self.queue = app, settings, files.resolve(), queue
         self.open: Counter[str] = Counter()
         self.calling: Counter[str] = Counter()
@@ -70,7 +70,7 @@ class VisitorLimits:
             await refusal(scope, receive, send)
             return
         with _counted(self.open, address):
-            if address and HEAVY.fullmatch(path):  # one after the other, until it is read
+            if address and HEAVY.fullmatch(path):  # one at a time per address
                 async with self.heavy.setdefault(address, asyncio.Semaphore(1)):
                     await self.app(scope, receive, send)
             elif scope["method"] == "POST" and CALLS.fullmatch(path):
@@ -84,14 +84,14 @@ class VisitorLimits:
     def _by_owner(self, scope: Scope) -> PlainTextResponse | None:
         path, length = scope["path"], int(Headers(scope=scope).get("content-length") or 0)
         if path.startswith(FILE) and not self._is_own_file(path.removeprefix(FILE)):
-            return refuse(403, "Only files that were uploaded here are served, by their path.")
+            return refuse(403, "Only uploaded files are served, by their path.")
         if path.startswith(UPLOAD):
             free = shutil.disk_usage(self.files).free
-            if length + SPARE > free:
+            if length + MIN_FREE_DISK > free:
                 sizes = f"{length / 1e6:,.0f} MB and {free / 1e6:,.0f} MB of disk are free"
                 return refuse(413, f"The upload has {sizes}. Free some, or choose a smaller file.")
-        elif scope["method"] == "POST" and length > LARGEST_BODY:
-            return _too_large(length, LARGEST_BODY)
+        elif scope["method"] == "POST" and length > OWNER_BODY:
+            return _too_large(length, OWNER_BODY)
         return None
 
     def _by_visitor(self, scope: Scope, address: str) -> PlainTextResponse | None:
@@ -101,7 +101,7 @@ class VisitorLimits:
             return refuse(403, "Only the owner of this lab may read uploaded files.")
         if path.startswith(UPLOAD):
             return refuse(403, "Only the owner of this lab may upload files.")
-        if path.startswith("/gradio_api/call/"):  # its answers are kept until they are read, by a key of their own
+        if path.startswith("/gradio_api/call/"):  # its responses are stored until they are read
             return refuse(403, "Only the owner of this lab may use this route. Use the page, or gradio_client.")
         if scope["method"] == "POST" and length > VISITOR_BODY:
             return _too_large(length, VISITOR_BODY)
@@ -126,21 +126,21 @@ class VisitorLimits:
             session = None
         if not isinstance(session, str) or not re.fullmatch(r"[\w-]{1,64}", session):
             return refuse(400, "A call is a JSON object that names its session_hash in letters and digits.")
-        if not all(map(self._is_own_file, files)):  # Gradio would read and copy the file before the handler is asked
-            return refuse(403, "Only the owner of this lab may hand files to it.")
+        if not all(map(self._is_own_file, files)):  # Gradio would copy the file before the handler is called
+            return refuse(403, "Only the owner of this lab may send files.")
         if self.queue.unread(session) > VISITOR_UNREAD:
-            return _too_many(f"{VISITOR_UNREAD} answers wait to be read")
+            return _too_many(f"{VISITOR_UNREAD} answers have not been read")
         if not address:
             return None
-        if not self._may_begin(session, address):
+        if not self._may_open(session, address):
             return _too_many(f"Your address has opened {VISITOR_SESSIONS} pages in {SESSION_SECONDS / 60:.0f} minutes")
         queued = sum(client_address(self.settings, other) == address for other in self.queue.waiting())
-        if queued + self.calling[address] > VISITOR_IN_LINE:
-            return _too_many(f"{VISITOR_IN_LINE} calls of your address are waiting")
+        if queued + self.calling[address] > VISITOR_QUEUED:
+            return _too_many(f"{VISITOR_QUEUED} calls of your address are waiting")
         return None
 
-    def _may_begin(self, session: str, address: str) -> bool:
-        """Whether the session is known, or the address may have another one: Gradio keeps a state for each."""
+    def _may_open(self, session: str, address: str) -> bool:
+        """Whether the session is known, or the address may open another: Gradio stores a state for each session."""
         now = time.monotonic()
         last = {name: next(reversed(known.values())) for name, known in self.sessions.items()}
         for name in [name for name, at in last.items() if now - at > SESSION_SECONDS]:
@@ -151,22 +151,24 @@ class VisitorLimits:
         known.pop(session, None)
         known[session] = now
         if len(known) > 2 * VISITOR_SESSIONS:
-            del known[next(iter(known))]  # the one that was not used for longest
+            del known[next(iter(known))]  # the least recently used
         return True
 
     def _is_own_file(self, name: str) -> bool:
-        """Whether it is the absolute path of a file in the upload folder. An address of any kind is not."""
+        """Whether it is the absolute path of an existing file in the folder of uploads."""
         try:
             path = Path(name)
             return path.is_absolute() and path.resolve().is_relative_to(self.files) and path.is_file()
-        except (OSError, ValueError):  # too long, or a NUL in it
+        except (OSError, ValueError):  # the name is too long or has a NUL
             return False
 
     def _take_token(self, address: str) -> bool:
         """Token bucket: VISITOR_BURST requests at once, VISITOR_RATE a second after that."""
         now = time.monotonic()
         if len(self.tokens) > 10_000:  # forget addresses whose bucket is full again
-            self.tokens = {name: at for name, at in self.tokens.items() if now - at[0] < VISITOR_BURST / VISITOR_RATE}
+            self.tokens = {
+                name: entry for name, entry in self.tokens.items() if now - entry[0] < VISITOR_BURST / VISITOR_RATE
+            }
         last, left = self.tokens.get(address, (now, VISITOR_BURST))
         left = min(VISITOR_BURST, left + (now - last) * VISITOR_RATE)
         self.tokens[address] = (now, max(0.0, left - 1))
@@ -174,20 +176,20 @@ class VisitorLimits:
 
 
 class GradioQueue:
-    """What `VisitorLimits` asks of Gradio's queue, the one place that knows how Gradio keeps it."""
+    """Reads Gradio's queue. Only this class depends on its private attributes."""
 
     def __init__(self, page: gr.Blocks) -> None:
         self.page = page
 
     def waiting(self) -> list[Scope]:
-        """The requests of the calls that wait for their handler."""
-        lines = self.page._queue.event_queue_per_concurrency_id.values()
-        return [event.request.scope for line in lines for event in line.queue]
+        """The scopes of the calls that wait for their handler."""
+        queues = self.page._queue.event_queue_per_concurrency_id.values()
+        return [event.request.scope for queue in queues for event in queue.queue]
 
     def unread(self, session: str) -> int:
-        """Messages that wait for a session to read them."""
-        kept = self.page._queue.pending_messages_per_session
-        return kept[session].qsize() if session in kept else 0
+        """The number of unread messages of a session."""
+        pending = self.page._queue.pending_messages_per_session
+        return pending[session].qsize() if session in pending else 0
 
 
 @contextlib.contextmanager
@@ -202,7 +204,7 @@ def _counted(counter: Counter[str], address: str) -> Iterator[None]:
 
 
 async def _read(receive: Receive) -> bytes:
-    """The whole body; the server holds it to its Content-Length, which is bounded. Nothing if the client leaves."""
+    """Read the whole body, whose Content-Length was checked. The rest is missing if the client leaves."""
     body = b""
     while True:
         message = await receive()
@@ -212,7 +214,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _read_before(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read already."""
+    """A `receive` that returns a body that was read before."""
     left = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

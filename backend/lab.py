@@ -101,7 +101,7 @@ class Lab:
         return self._engines.loaded()
 
     def unload(self, pid: int) -> None:
-        """Take a model out of memory; whoever it is answering is told."""
+        """Unload a model. Replies that it is generating fail with a sentence."""
         self._engines.unload(pid)
 
     def save_vote(self, vote: Vote) -> None:

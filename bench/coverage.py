@@ -1,4 +1,4 @@
-"""python -m bench.coverage [--quick]: how often our intervals and verdicts are right where the truth is known.
+"""python -m bench.coverage [--quick]: how often our intervals and verdicts are right, with data whose truth is known.
 
 Simulates rows of unequal difficulty, answered by models of unequal strength and graded from 1 to 5 in whole numbers,
 so that many rows tie. It does not know how your judge or your rows behave.
@@ -31,7 +31,7 @@ Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Size(NamedTuple):
-    """How often to repeat what costs nothing, what draws, and what is a whole verdict."""
+    """Repetitions of t intervals, of resampling tests, and of whole verdicts."""
 
     intervals: int
     draws: int
@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """At one number of rows: shares of the repetitions, between 0 and 1."""
+    """Shares of the repetitions (0 to 1) for one number of rows."""
 
     ties: float
     student: float
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
 
 
 def graded(random: np.random.Generator, rows: int, effects: tuple[float, ...]) -> Scores:
-    """Rows x models, from 1 to 5."""
+    """Scores from 1 to 5, [rows, models]."""
     difficulty = random.normal(MIDDLE, DIFFICULTY, size=(rows, 1))
     latent = difficulty + np.array(effects) + random.normal(0, NOISE, size=(rows, len(effects)))
     points: Scores = np.clip(np.rint(latent), 1, 5)
@@ -56,14 +56,14 @@ def graded(random: np.random.Generator, rows: int, effects: tuple[float, ...]) -
 
 
 def differences(random: np.random.Generator, rows: int, effect: float) -> Scores:
-    """The better model's points less the other's."""
+    """Differences between the better model and the other, [rows]."""
     points = graded(random, rows, (0.0, effect))
     gaps: Scores = points[:, 1] - points[:, 0]
     return gaps
 
 
 def measured(rows: int, size: Size, truth: float) -> Measured:
-    """Coverage of the true difference by both intervals, and how often the sign-flip test finds one between equals."""
+    """Coverage of both intervals, and how often the sign-flip test finds a difference between equal models."""
     random = np.random.default_rng([SEED, rows])
     ties, student, bootstrap, flips = [], 0, 0, 0
     for _ in range(size.intervals):
@@ -82,7 +82,7 @@ def measured(rows: int, size: Size, truth: float) -> Measured:
 
 
 def table(points: Scores) -> ScoreTable:
-    """Every model against every other."""
+    """All pairs of models."""
     names = tuple(f"model {n}" for n in range(points.shape[1]))
     rows = {str(n): str(n) for n in range(len(points))}
     cells = {
@@ -95,18 +95,18 @@ def table(points: Scores) -> ScoreTable:
 
 
 class Claims(NamedTuple):
-    """Of tables of 20 rows and four models: shares, between 0 and 1."""
+    """Shares (0 to 1) of tables with 20 rows and four models."""
 
     top: float
-    """The highest mean is the best model's."""
+    """The best model has the highest mean."""
     wrong: float
-    """The verdict calls a model better that is not."""
+    """The verdict calls a model better that is not better."""
     right: float
-    """It calls the best one better than at least one other, and says nothing wrong."""
+    """The verdict calls the best model better than another one, and has no wrong claim."""
 
 
 def claims(tables: int) -> Claims:
-    """A pair counts as wrong, too, if the two are alike and one is called better."""
+    """Count right and wrong claims. To call one of two equal models better is also wrong."""
     random = np.random.default_rng([SEED, 4])
     strength = {f"model {n}": effect for n, effect in enumerate(EFFECTS)}
     best = max(strength, key=lambda name: strength[name])
@@ -124,31 +124,33 @@ def claims(tables: int) -> Claims:
 
 
 def aim(name: str, value: float, low: float, high: float) -> None:
-    """One line that a machine can read."""
+    """Print the line of an aim."""
     bound = f"{low:.2f}..{high:.2f}" if low else f"<= {high:.2f}"
     print(f"aim {name}: {value:.3f} ({bound}) {'met' if low <= value <= high else 'missed'}")
 
 
 def main() -> None:
-    """Simulate, print both tables, then the aims."""
+    """Simulate, print the table and the aims."""
     parser = argparse.ArgumentParser(description="Measure how often intervals and verdicts are right.")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     size = Size(3000, 400, 250) if parser.parse_args().quick else Size(20_000, 3000, 2000)
     truth = float(differences(np.random.default_rng([SEED, 0]), LARGE, EFFECT).mean())
     print(
-        f"true mean difference {truth:.3f} points; {size.intervals:,} repetitions, {size.draws:,} of those that draw\n"
+        f"true mean difference {truth:.3f} points; {size.intervals:,} repetitions, {size.draws:,} of resampling tests\n"
     )
-    print("| rows | ties | paired t covers | percentile bootstrap covers | sign-flip finds what is not there |")
+    print("| rows | ties | paired t covers | percentile bootstrap covers | sign-flip false positives |")
     print("|--:|--:|--:|--:|--:|")
     found = {rows: measured(rows, size, truth) for rows in ROWS}
-    for rows, one in found.items():
-        print(f"| {rows} | {one.ties:.2f} | {one.student:.3f} | {one.bootstrap:.3f} | {one.flips:.3f} |")
-    told = claims(size.verdicts)
-    print(f"\nFour models, 20 rows, {size.verdicts:,} tables: the highest mean is the best model's in {told.top:.0%};")
-    print(f"the verdict names the best one rightly in {told.right:.0%} and somebody wrongly in {told.wrong:.1%}.\n")
-    for rows, one in found.items():
-        aim(f"coverage at {rows} rows", one.student, 0.93, 0.97)
-    aim("wrong claims", told.wrong, 0.0, 0.05)
+    for rows, row in found.items():
+        print(f"| {rows} | {row.ties:.2f} | {row.student:.3f} | {row.bootstrap:.3f} | {row.flips:.3f} |")
+    shares = claims(size.verdicts)
+    print(
+        f"\nFour models, 20 rows, {size.verdicts:,} tables: the highest mean is the best model's in {shares.top:.0%};"
+    )
+    print(f"the verdict is right about the best in {shares.right:.0%} and wrong about a model in {shares.wrong:.1%}.\n")
+    for rows, row in found.items():
+        aim(f"coverage at {rows} rows", row.student, 0.93, 0.97)
+    aim("wrong claims", shares.wrong, 0.0, 0.05)
 
 
 if __name__ == "__main__":

@@ -68,28 +68,33 @@ sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode
 class Cost:
     seconds: float
     own: int
-    """Bytes a process has to itself, at the highest, over its whole tree."""
+    """Peak of private memory of the process and its children, in bytes."""
     all: int
-    """Mapped files included."""
+    """Peak with mapped files, in bytes."""
 
     def then(self, other: "Cost") -> "Cost":
         return Cost(self.seconds + other.seconds, max(self.own, other.own), max(self.all, other.all))
 
 
 def watched(*command: str | Path, **known: str) -> Cost:
-    """Run it to its end. What it prints is shown only if it fails."""
+    """Run a command. Its output is shown only if it fails."""
     began, own, total = time.perf_counter(), 0, 0
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, env=os.environ | known, stdin=subprocess.PIPE, stdout=said, stderr=said
+            list(map(str, command)),
+            cwd=ROOT,
+            env=os.environ | known,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
         )
         while process.poll() is None:
             one, every = _memory(process.pid)
             own, total = max(own, one), max(total, every)
             time.sleep(0.02)
         seconds = time.perf_counter() - began
-        said.seek(0)
-        assert process.returncode == 0, said.read().decode(errors="replace")[-3000:]
+        output.seek(0)
+        assert process.returncode == 0, output.read().decode(errors="replace")[-3000:]
     return Cost(seconds, own, total)
 
 
@@ -111,7 +116,7 @@ def _memory(pid: int) -> tuple[int, int]:
 
 
 def sources(sdist: Path | None) -> Path:
-    """llama.cpp as the installed library was built from it; fetched once into build/."""
+    """The sources of the installed llama.cpp, downloaded once into build/."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     if not (build / LIBRARY).is_dir():
@@ -126,7 +131,7 @@ def sources(sdist: Path | None) -> Path:
 
 
 def built(source: Path) -> Path:
-    """llama-quantize of these sources."""
+    """Build llama-quantize from these sources."""
     out = ROOT / "build" / "llama-quantize"
     if not (out / "bin" / "llama-quantize").exists():
         off = [f"-DLLAMA_{name}=OFF" for name in ("CURL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER")]
@@ -137,7 +142,7 @@ def built(source: Path) -> Path:
 
 
 def exported(home: Path, run: Path, name: str, quantisation: str) -> tuple[Path, Cost]:
-    """By the app's own worker."""
+    """Export with the app's worker."""
     folder = home / f"20300101-000001-000-export-{name}"
     folder.mkdir()
     asked = {"run": str(run), "id": name, "weights": str(home / "weights"), "quantisation": quantisation}
@@ -147,7 +152,7 @@ def exported(home: Path, run: Path, name: str, quantisation: str) -> tuple[Path,
 
 
 def unequal(ours: Path, theirs: Path) -> tuple[int, list[str]]:
-    """How many tensors theirs has, and which of them ours does not hold bit for bit, in the same type and shape."""
+    """The number of their tensors, and the names of those that differ in ours in type, shape or a bit."""
     here, there = tensors_of(ours), tensors_of(theirs)
     wrong = sorted(here.keys() ^ there.keys())
     for name in here.keys() & there.keys():
@@ -159,13 +164,13 @@ def unequal(ours: Path, theirs: Path) -> tuple[int, list[str]]:
 
 
 def tensors_of(file: Path) -> dict[str, tuple[Tensor, int]]:
-    """Every line of the table, and where in the file its data lies. The gguf package would need 10 seconds for it."""
+    """The tensors of a GGUF and the offsets of their data. The gguf package would take 10 seconds."""
     with file.open("rb") as stream:
         reader = Reader(stream, file.stat().st_size)
         _, _, count, keys = reader.numbers("<4sIQQ")
         alignment = alignment_of(reader.facts(keys))
         table = read_tensors(reader, count)
-        start = -(-reader.at // alignment) * alignment
+        start = -(-reader.offset // alignment) * alignment
     return {name: (tensor, start + tensor.offset) for name, tensor in table.items()}
 
 
@@ -175,7 +180,7 @@ def stored(file: Path, at: int, size: int) -> Array:
 
 
 def furthest(home: Path, base: Path, lora: Path, merged: Path) -> float:
-    """The largest difference between a logit of our merged F32 file and Hugging Face's of PEFT's merged folder."""
+    """The largest difference between logits of our merged F32 file and of PEFT's merged model in Transformers."""
     size = shape_of(base).vocabulary
     np.save(home / "tokens.npy", np.random.default_rng(2).integers(0, size, 100).astype(np.int32))
     write_base(base, home / "f32.gguf", "F32", "bench", updates=updates_of(lora, shape_of(base)))
@@ -186,7 +191,7 @@ def furthest(home: Path, base: Path, lora: Path, merged: Path) -> float:
 
 
 def converted(source: Path, home: Path, merged: Path, kind: str) -> tuple[Path, Cost]:
-    """By llama.cpp's script. It looks for sentencepiece before it finds that this tokenizer needs none."""
+    """Convert with llama.cpp's script, which imports sentencepiece although this tokenizer does not need it."""
     stub = home / "stub"
     stub.mkdir(exist_ok=True)
     (stub / "sentencepiece.py").write_text("class SentencePieceProcessor: ...\n")
@@ -197,7 +202,7 @@ def converted(source: Path, home: Path, merged: Path, kind: str) -> tuple[Path, 
 
 
 def quantised(quantiser: Path | None, whole: Path, out: Path) -> Cost:
-    """By llama.cpp's own settings: as many threads as there are cores, and up to 8 GiB of working memory."""
+    """Quantise with llama.cpp's defaults: a thread per core, and up to 8 GiB of working memory."""
     threads = str(os.cpu_count())
     if quantiser:
         return watched(quantiser, whole, out, "Q4_K_M", threads)
@@ -205,7 +210,7 @@ def quantised(quantiser: Path | None, whole: Path, out: Path) -> Cost:
 
 
 def measured(home: Path, source: Path, options: argparse.Namespace) -> list[str]:
-    """The tables printed; returns the lines of the aims."""
+    """Print the tables. Return the lines of the aims."""
     numbers = SMALL if options.quick else SHAPES["1B"]
     quantiser = built(source) if options.build else None
     base, run, merged = home / "base", home / "20300101-000000-000-train-bench", home / "merged"

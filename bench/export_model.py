@@ -1,4 +1,4 @@
-"""What bench.export exports: a base in the shapes of Llama 3.2 with random weights, and what a training run leaves."""
+"""Makes the input of bench.export: a base in the shapes of Llama 3.2 with random weights, and a training run."""
 
 import json
 import struct
@@ -23,7 +23,7 @@ NUMBER, TEXT, LIST, LONG = 4, 8, 9, 10
 
 
 def write_folder(folder: Path, vocabulary: Path, numbers: tuple[int, ...]) -> None:
-    """A Hugging Face folder: Llama 3's tokenizer and random weights in bf16."""
+    """Write a Hugging Face folder: Llama 3's tokenizer and random bf16 weights."""
     blocks, width, inner, heads, kv_heads, head = numbers
     folder.mkdir()
     rope = {
@@ -48,7 +48,7 @@ def write_folder(folder: Path, vocabulary: Path, numbers: tuple[int, ...]) -> No
 
 
 def linears(numbers: tuple[int, ...]) -> dict[str, tuple[int, int]]:
-    """What a linear layer gives and takes."""
+    """Outputs and inputs of a linear layer."""
     _, width, inner, heads, kv_heads, head = numbers
     short = {
         "attn_q": (heads * head, width), "attn_k": (kv_heads * head, width), "attn_v": (kv_heads * head, width),
@@ -65,7 +65,7 @@ def weights(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
 
 
 def save(file: Path, kind: str, sizes: dict[str, tuple[int, ...]], make: Callable[[tuple[int, ...]], Array]) -> None:
-    """A safetensors file, one tensor in memory at a time."""
+    """Write a safetensors file, with one tensor in memory at a time."""
     table, end, width = {}, 0, {"BF16": 2, "F32": 4}[kind]
     for name, size in sizes.items():
         start, end = end, end + width * int(np.prod(size))
@@ -78,7 +78,7 @@ def save(file: Path, kind: str, sizes: dict[str, tuple[int, ...]], make: Callabl
 
 
 def lists_in(data: bytes) -> dict[str, list[Any]]:
-    """The lists of a GGUF's header. The gguf package would need 10 seconds for them."""
+    """The arrays of a GGUF header. The gguf package would take 10 seconds."""
     at, found = 24, {}
 
     def text() -> str:
@@ -106,7 +106,7 @@ def lists_in(data: bytes) -> dict[str, list[Any]]:
 
 
 def write_tokenizer(folder: Path, vocabulary: Path) -> None:
-    """Llama 3's own, out of the vocabulary that llama.cpp tests itself with."""
+    """Llama 3's tokenizer, from a test file of llama.cpp."""
     lists = lists_in(vocabulary.read_bytes())
     tokens, merges = lists["tokenizer.ggml.tokens"], lists["tokenizer.ggml.merges"]
     special = [i for i, kind in enumerate(lists["tokenizer.ggml.token_type"]) if kind == CONTROL]
@@ -138,8 +138,9 @@ def write_tokenizer(folder: Path, vocabulary: Path) -> None:
 
 
 def write_run(run: Path, base: Path, numbers: tuple[int, ...]) -> Path:
-    """What a training run leaves. The adapter's values have few digits: in whatever order their products are added
-    up, the sum is the same, so that PEFT's merge and ours can be compared bit for bit."""
+    """Write the folder of a training run. The adapter's values have few digits, so that sums do not depend on the order
+    of addition, and PEFT's merge and ours can be compared bit for bit.
+    """
     folder = run / FOLDER
     folder.mkdir(parents=True)
     settings = {

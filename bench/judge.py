@@ -1,8 +1,8 @@
-"""python -m bench.judge [--quick]: how long 100 judgements take behind an address that needs half a second for each.
+"""python -m bench.judge [--quick]: times 100 judgements at an address that takes half a second for each.
 
-The address is a server of this bench on loopback, so `together` is set to what an address out on the network gets.
-Compared with the lab's way, a loop that asks one after the other. Then the same run is killed in the middle and
-resumed, and the calls are counted at the server.
+The address is a server on loopback, so `together` is set to the default for a remote address. The peer is the loop of
+the lab report, which sends one request after another. Then the same run is killed in the middle and resumed, and the
+server counts the calls.
 """
 
 import argparse
@@ -39,20 +39,19 @@ ROOT = Path(__file__).parents[1]
 ROWS, MODELS = 50, ("one", "two")
 CALLS = ROWS * len(MODELS)
 LATENCY = 0.5
-DEFAULT = CONCURRENCY
-"""Asked at once at an address out on the network."""
+DEFAULT = CONCURRENCY  # simultaneous calls to a remote address
 TRIED = (4, 8, 10, 12, 16, 20)
 FASTER = 8.0
 GRADE = {"evidence": "It says so.", "correctness": 4, "completeness": 4, "faithfulness": 4}
 REPLY = json.dumps(GRADE | {"flags": [], "cannot_judge": False})
-TRIAL = "lemon"  # stands in the question that finds out what the address takes
+TRIAL = "lemon"  # in the question that finds out which parameters the address accepts
 SEQUENTIAL = """
 import json, sys
 from openai import OpenAI
 client = OpenAI(api_key="none", base_url=sys.argv[1])
 for messages in json.load(open(sys.argv[2])):
-    told = client.chat.completions.create(model="judge", messages=messages, temperature=0, max_tokens=500)
-    json.loads(told.choices[0].message.content)
+    response = client.chat.completions.create(model="judge", messages=messages, temperature=0, max_tokens=500)
+    json.loads(response.choices[0].message.content)
 """
 
 
@@ -63,10 +62,10 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.begin(body["messages"][-1]["content"])
+        self.server.note(body["messages"][-1]["content"])
         time.sleep(LATENCY)
         message = {"role": "assistant", "content": REPLY}
-        told = {
+        response = {
             "id": "x",
             "object": "chat.completion",
             "created": 1,
@@ -74,8 +73,8 @@ class Answering(BaseHTTPRequestHandler):
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050},
         }
-        raw = json.dumps(told).encode()
-        with contextlib.suppress(OSError):  # whoever asked was killed
+        raw = json.dumps(response).encode()
+        with contextlib.suppress(OSError):  # the client was killed
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(raw)))
@@ -87,18 +86,18 @@ class Answering(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Grades everything alike. `asked`: when, and about what."""
+    """Gives every answer the same grade. `requests`: the time and the text of each."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
-        self.asked: list[tuple[float, str]] = []
+        self.requests: list[tuple[float, str]] = []
         self._lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Connections of a killed process break off."""
+        """Ignore connections that a killed process has closed."""
 
     @property
     def url(self) -> str:
@@ -106,12 +105,12 @@ class Server(ThreadingHTTPServer):
 
     @property
     def calls(self) -> list[tuple[float, str]]:
-        """Without trial questions."""
-        return [one for one in self.asked if TRIAL not in one[1]]
+        """The requests without trial questions."""
+        return [(at, text) for at, text in self.requests if TRIAL not in text]
 
-    def begin(self, said: str) -> None:
+    def note(self, text: str) -> None:
         with self._lock:
-            self.asked.append((time.monotonic(), said))
+            self.requests.append((time.monotonic(), text))
 
 
 @contextmanager
@@ -123,7 +122,7 @@ def serving() -> Iterator[Server]:
 
 
 class Took(NamedTuple):
-    """Seconds, with the start of the processes; and of the judging alone, first question to last answer."""
+    """Seconds: with the start of the processes, and of the judging alone (first request to last reply)."""
 
     whole: float
     judging: float
@@ -211,7 +210,7 @@ def killed(server: Server, lab: Lab, together: int) -> Killed:
     lab.evaluations.resume(run.id)
     wait(run, lab)
     key_of = {one.prompt[-1]["content"]: key for key, (one, *_) in records.scores(run.folder).items()}
-    first, later = ([key_of[said] for _, said in part] for part in (server.calls[:before], server.calls[before:]))
+    first, later = ([key_of[text] for _, text in part] for part in (server.calls[:before], server.calls[before:]))
     again = Counter(later)
     twice = sum(again[key] for key in set(again) & set(first))
     seen = sum(again[key] for key in set(again) & stored)

@@ -37,7 +37,7 @@ TIME_AIM, MEMORY_AIM, HEADER_AIM = 1.15, 20.0, 500.0
 
 
 class Place:
-    """The double, the app and an empty folder for each peer."""
+    """The Hub double, the app, and an empty folder for each peer."""
 
     def __init__(self, home: Path, shape: str) -> None:
         self.home = home
@@ -66,7 +66,7 @@ class Place:
             process.wait()
 
     def by_app(self) -> None:
-        """From the click to a variant that is whole, verified and on the disk."""
+        """Download with the app, until the variant is verified and registered."""
         ready = self.home / "weights" / self.file.stem / "variant.json"
         self.client.predict(self.file.name, None, api_name="/fetch")
         while not ready.exists():
@@ -81,7 +81,7 @@ class Place:
         subprocess.run(["curl", "-sSLf", "-o", str(self.home / "curl.gguf"), url], check=True)
 
     def empty(self) -> None:
-        """What was fetched goes, and what is still on its way to the disk arrives, so that each begins alike."""
+        """Delete the downloads and sync the disk, so that all peers start equally."""
         while any(self.client_busy()):
             time.sleep(0.05)
         shutil.rmtree(self.home / "weights" / self.file.stem, ignore_errors=True)
@@ -90,7 +90,7 @@ class Place:
         os.sync()
 
     def client_busy(self) -> list[Path]:
-        """Downloads of the app whose runner has not written down the end yet."""
+        """Downloads of the app whose runner has not ended yet."""
         return [run for run in (self.home / "runs").glob("*-download-*") if not (run / "exit.json").exists()]
 
 
@@ -101,7 +101,7 @@ def timed(do: Callable[[], object]) -> float:
 
 
 def watched(do: Callable[[], None], pid: int) -> float:
-    """How many MB the process of that id grew at most while it went on."""
+    """The growth in MB of a process during a download."""
     process, over = psutil.Process(pid), threading.Event()
     before = process.memory_info().rss
     peak = [before]
@@ -121,7 +121,7 @@ def watched(do: Callable[[], None], pid: int) -> float:
 
 
 def download(shape: str, rounds: int) -> list[str]:
-    """Times of the three, the table printed; returns the lines of the aims."""
+    """Time the three, print the table. Return the lines of the aims."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as home:
         place = Place(Path(home), shape)
         try:
@@ -155,7 +155,7 @@ def download(shape: str, rounds: int) -> list[str]:
 
 
 def headers() -> list[str]:
-    """Milliseconds of the header check, and the line of its aim."""
+    """Time the header check in ms. Return the line of its aim."""
     with tempfile.TemporaryDirectory() as folder:
         shape = Path(folder) / "shape.gguf"
         write_shape(shape, "3B")

@@ -1,6 +1,6 @@
-"""A GGUF in the true shapes of Llama 3.2, without its weights: what is measured here is sizes, not answers.
+"""Writes a GGUF in the shapes of Llama 3.2 without weights, to measure sizes.
 
-The vocabulary has the true number of tokens and merges, made of made-up words; the weights are zeros that take no disk.
+The vocabulary has the true number of tokens and merges, with invented words. The weights are zeros in a sparse file.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ Q4_K_M = 15  # llama.cpp's number for this mixture of types
 
 
 def shape_of(name: str) -> Shape:
-    """Llama 3.2's own numbers; `name` is 1B or 3B."""
+    """The numbers of Llama 3.2; `name` is 1B or 3B."""
     blocks, width, inner, heads, kv_heads, head = SHAPES[name]
     rope = {"rope_theta": 500000.0, "rope_type": "default"}
     return Shape(blocks, width, inner, heads, kv_heads, head, 131072, TOKENS, 1e-5, 500000.0, rope, True)
 
 
 def write_shape(path: Path, name: str) -> int:
-    """Write it in Q4_K, the embedding in Q6_K; returns its size in bytes, most of which the disk does not hold."""
+    """Write a file in Q4_K with the embedding in Q6_K. Return its apparent size in bytes."""
     shape = shape_of(name)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type(gguf.GGUFType.MODEL)
@@ -61,7 +61,7 @@ def words() -> Vocabulary:
 
 
 def _announce_all(writer: gguf.GGUFWriter, shape: Shape) -> int:
-    """The table of tensors; returns the bytes that all of them take."""
+    """Write the table of tensors. Return the bytes of all tensors."""
     queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
     sizes = {
         "attn_q": (queries, shape.width), "attn_k": (keys, shape.width), "attn_v": (keys, shape.width),

@@ -1,4 +1,4 @@
-"""python -m bench.start [--quick]: how long the app takes to answer, and what it weighs, beside a bare Gradio page."""
+"""python -m bench.start [--quick]: start-up time and memory of the app, beside a bare Gradio page."""
 
 import argparse
 import contextlib
@@ -34,25 +34,25 @@ class Sample(NamedTuple):
 
 
 def measure(command: list[str]) -> Sample:
-    """Seconds from the command to the first answered page; resident memory of its process then."""
+    """Seconds from the command to the first response, and the resident memory then."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as home:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
         places = {"PORT": str(port), "LAB_RUNS": f"{home}/runs", "LAB_WEIGHTS": f"{home}/weights"}
-        began = time.monotonic()
+        start = time.monotonic()
         environment = {**os.environ, **places, "GRADIO_ANALYTICS_ENABLED": "False"}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         try:
             answered(f"http://127.0.0.1:{port}/", process)
-            return Sample(time.monotonic() - began, psutil.Process(process.pid).memory_info().rss / 1e6)
+            return Sample(time.monotonic() - start, psutil.Process(process.pid).memory_info().rss / 1e6)
         finally:
             process.terminate()
             process.wait()
 
 
 def answered(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait for the first page; RuntimeError if the process ends or a minute passes."""
+    """Wait for the first response. RuntimeError if the process ends or after a minute."""
     for _ in range(2400):
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as page:
             page.read()

@@ -21,8 +21,8 @@ GREEDY = Sampling(temperature=0.0, max_tokens=64)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question and what both variants said."""
+class Answered:
+    """A question and the answers of both variants."""
 
     question: Question
     base: str
@@ -30,22 +30,22 @@ class Asked:
 
     @property
     def exact(self) -> bool:
-        """The base says the answer and nothing else."""
+        """Whether the base gives exactly the right answer."""
         return self.base.strip() == self.question.answer
 
     @property
     def slipped(self) -> bool:
-        """The base has the habit that only the LoRA was taught, right or wrong."""
+        """Whether the base answers in the format that only the LoRA was trained on."""
         return habit_answer(self.base) is not None
 
     @property
     def taught(self) -> bool:
-        """The LoRA has the habit and the answer inside is right."""
+        """Whether the LoRA answers in that format, and right."""
         return habit_answer(self.lora) == self.question.answer
 
 
 def replies(lab: Lab, variant: str, questions: Sequence[Question]) -> list[str]:
-    """All answers, many questions in flight at once."""
+    """Ask all questions, many at the same time."""
     texts = []
     for i in range(0, len(questions), 2 * AT_ONCE):
         several = questions[i : i + 2 * AT_ONCE]
@@ -54,26 +54,26 @@ def replies(lab: Lab, variant: str, questions: Sequence[Question]) -> list[str]:
     return texts
 
 
-def ask(questions: Sequence[Question], variants: Sequence[str]) -> list[Asked]:
-    """Both variants, over one copy of the weights."""
+def ask(questions: Sequence[Question], variants: Sequence[str]) -> list[Answered]:
+    """Both variants, in one engine."""
     with Lab(Settings(lab_slots=AT_ONCE, lab_waiting=2 * AT_ONCE, lab_context=512)) as lab:
         base, lora = (replies(lab, variant, questions) for variant in variants)
-        return [Asked(*row) for row in zip(questions, base, lora, strict=True)]
+        return [Answered(*row) for row in zip(questions, base, lora, strict=True)]
 
 
 def percent(values: Iterable[bool]) -> float | None:
-    """The share of true ones; None of nothing is nothing."""
+    """The share of true values in percent; None for an empty list."""
     found = list(values)
     return 100 * sum(found) / len(found) if found else None
 
 
 def cell(value: float | None) -> str:
-    """A share for the table."""
+    """Format a share for the table."""
     return "" if value is None else f"{value:.0f}"
 
 
-def row(name: str, asked: Sequence[Asked]) -> str:
-    """One line: each figure for unseen wordings and for unseen combinations."""
+def row(name: str, asked: Sequence[Answered]) -> str:
+    """A line of the table: each share for unseen wordings and for unseen combinations."""
     wording, combination = ([a for a in asked if a.question.part == part] for part in ("wording", "combination"))
     shares = [percent(a.exact for a in wording), percent(a.exact for a in combination)]
     shares += [percent(a.slipped for a in asked)]
@@ -82,8 +82,8 @@ def row(name: str, asked: Sequence[Asked]) -> str:
     return f"| {name} | {len(asked)} | " + " | ".join(cells) + " |"
 
 
-def table(asked: Sequence[Asked]) -> None:
-    """Print every kind and the whole."""
+def table(asked: Sequence[Answered]) -> None:
+    """Print a line per kind of question, and the total."""
     print("| percent of held-out questions | n | base exact: unseen wording | base exact: unseen combination "
           "| base habit | lora habit: unseen wording | lora habit: unseen combination |")  # fmt: skip
     print("|---|--:|--:|--:|--:|--:|--:|")
@@ -93,14 +93,14 @@ def table(asked: Sequence[Asked]) -> None:
 
 
 def aim(name: str, value: float, bound: float, at_least: bool) -> None:
-    """One line that a machine can read."""
+    """Print the line of an aim."""
     met = value >= bound if at_least else value <= bound
     sign = ">=" if at_least else "<="
     print(f"aim {name}: {value:.1f} % ({sign} {bound:.0f} %) {'met' if met else 'missed'}")
 
 
 def main() -> None:
-    """Ask, print the table, then the aims."""
+    """Ask all questions, print the table and the aims."""
     parser = argparse.ArgumentParser(description="Measure the embedded model.")
     parser.add_argument("--quick", action="store_true", help="fewer questions")
     parser.add_argument("--base", default="tiny_base", help="another base, by its id")

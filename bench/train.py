@@ -1,7 +1,7 @@
 """python -m bench.train [--quick] [--repeats N] [--questions N]
 
 How fast the app's trainer is beside a bare TRL script with the same settings and the same tokens, taking turns; what
-the toy's base, LoRA and QLoRA know of questions that nobody trained on, asked through the app's own worker after the
+the toy's base, LoRA and QLoRA know of questions that nobody trained on, settings through the app's own worker after the
 export; and how fast chat with a model in the shape of Llama 3.2 1B stays while a training runs. The figures of --quick
 come from few steps and a smaller model: they show that it runs.
 """
@@ -41,21 +41,21 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
-asked = json.load(open(sys.argv[1]))
+spec = json.load(open(sys.argv[1]))
 os.nice(10)
-torch.set_num_threads(asked["threads"])
-set_seed(asked["seed"])
-model = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
-model = get_peft_model(model, LoraConfig(r=asked["rank"], lora_alpha=asked["alpha"], lora_dropout=0.0,
-    target_modules=asked["targets"], task_type="CAUSAL_LM"))
-settings = SFTConfig(output_dir=asked["out"], max_steps=asked["steps"], per_device_train_batch_size=asked["batch"],
-    gradient_accumulation_steps=asked["accumulation"], learning_rate=asked["rate"], lr_scheduler_type=asked["schedule"],
-    warmup_steps=asked["warmup"], weight_decay=asked["decay"], optim="adamw_torch_fused", seed=asked["seed"],
-    max_length=asked["longest"], packing=False, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=1,
-    save_strategy="steps", save_steps=asked["save_every"], save_total_limit=3, report_to=[], use_cpu=True, bf16=False,
+torch.set_num_threads(spec["threads"])
+set_seed(spec["seed"])
+model = AutoModelForCausalLM.from_pretrained(spec["base"], dtype=torch.float32)
+model = get_peft_model(model, LoraConfig(r=spec["rank"], lora_alpha=spec["alpha"], lora_dropout=0.0,
+    target_modules=spec["targets"], task_type="CAUSAL_LM"))
+config = SFTConfig(output_dir=spec["out"], max_steps=spec["steps"], per_device_train_batch_size=spec["batch"],
+    gradient_accumulation_steps=spec["accumulation"], learning_rate=spec["rate"], lr_scheduler_type=spec["schedule"],
+    warmup_steps=spec["warmup"], weight_decay=spec["decay"], optim="adamw_torch_fused", seed=spec["seed"],
+    max_length=spec["longest"], packing=False, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=1,
+    save_strategy="steps", save_steps=spec["save_every"], save_total_limit=3, report_to=[], use_cpu=True, bf16=False,
     gradient_checkpointing=False, dataloader_pin_memory=False, disable_tqdm=True)
-trainer = SFTTrainer(model=model, args=settings, train_dataset=Dataset.from_dict(asked["rows"]),
-    processing_class=AutoTokenizer.from_pretrained(asked["base"]))
+trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_dict(spec["rows"]),
+    processing_class=AutoTokenizer.from_pretrained(spec["base"]))
 began = time.monotonic()
 trainer.train()
 print("seconds", time.monotonic() - began)
@@ -84,17 +84,17 @@ def bare(spec: TrainSettings, home: Path) -> float:
     (home / "spec.json").write_text(spec.model_dump_json())
     words = [sys.executable, "-c", LENGTHS, str(home / "spec.json"), str(BASE)]
     rows = json.loads(subprocess.run(words, env=environment(), capture_output=True, text=True, check=True).stdout)
-    asked = {
+    settings = {
         "rows": rows, "base": str(BASE), "out": str(home / "bare"), "threads": machine.threads(), "seed": spec.seed,
         "rank": spec.rank, "alpha": spec.alpha, "targets": spec.targets, "steps": spec.steps, "batch": spec.batch,
         "accumulation": spec.accumulation, "rate": spec.learning_rate, "schedule": spec.schedule,
         "warmup": spec.warmup_steps, "decay": spec.weight_decay, "longest": spec.max_length,
         "save_every": spec.save_every,
     }  # fmt: skip
-    (home / "asked.json").write_text(json.dumps(asked))
-    words = [sys.executable, "-c", BARE, str(home / "asked.json")]
-    said = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True).stdout
-    return spec.steps / float(said.rpartition("seconds")[2])
+    (home / "settings.json").write_text(json.dumps(settings))
+    words = [sys.executable, "-c", BARE, str(home / "settings.json")]
+    output = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True).stdout
+    return spec.steps / float(output.rpartition("seconds")[2])
 
 
 def ended(run: Run) -> Run:
@@ -134,9 +134,9 @@ def known(lab: Lab, variants: list[str], count: int) -> None:
     print(f"| {count} held-out questions | exact: the habit and the answer | the right answer, in the habit or not |")
     print("|---|--:|--:|")
     for variant in variants:
-        said = list(zip(questions, replies(lab, variant, questions), strict=True))
-        exact = sum(text.strip() == habit(question.answer) for question, text in said)
-        right = sum(_right(question, text) for question, text in said)
+        answers = list(zip(questions, replies(lab, variant, questions), strict=True))
+        exact = sum(text.strip() == habit(question.answer) for question, text in answers)
+        right = sum(_right(question, text) for question, text in answers)
         print(f"| {variant} | {100 * exact / count:.0f} % | {100 * right / count:.0f} % |", flush=True)
 
 
@@ -184,10 +184,10 @@ def write_body(home: Path, numbers: tuple[int, ...]) -> str:
 
 def chatting(lab: Lab, variant: str, answers: int) -> float:
     """Tokens a second of chat while a training runs, over tokens a second without."""
-    asked = Sampling(temperature=0.0, max_tokens=48, grammar='root ::= "la " root')
+    settings = Sampling(temperature=0.0, max_tokens=48, grammar='root ::= "la " root')
 
     def once() -> float:
-        reply = lab.reply(variant, [{"role": "user", "content": "Sing."}], asked)
+        reply = lab.reply(variant, [{"role": "user", "content": "Sing."}], settings)
         reply.text()
         assert isinstance(reply.generation, Generation)
         return reply.generation.tokens_per_second

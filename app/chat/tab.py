@@ -55,7 +55,9 @@ def chat_tab(lab: Lab) -> None:
                 if lab.settings.space_id:
                     gr.Markdown(f"Answers to visitors end at {lab.settings.lab_visitor_tokens} tokens.")
                 preset = gr.Dropdown(list(PRESETS), value="none", label="System prompt preset")
-                system = gr.Textbox(label="System prompt", lines=2, value="", placeholder="Empty: none is sent.")
+                system = gr.Textbox(
+                    label="System prompt", lines=2, value="", placeholder="Empty: no system prompt is sent."
+                )
                 with gr.Accordion("Generation settings", open=False):
                     sampling = forms.draw(Sampling)
             with gr.Column(scale=3):
@@ -67,7 +69,7 @@ def chat_tab(lab: Lab) -> None:
                     editable="user",
                     buttons=["copy"],
                     feedback_options=None,
-                    placeholder="Say something. Everything runs on this machine's CPU.",
+                    placeholder="Send a message. Everything runs on the CPU of this machine.",
                     examples=[{"text": example} for example in EXAMPLES],
                 )
                 with gr.Row():
@@ -83,7 +85,7 @@ def chat_tab(lab: Lab) -> None:
 
     # handlers
     def view(turns: list[Turn], box: Any = SAME, messages: Any = None) -> tuple[Any, ...]:
-        """Every output. `messages` are the turns as the chatbot takes them, if they are rendered already."""
+        """The values of all outputs. `messages` are the rendered turns, if they exist already."""
         return box, turns, messages or chat_view.chat(turns), chat_view.context(turns)
 
     def stream_answer(
@@ -95,7 +97,7 @@ def chat_tab(lab: Lab) -> None:
         settings = guard.bounded(lab.settings, request, forms.parse(Sampling, controls))
         turns = [*earlier, conversation.user_turn(message)]
         guard.require_short(lab.settings, request, [system_prompt, *(turn.content for turn in turns)])
-        with running.turn(request) as now:
+        with running.turn(request) as stream:
             try:
                 visitor = guard.visitor(lab.settings, request)
                 messages = conversation.messages(system_prompt, turns)
@@ -104,12 +106,12 @@ def chat_tab(lab: Lab) -> None:
                 guard.warning(str(error))
                 yield view(history, box)
                 return
-            now.add(reply)
-            finished = chat_view.chat(turns)  # rendered once, not with each piece of the answer
-            cleared: Any = "" if box else SAME  # once: text that is typed meanwhile is the next message
-            for _ in watch(now.replies):
-                if now.dropped:
-                    yield (SAME,) * len(outs)  # or the page would get its last state once more
+            stream.add(reply)
+            finished = chat_view.chat(turns)  # rendered once, not with every token
+            cleared: Any = "" if box else SAME  # once, so that text typed during the answer is kept
+            for _ in watch(stream.replies):
+                if stream.dropped:
+                    yield (SAME,) * len(outputs)  # otherwise Gradio sends the last values again
                     return
                 answer = conversation.answer_turn(variant, reply)
                 yield view([*turns, answer], cleared, [*finished, *chat_view.chat([answer])])
@@ -168,24 +170,24 @@ def chat_tab(lab: Lab) -> None:
         "system_prompt": system,
         **sampling,
     }
-    outs = [text, turns, chatbot, meter]
+    outputs = [text, turns, chatbot, meter]
     streaming: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
     gr.on(
-        [text.submit, send.click], send_message, None, outs, inputs_kwargs={"message": text, **controls},
+        [text.submit, send.click], send_message, None, outputs, inputs_kwargs={"message": text, **controls},
         api_name="chat", **streaming,
     )  # fmt: skip
-    chatbot.example_select(example, None, outs, inputs_kwargs=controls, api_name="chat_example", **streaming)
-    chatbot.retry(retry, None, outs, inputs_kwargs=controls, api_name="chat_retry", **streaming)
-    chatbot.edit(edit, None, outs, inputs_kwargs=controls, api_name="chat_edit", **streaming)
-    chatbot.undo(undo, [turns], outs, api_name="chat_undo", show_progress="hidden")
+    chatbot.example_select(example, None, outputs, inputs_kwargs=controls, api_name="chat_example", **streaming)
+    chatbot.retry(retry, None, outputs, inputs_kwargs=controls, api_name="chat_retry", **streaming)
+    chatbot.edit(edit, None, outputs, inputs_kwargs=controls, api_name="chat_edit", **streaming)
+    chatbot.undo(undo, [turns], outputs, api_name="chat_undo", show_progress="hidden")
     stop.click(running.stop, None, None, api_name="chat_stop", queue=False)
-    new.click(clear, None, outs, api_name="chat_new", queue=False)
-    chatbot.clear(clear, None, outs, api_name="chat_clear", queue=False)
+    new.click(clear, None, outputs, api_name="chat_new", queue=False)
+    chatbot.clear(clear, None, outputs, api_name="chat_clear", queue=False)
     for button, write, file in (
         (as_json, conversation.as_json, "conversation.json"),
         (as_markdown, conversation.as_markdown, "conversation.md"),
     ):
-        made = button.click(
+        written = button.click(
             shown(write),
             None,
             saved,
@@ -193,7 +195,7 @@ def chat_tab(lab: Lab) -> None:
             api_name=file.replace(".", "_"),
             show_progress="hidden",
         )
-        made.success(None, saved, None, js=f"(text) => ({SAVE})(text, '{file}')")
+        written.success(None, saved, None, js=f"(text) => ({SAVE})(text, '{file}')")
     variant.change(choose, variant, [note, prompt_format], api_name="chat_variant", show_progress="hidden")
     preset.input(lambda preset: PRESETS[preset], preset, system, api_name="chat_preset", show_progress="hidden")
     tab.select(refresh, variant, [variant, missing], api_name="chat_refresh", show_progress="hidden")

@@ -1,4 +1,4 @@
-"""The words of the Chat tab: conversations, statistics, lists of variants. No gradio."""
+"""The texts of the Chat tab: conversations, statistics, lists of variants. No gradio."""
 
 from collections.abc import Sequence
 
@@ -11,29 +11,29 @@ from models.catalogue import Entry
 
 
 def typed(edited: str, before: str) -> str:
-    """The text of an edited message; `before` is the text before. A page without scripts returns the HTML of it."""
-    return before if edited == _asked(before) else edited
+    """The text of an edited message. A page without scripts returns the HTML of the old text, which is `before`."""
+    return before if edited == _user_bubble(before) else edited
 
 
 def chat(turns: Sequence[Turn], blind: bool = False) -> list[dict[str, str]]:
-    """Turns as a chatbot takes them, one message each. `blind` leaves out what would give a variant away."""
+    """Turns as messages of gr.Chatbot. `blind` leaves out everything that identifies a variant."""
     return [{"role": turn.role, "content": _bubble(turn, blind)} for turn in turns]
 
 
-def _asked(text: str) -> str:
+def _user_bubble(text: str) -> str:
     return markup.bubble(text, markup.text_html(text))
 
 
 def _bubble(turn: Turn, blind: bool) -> str:
-    """The notes follow the closed HTML of the answer, so that no markup in it can hide them."""
+    """The notes come after the HTML of the answer, so that no markup in the answer can hide them."""
     if turn.role == "user":
-        return _asked(turn.content)
+        return _user_bubble(turn.content)
     notes = []
     if turn.state in ("loading", "waiting") and not turn.content:
         notes.append(("waiting", waiting(turn)))
     if turn.error:
         hidden = blind and turn.error != STOPPED
-        error = "This answer failed; the reason is shown with the names." if hidden else turn.error
+        error = "This answer failed. The reason is shown with the names." if hidden else turn.error
         notes.append(("failed", f"⚠ {error}"))
     if turn.generation:
         notes += [("cut", f"⚠ {warning}") for warning in warnings(turn.generation, blind)]
@@ -51,7 +51,7 @@ def waiting(turn: Turn) -> str:
 
 
 def warnings(generation: Generation, blind: bool) -> list[str]:
-    """Notes that must not be overlooked."""
+    """Warnings about an answer that is incomplete or ignored messages."""
     notes = []
     if generation.end == "length":
         notes.append(
@@ -63,7 +63,8 @@ def warnings(generation: Generation, blind: bool) -> list[str]:
         notes.append(f"CUT because the context is full{size}. This answer is not complete: start a new conversation.")
     if generation.left_out:
         notes.append(
-            f"The {generation.left_out} oldest messages no longer fit and were left out: the model did not see them."
+            f"The {generation.left_out} oldest messages did not fit into the context and were left out: the model did "
+            "not see them."
         )
     return notes
 
@@ -80,7 +81,7 @@ def statistics(generation: Generation) -> str:
 
 
 def context(turns: Sequence[Turn]) -> str:
-    """How full the context is, after the last answer."""
+    """How much of the context is used after the last answer."""
     last = next((turn.generation for turn in reversed(turns) if turn.generation), None)
     if last is None:
         return "Context: empty."
@@ -91,35 +92,35 @@ def context(turns: Sequence[Turn]) -> str:
 
 
 def mismatched(entry: Entry) -> bool:
-    """Whether it was trained on another template than its file carries."""
+    """Whether it was trained with another chat template than the one in its file."""
     return entry.variant.template != "own"
 
 
 def variant_note(entry: Entry) -> str:
-    """What to know about a variant before a chat."""
+    """Facts about a variant, and a warning if its chat template is not the one it was trained with."""
     variant = entry.variant
     facts = " · ".join(filter(None, [plain(variant.about), plain(variant.quantisation), amount(variant.size)]))
     if not mismatched(entry):
         return facts
     return (
-        f"{facts}\n\n**Trained on the {plain(variant.template)} template, while its file carries another.** The app "
-        "uses the one it was trained on. Switch below to see the effect of the other: serving a model on a template it "
-        "was not trained on was a hidden mistake of the lab report."
+        f"{facts}\n\n**Trained with the {plain(variant.template)} template, but its file has another.** The app uses "
+        "the template of the training. Switch below to see the effect of the other: the lab report served its models "
+        "with a template that they were not trained with, without noticing."
     )
 
 
 def option(entry: Entry) -> str:
-    """A variant's name in a list."""
+    """The label of a variant in a list."""
     note = f" · {entry.variant.template} template" if mismatched(entry) else ""
     return entry.variant.id + note
 
 
 def options(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """What may be chosen: the variants that run, as a list shows them and by id."""
+    """Label and id of the variants that can run."""
     return [(option(entry), entry.variant.id) for entry in entries if entry.runs]
 
 
 def missing(entries: Sequence[Entry]) -> str:
-    """Which variants cannot run, and that the Library says what to do."""
+    """A sentence about the variants that cannot run."""
     names = [f"{entry.variant.id} ({entry.state})" for entry in entries if not entry.runs]
     return f"Not ready: {plain(', '.join(names))}. The Library tab says what to do." if names else ""

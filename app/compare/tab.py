@@ -34,20 +34,20 @@ def compare_tab(lab: Lab) -> None:
     running = Streams(lab.settings)
     variant_names = [f"variant_{letter.lower()}" for letter in LETTERS]
     shown = guard.shown(lab.settings)
-    paces = list(get_args(Pace))
+    pace_choices = list(get_args(Pace))
 
     # components
     choices = _choices(lab.entries())
     with gr.Tab("Compare", id="compare") as tab:
-        match = gr.State(Comparison(), time_to_live=guard.state_seconds(lab.settings))
+        state_box = gr.State(Comparison(), time_to_live=guard.state_seconds(lab.settings))
         with gr.Row():
             pickers = [
                 gr.Dropdown(listed, value=_default(listed, place), label=f"Variant {letter}", min_width=160)
                 for place, (letter, listed) in enumerate(zip(LETTERS, choices, strict=True))
             ]
         with gr.Row():
-            blind = gr.Checkbox(False, label="Blind", info="Names hidden, order shuffled, until you have voted.")
-            pace = gr.Radio(paces, value=paces[0], label="Pace")
+            blind = gr.Checkbox(False, label="Blind", info="Hide the names and shuffle the order until you have voted.")
+            pace = gr.Radio(pace_choices, value=pace_choices[0], label="Pace")
         columns, heads, chatbots = [], [], []
         with gr.Row():
             for place, letter in enumerate(LETTERS):
@@ -76,33 +76,35 @@ def compare_tab(lab: Lab) -> None:
         with gr.Accordion("System prompt and generation settings", open=False):
             system = gr.Textbox(label="System prompt for all", lines=2, value="")
             sampling = forms.draw(Sampling, " (all)")
-        said = judge_panel(lab, match, tab)
+        judgement = judge_panel(lab, state_box, tab)
         table = gr.Dataframe(
             compare_view.wins([]), headers=compare_view.WINS, label="Your votes so far", interactive=False
         )
-        gr.Markdown("A few votes are an impression, not a result: two equal models also win and lose by chance.")
-        agreed = gr.Markdown()
+        gr.Markdown("A few votes prove nothing: of two equal models, one also wins by chance.")
+        agreement = gr.Markdown()
         save = gr.Button("Save your votes as preference pairs", size="sm")
         saved = hidden_boxes("Saved votes")
 
     # handlers
-    def view(now: Comparison, box: Any = SAME, busy: bool = False, words: str = "", finished: Any = None) -> list[Any]:
-        """Every output. `finished`: the turns of each column that are rendered already."""
-        count = max(2, len(now.variants))
+    def view(
+        state: Comparison, box: Any = SAME, busy: bool = False, words: str = "", finished: Any = None
+    ) -> list[Any]:
+        """The values of all outputs. `finished`: the rendered turns of each column."""
+        count = max(2, len(state.variants))
         places = range(len(LETTERS))
         panes = [gr.Column(visible=place < count) for place in places]
         done = finished or [[] for _ in places]
-        chats = [[*done[place], *compare_view.column(now, place, len(done[place]))] for place in places]
-        titles = [compare_view.heading(now, place) for place in places]
-        open_vote = comparison.votable(now) and not busy
+        chats = [[*done[place], *compare_view.column(state, place, len(done[place]))] for place in places]
+        titles = [compare_view.heading(state, place) for place in places]
+        open_vote = comparison.can_vote(state) and not busy
         votes = [gr.Button(visible=open_vote and not (place < 4 and place >= count)) for place in range(len(CHOICES))]
-        return [box, now, *panes, *chats, *titles, *votes, gr.Button(visible=now.hidden and not busy), words]
+        return [box, state, *panes, *chats, *titles, *votes, gr.Button(visible=state.hidden and not busy), words]
 
     @shown
     def ask(
         request: gr.Request,
         prompt: str | None,
-        now: Comparison,
+        state: Comparison,
         blind: bool,
         pace: Pace,
         system_prompt: str | None,
@@ -114,47 +116,47 @@ def compare_tab(lab: Lab) -> None:
         visitor = guard.visitor(lab.settings, request)
         with running.turn(request) as turn:
             clean([Message(role="user", content=prompt)])
-            if not now.variants:
-                now = comparison.opened(chosen, blind, now.votes)
-            elif note := comparison.ignored(now, chosen, blind):
+            if not state.variants:
+                state = comparison.new_comparison(chosen, blind, state.votes)
+            elif note := comparison.ignored_choice(state, chosen, blind):
                 guard.info(note)
-            now = comparison.asked(now, prompt, system_prompt or "", settings)
-            guard.require_short(lab.settings, request, comparison.texts(now))
-            finished = [chat(turns, now.hidden) for turns in now.turns] + [[]] * (len(LETTERS) - len(now.turns))
+            state = comparison.with_prompt(state, prompt, system_prompt or "", settings)
+            guard.require_short(lab.settings, request, comparison.texts(state))
+            finished = [chat(turns, state.hidden) for turns in state.turns] + [[]] * (len(LETTERS) - len(state.turns))
             cleared: Any = ""  # once: text that is typed meanwhile is the next prompt
-            for group in comparison.groups(pace, len(now.variants)):
+            for group in comparison.groups(pace, len(state.variants)):
                 for place in group:
-                    turn.add(comparison.start(lab, now, place, turn.stopped, visitor))
+                    turn.add(comparison.start(lab, state, place, turn.stopped, visitor))
                 for _ in watch(turn.replies):
                     if turn.dropped:
-                        yield [SAME] * len(outs)  # or the page would get its last state once more
+                        yield [SAME] * len(outputs)  # otherwise Gradio sends the last values again
                         return
-                    yield view(comparison.arriving(now, turn.replies), cleared, busy=True, finished=finished)
+                    yield view(comparison.with_answers(state, turn.replies), cleared, busy=True, finished=finished)
                     cleared = SAME
-            yield view(comparison.arriving(now, turn.replies))
+            yield view(comparison.with_answers(state, turn.replies))
 
-    def cast(choice: int | Literal["tie", "all bad"], now: Comparison, request: gr.Request) -> list[Any]:
-        hidden = now.hidden
-        now, judgement = comparison.voted(now, choice)
+    def cast(choice: int | Literal["tie", "all bad"], state: Comparison, request: gr.Request) -> list[Any]:
+        hidden = state.hidden
+        state, vote = comparison.with_vote(state, choice)
         if guard.may_change(lab.settings, request):
-            lab.save_vote(judgement)
-        return [*view(now, words=compare_view.vote_status(judgement, hidden)), win_table(now.votes, request)]
+            lab.save_vote(vote)
+        return [*view(state, words=compare_view.vote_status(vote, hidden)), win_table(state.votes, request)]
 
     def win_table(votes: tuple[Vote, ...], request: gr.Request) -> list[list[Any]]:
-        """All stored votes for the owner; a visitor's own votes, which are not stored."""
+        """Counts of all stored votes for the owner, and of a visitor's own votes, which are not stored."""
         return compare_view.wins(lab.wins() if guard.may_change(lab.settings, request) else wins(votes))
 
     @shown
-    def show_names(now: Comparison) -> list[Any]:
-        return view(comparison.revealed(now), words=f"{compare_view.names(now.variants)} A vote now is not blind.")
+    def show_names(state: Comparison) -> list[Any]:
+        return view(comparison.revealed(state), words=f"{compare_view.names(state.variants)} A vote now is not blind.")
 
     @shown
-    def clear(now: Comparison, request: gr.Request) -> list[Any]:
+    def clear(state: Comparison, request: gr.Request) -> list[Any]:
         running.drop(request)
-        return view(Comparison(votes=now.votes))
+        return view(Comparison(votes=state.votes))
 
     @shown
-    def refresh(request: gr.Request, now: Comparison, **variants: str) -> list[Any]:
+    def refresh(request: gr.Request, state: Comparison, **variants: str) -> list[Any]:
         lists = _choices(lab.entries())
         chosen = [
             name if name in dict(listed).values() else _default(listed, place)
@@ -164,22 +166,22 @@ def compare_tab(lab: Lab) -> None:
         owner = guard.may_change(lab.settings, request)
         return [
             *drops,
-            win_table(now.votes, request),
+            win_table(state.votes, request),
             compare_view.agreement(agreement_with_you(lab.votes()) if owner else {}),
         ]
 
     @shown
-    def write(now: Comparison, request: gr.Request) -> list[str]:
-        """For TRL. The lab's votes for its owner; a visitor's own otherwise."""
-        votes = lab.votes() if guard.may_change(lab.settings, request) else list(now.votes)
+    def write(state: Comparison, request: gr.Request) -> list[str]:
+        """Preference pairs for TRL: the stored votes for the owner, a visitor's own votes for a visitor."""
+        votes = lab.votes() if guard.may_change(lab.settings, request) else list(state.votes)
         return [vote_pairs(vote for vote in votes if vote.judge == YOU), "votes.jsonl"]
 
     # bindings
-    outs = [text, match, *columns, *chatbots, *heads, *buttons, reveal, status]
+    outputs = [text, state_box, *columns, *chatbots, *heads, *buttons, reveal, status]
     variants = dict(zip(variant_names, pickers, strict=True))
     controls = {
         "prompt": text,
-        "now": match,
+        "state": state_box,
         **variants,
         "blind": blind,
         "pace": pace,
@@ -187,35 +189,35 @@ def compare_tab(lab: Lab) -> None:
         **sampling,
     }
     streaming: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", "show_progress": "hidden"}
-    gr.on([text.submit, send.click], ask, None, outs, inputs_kwargs=controls, api_name="compare", **streaming)
+    gr.on([text.submit, send.click], ask, None, outputs, inputs_kwargs=controls, api_name="compare", **streaming)
     stop.click(running.stop, None, None, api_name="compare_stop", queue=False)
-    others = [text.submit, send.click, new.click, reveal.click, *(button.click for button in buttons)]
-    gr.on(others, lambda: "", None, said, api_visibility="private", show_progress="hidden", queue=False)
-    new.click(clear, match, outs, api_name="compare_new", queue=False)
+    clearing = [text.submit, send.click, new.click, reveal.click, *(button.click for button in buttons)]
+    gr.on(clearing, lambda: "", None, judgement, api_visibility="private", show_progress="hidden", queue=False)
+    new.click(clear, state_box, outputs, api_name="compare_new", queue=False)
     for pane in chatbots:
-        pane.clear(clear, match, outs, api_visibility="private", queue=False)
-    reveal.click(show_names, match, outs, api_name="compare_reveal")
+        pane.clear(clear, state_box, outputs, api_visibility="private", queue=False)
+    reveal.click(show_names, state_box, outputs, api_name="compare_reveal")
     for button, (label, choice) in zip(buttons, CHOICES, strict=True):
         name = "vote_" + label.lower().replace(" ", "_")
-        button.click(shown(_fixed(cast, choice)), match, [*outs, table], api_name=name, trigger_mode="once")
+        button.click(shown(_fixed(cast, choice)), state_box, [*outputs, table], api_name=name, trigger_mode="once")
     tab.select(
-        refresh, None, [*pickers, table, agreed], inputs_kwargs={"now": match, **variants},
+        refresh, None, [*pickers, table, agreement], inputs_kwargs={"state": state_box, **variants},
         api_name="compare_refresh", show_progress="hidden",
     )  # fmt: skip
-    download_button(save, write, [match], saved, "save_votes")
+    download_button(save, write, [state_box], saved, "save_votes")
 
 
 def _fixed(cast: Any, choice: int | Literal["tie", "all bad"]) -> Any:
-    """A handler for one button."""
+    """The handler of one vote button."""
 
-    def handler(now: Comparison, request: gr.Request) -> list[Any]:
-        return list(cast(choice, now, request))
+    def handler(state: Comparison, request: gr.Request) -> list[Any]:
+        return list(cast(choice, state, request))
 
     return handler
 
 
 def _choices(entries: list[Entry]) -> list[list[tuple[str, str]]]:
-    """The variants that each column can have; the third and the fourth may stay empty."""
+    """The choices of each column. The third and the fourth may be empty."""
     ready = options(entries)
     return [ready, ready, [("none", NONE), *ready], [("none", NONE), *ready]]
 

@@ -1,4 +1,4 @@
-"""The words and rows of the Compare tab. No gradio."""
+"""The texts and tables of the Compare tab. No gradio."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ def wins(records: Sequence[WinRecord]) -> list[list[Any]]:
 
 
 def agreement(agreement: Mapping[str, tuple[int, int]]) -> str:
-    """How other judges go with your votes."""
-    told = [f"{plain(judge)} agrees with you on {same} of {both}" for judge, (same, both) in agreement.items()]
-    return f"On pairs of answers that both have judged: {'; '.join(told)}." if told else ""
+    """How often other judges agree with your votes."""
+    counts = [f"{plain(judge)} agrees with you on {same} of {both}" for judge, (same, both) in agreement.items()]
+    return f"On pairs of answers that both have judged: {'; '.join(counts)}." if counts else ""
 
 
 def column(comparison: Comparison, place: int, finished: int = 0) -> list[dict[str, str]]:
@@ -27,20 +27,20 @@ def column(comparison: Comparison, place: int, finished: int = 0) -> list[dict[s
     return chat(turns[finished:], blind=comparison.hidden)
 
 
-def heading(now: Comparison, place: int) -> str:
-    """Above a column: its letter, and its variant unless that is hidden."""
+def heading(comparison: Comparison, place: int) -> str:
+    """The heading of a column: its letter, and its variant unless that is hidden."""
     letter = LETTERS[place]
-    hidden = now.hidden or place >= len(now.variants)
-    return f"**{letter}**" if hidden else f"**{letter}** · {plain(now.variants[place])}"
+    hidden = comparison.hidden or place >= len(comparison.variants)
+    return f"**{letter}**" if hidden else f"**{letter}** · {plain(comparison.variants[place])}"
 
 
 def names(variants: Sequence[str]) -> str:
-    """Who was who."""
+    """The variant of each column."""
     return ", ".join(f"{letter} is **{plain(name)}**" for letter, name in zip(LETTERS, variants, strict=False)) + "."
 
 
-def vote_status(judgement: Vote, was_hidden: bool) -> str:
-    """Your vote, and who was who if it was blind."""
-    best = f"{LETTERS[judgement.winner]} is better" if judgement.winner is not None else judgement.verdict
-    who = [candidate.variant for candidate in judgement.candidates]
-    return f"Your vote: **{best}**." + (f" {names(who)}" if was_hidden else "")
+def vote_status(vote: Vote, was_hidden: bool) -> str:
+    """The vote, and the names if they were hidden."""
+    best = f"{LETTERS[vote.winner]} is better" if vote.winner is not None else vote.verdict
+    variants = [candidate.variant for candidate in vote.candidates]
+    return f"Your vote: **{best}**." + (f" {names(variants)}" if was_hidden else "")

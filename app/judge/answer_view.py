@@ -1,4 +1,4 @@
-"""One row or one answer of an evaluation: the heat map, and all there is to know of a cell. Knows no gradio."""
+"""The heat map of an evaluation, and all facts about one answer. No gradio."""
 
 import html
 from typing import Any
@@ -10,22 +10,23 @@ from backend.evaluation.result import Result
 from backend.judge.prompt import conversation
 from backend.judge.score import Score
 
-EVERY = ("all rows", "big disagreements", "flagged", "failures", "cut answers")
-APART = 0.5
-"""Of the scale: as far as two variants must be from each other on a row for a big disagreement."""
+FILTERS = ("all rows", "big disagreements", "flagged", "failures", "cut answers")
+BIG = 0.5  # share of the scale; scores of a row that differ by as much are a big disagreement
 HEAT_ROWS = 500
 PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
 
 
-def heat(result: Result, which: str, owner: bool = True) -> dict[str, Any]:
-    """Rows x variants as a table with grounds: the greener, the more points. Failures and cut answers are marked. What
-    was asked is for the owner."""
-    rows = [question for question in result.questions if _wanted(result, question, which)][:HEAT_ROWS]
+def heat(result: Result, filter: str, owner: bool = True) -> dict[str, Any]:
+    """A table of rows x variants with background colours from red (low) to green (high).
+
+    Marks: ✂ cut, ⚑ flagged, ✗ failed. Only the owner sees the questions.
+    """
+    rows = [question for question in result.questions if _matches(result, question, filter)][:HEAT_ROWS]
     names = list(result.spec.variants)
     data, styles = [], []
-    for one in rows:
-        cells = [_heat(result, one.id, name) for name in names]
-        data.append([one.id, *(text for text, _ in cells), conversation(one.messages)[:120] if owner else ""])
+    for row in rows:
+        cells = [_heat(result, row.id, name) for name in names]
+        data.append([row.id, *(text for text, _ in cells), conversation(row.messages)[:120] if owner else ""])
         styles.append(["", *(style for _, style in cells), "opacity:.7"])
     return {"headers": ["row", *names, "question"], "data": data, "metadata": {"styling": styles}}
 
@@ -36,10 +37,10 @@ def _heat(result: Result, row: str, name: str) -> tuple[str, str]:
         return "", ""
     if status := failure(result.table, row, name):
         return f"✗ {status}", "background:#b279a233"
-    got = values(result.table, row, name)
-    if got is None:
+    points = values(result.table, row, name)
+    if points is None:
         return "", ""
-    value, low, high = result.rubric.primary_of(got), result.rubric.low, result.rubric.high
+    value, low, high = result.rubric.primary_of(points), result.rubric.low, result.rubric.high
     share = (value - low) / (high - low)
     mark = " ✂" if cell.cut else ""
     mark += " ⚑" if _flags(result, row, name) else ""
@@ -52,16 +53,16 @@ def _flags(result: Result, row: str, name: str) -> tuple[str, ...]:
     return score.flags if score else ()
 
 
-def _wanted(result: Result, question: Question, which: str) -> bool:
+def _matches(result: Result, question: Question, filter: str) -> bool:
     names = result.spec.variants
-    match which:
+    match filter:
         case "big disagreements":
-            got = [
-                result.rubric.primary_of(v)
+            scores = [
+                result.rubric.primary_of(points)
                 for name in names
-                if (v := values(result.table, question.id, name)) is not None
+                if (points := values(result.table, question.id, name)) is not None
             ]
-            return len(got) > 1 and max(got) - min(got) >= APART * (result.rubric.high - result.rubric.low)
+            return len(scores) > 1 and max(scores) - min(scores) >= BIG * (result.rubric.high - result.rubric.low)
         case "flagged":
             return any(_flags(result, question.id, name) for name in names) or question.leaked
         case "failures":
@@ -72,60 +73,62 @@ def _wanted(result: Result, question: Question, which: str) -> bool:
 
 
 def cell(result: Result, row: str, name: str) -> str:
-    """Everything about one answer, in HTML: what models wrote is text here and nothing else."""
-    question = next((one for one in result.questions if one.id == row), None)
+    """All facts about one answer, in HTML. Text of models is escaped."""
+    question = next((item for item in result.questions if item.id == row), None)
     answer, score = result.answers.get((row, name)), result.scores.get((row, name))
     if question is None:
         return ""
     parts = [f"<h4>Row {html.escape(row)} · {html.escape(name)}</h4>"]
     parts.append(_text("Question", conversation(question.messages)))
     parts.append(_text("Reference", question.reference or "(none)"))
-    parts.append(_text(_answered(answer), (answer.text or answer.error) if answer else "(not answered yet)"))
-    parts.append(_judged(score) if score else _came(answer))
+    parts.append(_text(_answer_title(answer), (answer.text or answer.error) if answer else "(not answered yet)"))
+    parts.append(_score(score) if score else _imported_score(answer))
     return "".join(parts)
 
 
-def _answered(answer: Answer | None) -> str:
+def _answer_title(answer: Answer | None) -> str:
     if answer is None or answer.error:
         return "Answer"
     length = f" ({answer.tokens:,} tokens)" if answer.tokens else ""
     return f"Answer{length}" + (" – ⚠ CUT at its limit" if answer.cut else "")
 
 
-def _came(answer: Answer | None) -> str:
+def _imported_score(answer: Answer | None) -> str:
     if answer is None or answer.score is None:
         return "<p>Not judged.</p>"
-    return f"<p><b>Score {answer.score:g}</b>, which came along.</p>" + _text("Explanation", answer.explanation or "–")
+    return f"<p><b>Score {answer.score:g}</b>, imported with the answer.</p>" + _text(
+        "Explanation", answer.explanation or "–"
+    )
 
 
-def _judged(score: Score) -> str:
+def _score(score: Score) -> str:
     points = ", ".join(f"{name} {value:g}" for name, value in score.values.items())
     means = ", ".join(f"{name} {value:.2f}" for name, value in score.expected.items())
-    told = [f"<p><b>{html.escape(points or f'No verdict: {score.status}')}</b></p>"]
-    told += [f"<p>As means over its own probabilities: {html.escape(means)}</p>"] if means else []
-    told += [f"<p>{html.escape(score.why)}</p>"] if score.why else []
-    told += [f"<p>Flags: {html.escape(', '.join(score.flags))}</p>"] if score.flags else []
-    told += [_text("Evidence", score.evidence)] if score.evidence else []
-    told += [_folded("The raw reply", score.reply)] if score.reply else []
+    parts = [f"<p><b>{html.escape(points or f'No score: {score.status}')}</b></p>"]
+    parts += [f"<p>Means over the probabilities of the judge's tokens: {html.escape(means)}</p>"] if means else []
+    parts += [f"<p>{html.escape(score.why)}</p>"] if score.why else []
+    parts += [f"<p>Flags: {html.escape(', '.join(score.flags))}</p>"] if score.flags else []
+    parts += [_text("Evidence", score.evidence)] if score.evidence else []
+    parts += [_folded("The reply", score.reply)] if score.reply else []
     if score.prompt:
-        said = "\n\n".join(f"[{one['role']}]\n{one['content']}" for one in score.prompt)
-        told.append(_folded("The exact prompt", said))
+        prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in score.prompt)
+        parts.append(_folded("The prompt", prompt))
     if score.attempts:
-        told.append(
+        parts.append(
             f"<p>{score.attempts} calls, {score.tokens_in + score.tokens_out:,} tokens, {score.seconds:.1f} s.</p>"
         )
-    return "".join(told)
+    return "".join(parts)
 
 
-def rating(shown: RatingTask | None) -> str:
-    """An answer to be rated, without a word of whose it is; HTML."""
-    if shown is None:
-        return "<p>Nothing is left to rate here.</p>"
-    parts = [f"<p>{shown.done} of {shown.wanted} rated. {FEWEST} to {MOST} rows are worth it; stop when you like.</p>"]
-    parts.append(_text("Question", conversation(shown.question.messages)))
-    if shown.question.reference:
-        parts.append(_text("Reference", shown.question.reference))
-    parts.append(_text("Answer" + (" – ⚠ CUT at its limit" if shown.answer.cut else ""), shown.answer.text))
+def rating(task: RatingTask | None) -> str:
+    """An answer to rate, without the name of its variant, in HTML."""
+    if task is None:
+        return "<p>All answers are rated.</p>"
+    parts = [f"<p>{task.done} of {task.wanted} rated. Rate {FEWEST} to {MOST} rows; you can stop at any time.</p>"]
+    parts.append(_text("Question", conversation(task.question.messages)))
+    if task.question.reference:
+        parts.append(_text("Reference", task.question.reference))
+    parts.append(_text("Answer" + (" – ⚠ CUT at its limit" if task.answer.cut else ""), task.answer.text))
     return "".join(parts)
 
 

@@ -10,7 +10,17 @@ from app import forms, guard
 from app.chat import view as chat_view
 from app.judge import form_choices
 from app.judge import view as judge_view
-from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, FILE, MOST, OVERLAP, RUBRICS, TOY, FormChoices
+from app.judge.form_choices import (
+    ANSWERS,
+    ENDPOINT,
+    FILE,
+    IMPORTED_SCORES,
+    MAX_ROWS,
+    OVERLAP,
+    RUBRICS,
+    TOY,
+    FormChoices,
+)
 from app.markup import plain
 from backend.core.errors import LabError
 from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
@@ -21,18 +31,18 @@ from backend.remote.prices import retirement
 NONE = ""
 AUTOMATIC = ("automatic: a fine-tune against its base", NONE)
 ROWS = 60
-LONGEST = 128  # tokens of an answer, at first: what is cut is marked
+ANSWER_TOKENS = 128  # default limit of an answer; answers that are cut at it are marked
 
 
 class Form(NamedTuple):
-    """For the tab: the event that starts a run, and the lists to refresh when the tab is opened."""
+    """For the tab: the event that starts an evaluation, and the lists to update when the tab is opened."""
 
     started: Any
     lists: list[Any]
 
 
-def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
-    """`which`: the list of evaluations, in which a new one is chosen."""
+def evaluate_form(lab: Lab, tab: gr.Tab, evaluation_list: Any) -> Form:
+    """`evaluation_list`: the dropdown in which a new evaluation is chosen."""
     shown = guard.shown(lab.settings)
     entries = lab.entries()
 
@@ -40,30 +50,30 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
     with gr.Accordion("New evaluation", open=True):
         variants = gr.Dropdown(
             chat_view.options(entries), value=["tiny_base", "tiny_lora"], multiselect=True,
-            label="Variants to evaluate", info="Each answers every row, in the template it was trained on.",
+            label="Variants to evaluate", info="Each answers every row, with the chat template it was trained with.",
         )  # fmt: skip
         with gr.Row():
             source = gr.Dropdown(
                 form_choices.sources(lab.training.statuses()), value=TOY, label="Rows", interactive=True, scale=3
             )
-            rows = gr.Number(ROWS, label="Rows at the most", minimum=1, maximum=10_000, precision=0, scale=1)
-            drop = gr.UploadButton("Drop or choose a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
-        file = gr.Textbox(label="The file", interactive=False, visible=False)
+            rows = gr.Number(ROWS, label="Maximum rows", minimum=1, maximum=10_000, precision=0, scale=1)
+            drop = gr.UploadButton("Upload a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
+        file = gr.Textbox(label="Uploaded file", interactive=False, visible=False)
         with gr.Row():
             judge = gr.Dropdown(
                 form_choices.judges(lab.settings, entries), value=OVERLAP, label="Judge", interactive=True, scale=3
             )
-            rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric of a model", interactive=True, scale=1)
+            rubric = gr.Dropdown(list(RUBRICS), value="lab", label="Rubric", interactive=True, scale=1)
             baseline = gr.Dropdown([AUTOMATIC], value=NONE, label="Baseline", interactive=True, scale=2)
-        with gr.Accordion("How answers are made, and how the judge is asked", open=False):
+        with gr.Accordion("Settings of answers and judge", open=False):
             evaluate_controls = forms.draw(EvaluateOptions)
             judge_controls = forms.draw(JudgeOptions, prefix="judge_")
             sampling_controls = forms.draw(Sampling, " (evaluation)")
         cost = gr.Markdown()
         start = gr.Button("Start evaluation", variant="primary")
-        said = gr.Markdown()
+        message = gr.Markdown()
     for name, component in sampling_controls.items():
-        component.value = LONGEST if name == "max_tokens" else getattr(GREEDY, name)
+        component.value = ANSWER_TOKENS if name == "max_tokens" else getattr(GREEDY, name)
     judge_controls["judge_cap_run"].value = lab.settings.judge_cap_run
     controls = {
         "variants": variants,
@@ -83,7 +93,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         return FormChoices(
             variants=tuple(values["variants"] or ()),
             source=values["source"],
-            rows=forms.number(values["rows"], "Rows at the most", 1, MOST),
+            rows=forms.number(values["rows"], "Maximum rows", 1, MAX_ROWS),
             file=values["file"] or "",
             judge=values["judge"],
             rubric=values["rubric"],
@@ -95,17 +105,17 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
 
     @shown
     def estimate_cost(request: gr.Request, **values: Any) -> str:
-        """Called on every change of a control: a missing choice is shown, not refused. Writes nothing."""
+        """Called on every change of a control, so a missing choice is text and not an error. Writes nothing."""
         if not guard.may_change(lab.settings, request):
-            return "You are a visitor here: only the owner evaluates. You can look at the results."
+            return "You are a visitor here: you can see the results, but only the owner can start evaluations."
         try:
-            wanted = choices(values)
-            cost = form_choices.cost_forecast(lab, wanted)
+            form_values = choices(values)
+            cost = form_choices.cost_forecast(lab, form_values)
         except LabError as error:
             return f"⚠ {plain(str(error))}"
-        limits = wanted.judge_options.cap_run, lab.settings.judge_cap_day
+        limits = form_values.judge_options.cap_run, lab.settings.judge_cap_day
         text = judge_view.forecast(cost, lab.evaluations.spent(), *limits)
-        retires = retirement(lab.settings.judge_model, date.today()) if wanted.judge == ENDPOINT else ""
+        retires = retirement(lab.settings.judge_model, date.today()) if form_values.judge == ENDPOINT else ""
         return f"{text}\n\n⚠ {plain(retires)}" if retires else text
 
     @shown
@@ -114,14 +124,14 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         saved = lab.training.save_upload(Path(path or ""))
         source = ANSWERS if _is_answers(saved) else FILE
         answers = lab.evaluations.read_answers(saved) if source == ANSWERS else None  # LabError for a faulty file
-        judge = CAME if answers and answers.scored else gr.skip()
+        judge = IMPORTED_SCORES if answers and answers.scored else gr.skip()
         names = [AUTOMATIC, *((name, name) for name in answers.models)] if answers else []
         baselines = gr.update(choices=names, value=NONE) if answers else gr.skip()
         return [gr.update(value=str(saved), visible=True), source, judge, baselines]
 
     @shown
     def choose_rows(source: str, file: str | None) -> list[Any]:
-        """Show the controls that this source of rows has."""
+        """Show the controls that belong to this source of rows."""
         own = source in (FILE, ANSWERS)
         return [
             gr.update(visible=source != ANSWERS),
@@ -141,7 +151,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         run = lab.evaluations.start(form_choices.evaluate_request(lab, chosen), form_choices.imported(chosen))
         guard.info(f"The evaluation has started: {run.spec.name}.")
         listed = gr.update(choices=judge_view.options(lab.evaluations.statuses()), value=run.id)
-        return [f"Run {plain(run.id)} has started; see below. You can close the page meanwhile.", listed]
+        return [f"Run {plain(run.id)} has started; see below. It continues if you close the page.", listed]
 
     # bindings
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -158,13 +168,18 @@ def evaluate_form(lab: Lab, tab: gr.Tab, which: Any) -> Form:
         if event is not None and control is not file:
             event(estimate_cost, None, cost, inputs_kwargs=controls, trigger_mode="always_last", **quiet)
     started = start.click(
-        start_evaluation, None, [said, which], inputs_kwargs=controls, api_name="evaluate", show_progress="hidden"
+        start_evaluation,
+        None,
+        [message, evaluation_list],
+        inputs_kwargs=controls,
+        api_name="evaluate",
+        show_progress="hidden",
     )
     return Form(started, [variants, source, judge])
 
 
 def _is_answers(path: Path) -> bool:
-    """Whether a file looks like imported answers, with or without faults; otherwise it is a file of rows."""
+    """Whether a file looks like imported answers. Otherwise it is a file of rows."""
     with path.open("rb") as file:
         head = file.read(1 << 16).split(b"\n", 1)[0]
     return b"candidate" in head and b"model" in head

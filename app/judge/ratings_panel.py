@@ -13,65 +13,61 @@ from backend.judge.rubric import Criterion, rubrics
 from backend.lab import Lab
 
 
-def ratings_panel(lab: Lab, which: Any) -> LiveSection:
+def ratings_panel(lab: Lab, evaluation_list: Any) -> LiveSection:
     shown, scale = guard.shown(lab.settings), rubrics()[SCALE]
 
     # components
     with gr.Accordion("Rate answers yourself, blind", open=False):
-        told = gr.Markdown()
-        begin = gr.Button("Show me an answer")
-        now = gr.State(None)
+        agreement = gr.Markdown()
+        show_first = gr.Button("Show an answer")
+        current = gr.State(None)
         answer = gr.HTML()
         with gr.Row(visible=False) as points:
             radios = [
-                gr.Radio(
-                    [
-                        (f"{int(criterion.low) + place}: {anchor}", int(criterion.low) + place)
-                        for place, anchor in enumerate(criterion.anchors)
-                    ],
-                    label=criterion.title,
-                    info=criterion.about,
-                )
+                gr.Radio(_points(criterion), label=criterion.title, info=criterion.about)
                 for criterion in scale.criteria
             ]
         save = gr.Button("Save and show the next", variant="primary", visible=False)
 
     # handlers
-    def next_one(run: str) -> list[Any]:
+    def next_task(run: str) -> list[Any]:
         task = lab.evaluations.next_to_rate(run)
         key = (run, task.question.id, task.answer.variant) if task else None
-        seen = gr.update(visible=task is not None)
-        return [key, answer_view.rating(task), seen, seen, *[gr.update(value=None) for _ in radios]]
+        visible = gr.update(visible=task is not None)
+        return [key, answer_view.rating(task), visible, visible, *[gr.update(value=None) for _ in radios]]
 
     @shown
     def show(run: str | None, request: gr.Request) -> list[Any]:
         guard.require_owner(lab.settings, request, "rate answers")
         if not run:
             raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
-        return next_one(run)
+        return next_task(run)
 
     @shown
     def save_rating(request: gr.Request, key: tuple[str, str, str] | None, **points: float | None) -> list[Any]:
         guard.require_owner(lab.settings, request, "rate answers")
         if key is None:
-            raise LabError("No answer is shown. Press “Show me an answer” first.")
+            raise LabError("No answer is shown. Press “Show an answer” first.")
         run, row, variant = key
         values = {name: float(value) for name, value in points.items() if value is not None}
         lab.evaluations.rate(run, row, variant, values)
-        return next_one(run)
+        return next_task(run)
 
-    def view(now: Any, chosen: Any) -> list[Any]:
-        result = now.result(chosen)
-        return [result_view.people(result.people) if result else ""]
+    def view(snapshot: Any, chosen: Any) -> list[Any]:
+        result = snapshot.result(chosen)
+        return [result_view.human_agreement(result.people) if result else ""]
 
     # bindings
-    outs = [now, answer, points, save, *radios]
-    begin.click(show, which, outs, api_name="rate_next", show_progress="hidden")
-    controls = {"key": now, **{one.name: radio for one, radio in zip(scale.criteria, radios, strict=True)}}
-    acted = [save.click(save_rating, None, outs, inputs_kwargs=controls, api_name="rate", show_progress="hidden")]
-    which.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outs[:4],
+    outputs = [current, answer, points, save, *radios]
+    show_first.click(show, evaluation_list, outputs, api_name="rate_next", show_progress="hidden")
+    controls = {
+        "key": current,
+        **{criterion.name: radio for criterion, radio in zip(scale.criteria, radios, strict=True)},
+    }
+    events = [save.click(save_rating, None, outputs, inputs_kwargs=controls, api_name="rate", show_progress="hidden")]
+    evaluation_list.input(lambda: [None, "", gr.update(visible=False), gr.update(visible=False)], None, outputs[:4],
                 api_visibility="private")  # fmt: skip
-    return LiveSection([told], view, acted, {"evaluation": which})
+    return LiveSection([agreement], view, events, {"evaluation": evaluation_list})
 
 
 def _points(criterion: Criterion) -> list[tuple[str, int]]:

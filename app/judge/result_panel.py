@@ -1,4 +1,4 @@
-"""Part of the Judge tab: one evaluation, its sentence, tables, figures, every answer, and what can be saved of it."""
+"""One evaluation: its verdict, tables, figures, every answer, and downloads."""
 
 from typing import Any
 
@@ -15,24 +15,31 @@ from backend.report import figures
 from backend.report.files import EXPORTS, TEXTS, export
 
 
-def result_panels(lab: Lab, which: Any) -> list[LiveSection]:
-    """The parts below the choice of an evaluation."""
-    return [_one(lab, which), _tables(which), _cells(lab, which), _saved(lab, which)]
+def result_panels(lab: Lab, evaluation_list: Any) -> list[LiveSection]:
+    """The sections below the list of evaluations."""
+    return [
+        _verdict(lab, evaluation_list),
+        _tables(evaluation_list),
+        _answers(lab, evaluation_list),
+        _downloads(lab, evaluation_list),
+    ]
 
 
-def _one(lab: Lab, which: Any) -> LiveSection:
-    """How it stands, and what it found in a sentence."""
+def _verdict(lab: Lab, evaluation_list: Any) -> LiveSection:
+    """The status of the evaluation, and its verdict in a sentence."""
     shown = guard.shown(lab.settings)
 
     # components
-    told = gr.Markdown()
+    progress = gr.Markdown()
     with gr.Row():
         stop = gr.Button("Stop evaluation", size="sm", visible=False, variant="stop")
         resume = gr.Button("Resume evaluation", size="sm", visible=False, variant="primary")
     headline = gr.Markdown(elem_id="verdict")
 
     # handlers
-    def acting(what: str, act: Any) -> Any:
+    def owner_only(what: str, act: Any) -> Any:
+        """A handler that calls `act` with the chosen run, for the owner."""
+
         @shown
         def handler(request: gr.Request, run: str | None) -> None:
             guard.require_owner(lab.settings, request, what)
@@ -42,29 +49,36 @@ def _one(lab: Lab, which: Any) -> LiveSection:
 
         return handler
 
-    def view(now: Any, chosen: Any) -> list[Any]:
-        status, result = now.named(chosen), now.result(chosen)
+    def view(snapshot: Any, chosen: Any) -> list[Any]:
+        status, result = snapshot.chosen_or_newest(chosen), snapshot.result(chosen)
         if status is None:
             return ["", gr.update(visible=False), gr.update(visible=False), ""]
         return [
-            judge_view.progress(status, now.owner),
-            gr.update(visible=status.live, value="Kill it" if status.state == "stopping" else "Stop evaluation"),
+            judge_view.progress(status, snapshot.owner),
+            gr.update(visible=status.live, value="Kill" if status.state == "stopping" else "Stop evaluation"),
             gr.update(
-                visible=status.resumable, value="Try failures again" if status.state == "done" else "Resume evaluation"
+                visible=status.resumable, value="Repeat failures" if status.state == "done" else "Resume evaluation"
             ),
             result_view.headline(result) if result and result.questions else "",
         ]
 
     # bindings
-    acted = [
-        stop.click(acting("stop evaluations", lab.evaluations.stop), which, None, api_name="stop_evaluation"),
-        resume.click(acting("resume evaluations", lab.evaluations.resume), which, None, api_name="resume_evaluation"),
+    events = [
+        stop.click(
+            owner_only("stop evaluations", lab.evaluations.stop), evaluation_list, None, api_name="stop_evaluation"
+        ),
+        resume.click(
+            owner_only("resume evaluations", lab.evaluations.resume),
+            evaluation_list,
+            None,
+            api_name="resume_evaluation",
+        ),
     ]
-    return LiveSection([told, stop, resume, headline], view, acted, {"evaluation": which})
+    return LiveSection([progress, stop, resume, headline], view, events, {"evaluation": evaluation_list})
 
 
-def _tables(which: Any) -> LiveSection:
-    """Numbers, and what to know before believing them."""
+def _tables(evaluation_list: Any) -> LiveSection:
+    """Tables of variants, contrasts and criteria, and facts about the judge."""
     with gr.Column(visible=False) as group:
         table = gr.Dataframe(
             value=[], headers=result_view.VARIANTS, label="Variants", interactive=False, wrap=True, max_height=300
@@ -76,13 +90,13 @@ def _tables(which: Any) -> LiveSection:
         )  # fmt: skip
     about = gr.Markdown()
     criteria = gr.Markdown()
-    with gr.Accordion("The judge check, probe by probe", open=False, visible=False) as fold:
+    with gr.Accordion("Judge check: all probes", open=False, visible=False) as fold:
         check = gr.Dataframe(
-            value=[], headers=["probe", "kind", "came out", "why"], label="Judge check", interactive=False, wrap=True
+            value=[], headers=["probe", "kind", "result", "reason"], label="Judge check", interactive=False, wrap=True
         )
 
-    def view(now: Any, chosen: Any) -> list[Any]:
-        result = now.result(chosen)
+    def view(snapshot: Any, chosen: Any) -> list[Any]:
+        result = snapshot.result(chosen)
         if result is None or not result.questions:
             return [gr.update(visible=False), [], None, [], "", "", gr.update(visible=False), []]
         scored = result.spec.way == "score"
@@ -93,43 +107,47 @@ def _tables(which: Any) -> LiveSection:
             if any(contrast.difference.n for contrast in result.verdict.contrasts)
             else None,
             result_view.contrasts(result),
-            result_view.about(result, now.owner),
+            result_view.about(result, snapshot.owner),
             result_view.criteria(result),
             gr.update(visible=result.check is not None),
             result_view.check(result),
         ]
 
-    return LiveSection([group, table, plot, contrasts, about, criteria, fold, check], view, [], {"evaluation": which})
+    return LiveSection(
+        [group, table, plot, contrasts, about, criteria, fold, check], view, [], {"evaluation": evaluation_list}
+    )
 
 
-def _cells(lab: Lab, which: Any) -> LiveSection:
-    """Rows x variants; a cell opens its answer."""
+def _answers(lab: Lab, evaluation_list: Any) -> LiveSection:
+    """The heat map of rows x variants. A click on a cell shows its answer."""
     shown = guard.shown(lab.settings)
 
     # components
-    with gr.Accordion("Every answer: rows × variants", open=True):
-        show = gr.Radio(list(answer_view.EVERY), value=answer_view.EVERY[0], label="Show")
+    with gr.Accordion("All answers: rows × variants", open=True):
+        show = gr.Radio(list(answer_view.FILTERS), value=answer_view.FILTERS[0], label="Show")
         table = gr.Dataframe(
-            value=[], headers=["row"], label="Points. Click a cell to open its answer; ✂ cut, ⚑ flagged, ✗ no verdict",
+            value=[], headers=["row"], label="Scores. Click a cell to see its answer; ✂ cut, ⚑ flagged, ✗ no score",
             interactive=False, max_height=420,
         )  # fmt: skip
         cell = gr.HTML()
 
     # handlers
-    def view(now: Any, chosen: Any, wanted: Any) -> list[Any]:
-        result = now.result(chosen)
+    def view(snapshot: Any, chosen: Any, filter: Any) -> list[Any]:
+        result = snapshot.result(chosen)
         if result is None:
             return [gr.update(value={"headers": ["row"], "data": []})]
         return [
             gr.update(
-                value=answer_view.heat(result, wanted if isinstance(wanted, str) else answer_view.EVERY[0], now.owner)
+                value=answer_view.heat(
+                    result, filter if isinstance(filter, str) else answer_view.FILTERS[0], snapshot.owner
+                )
             )
         ]
 
     @shown
-    def look(run: str | None, event: gr.SelectData, request: gr.Request) -> str:
-        """The row as the page shows it, which may be sorted."""
-        guard.require_owner(lab.settings, request, "open answers")
+    def show_answer(run: str | None, event: gr.SelectData, request: gr.Request) -> str:
+        """`event` has the row as the page shows it, because the table may be sorted."""
+        guard.require_owner(lab.settings, request, "see answers")
         row, column = event.row_value, event.index[1]
         if not run or not row:
             return ""
@@ -139,39 +157,39 @@ def _cells(lab: Lab, which: Any) -> LiveSection:
         return answer_view.cell(result, str(row[0]), name)
 
     # bindings
-    table.select(look, which, cell, api_visibility="private", show_progress="hidden")
-    which.input(lambda: "", None, cell, api_visibility="private", show_progress="hidden")
-    acted = [show.input(lambda: None, None, None, api_visibility="private")]
-    return LiveSection([table], view, acted, {"evaluation": which, "show": show})
+    table.select(show_answer, evaluation_list, cell, api_visibility="private", show_progress="hidden")
+    evaluation_list.input(lambda: "", None, cell, api_visibility="private", show_progress="hidden")
+    events = [show.input(lambda: None, None, None, api_visibility="private")]
+    return LiveSection([table], view, events, {"evaluation": evaluation_list, "show": show})
 
 
-def _saved(lab: Lab, which: Any) -> LiveSection:
-    """The methods paragraph, and files for elsewhere."""
+def _downloads(lab: Lab, evaluation_list: Any) -> LiveSection:
+    """The methods paragraph, and files of the results."""
     shown = guard.shown(lab.settings)
 
     # components
-    with gr.Accordion("Save, cite, train on", open=False):
-        methods = gr.Textbox(label="Methods, for a paper", lines=6, interactive=False, buttons=["copy"])
+    with gr.Accordion("Export and methods", open=False):
+        methods = gr.Textbox(label="Methods paragraph for a paper", lines=6, interactive=False, buttons=["copy"])
         with gr.Row():
-            what = gr.Dropdown(list(EXPORTS), value=next(iter(EXPORTS)), label="What to save", interactive=True)
-            save = gr.Button("Save it")
+            what = gr.Dropdown(list(EXPORTS), value=next(iter(EXPORTS)), label="File to save", interactive=True)
+            save = gr.Button("Save file")
     with gr.Accordion("Log of the evaluation", open=False):
-        log = gr.Textbox(label="The newest lines it printed", lines=8, max_lines=8, interactive=False)
+        log = gr.Textbox(label="Last lines of the log of the evaluation", lines=8, max_lines=8, interactive=False)
 
     # handlers
     @shown
-    def write(run: str | None, wanted: str, request: gr.Request) -> list[str]:
-        if wanted in TEXTS:
-            guard.require_owner(lab.settings, request, "save what was asked and answered")
+    def write(run: str | None, file: str, request: gr.Request) -> list[str]:
+        if file in TEXTS:
+            guard.require_owner(lab.settings, request, "save questions and answers")
         if not run:
             raise LabError("No evaluation is chosen. Choose one in “Evaluation”.")
-        text = export(lab.evaluations.result(run), wanted)
-        return [text, f"{run[:19]}.{EXPORTS[wanted]}"]
+        text = export(lab.evaluations.result(run), file)
+        return [text, f"{run[:19]}.{EXPORTS[file]}"]
 
-    def view(now: Any, chosen: Any) -> list[Any]:
-        status, result = now.named(chosen), now.result(chosen)
+    def view(snapshot: Any, chosen: Any) -> list[Any]:
+        status, result = snapshot.chosen_or_newest(chosen), snapshot.result(chosen)
         methods = export(result, "methods paragraph") if result and result.questions else ""
-        return [methods, status.log if status and now.owner else ""]
+        return [methods, status.log if status and snapshot.owner else ""]
 
-    download_button(save, write, [which, what], hidden_boxes("Saved evaluation"), "save_evaluation")
-    return LiveSection([methods, log], view, [], {"evaluation": which})
+    download_button(save, write, [evaluation_list, what], hidden_boxes("Saved evaluation"), "save_evaluation")
+    return LiveSection([methods, log], view, [], {"evaluation": evaluation_list})

@@ -1,4 +1,4 @@
-"""What came of an evaluation: the sentence, who judged, the tables. Knows no gradio."""
+"""The verdict of an evaluation: its sentence, its judge, its tables. No gradio."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -14,34 +14,34 @@ from backend.evaluation.verdict import VariantSummary as Row
 from backend.remote.prices import public_name, retirement
 from backend.stats.paired import Estimate
 
-RULE = "It measures likeness to the reference, not truth: a right answer in other words gets little."
+RULE = "It measures similarity to the reference: a correct answer in other words gets a low score."
 
 
 def headline(result: Result) -> str:
-    """The sentence first; an unreliable judge is said before it."""
-    said = plain(result.verdict.sentence) if result.spec.way == "score" else plain(picked_sentence(result.picks))
+    """The verdict in a sentence, after a warning if the judge is unreliable."""
+    sentence = plain(result.verdict.sentence) if result.spec.way == "score" else plain(picked_sentence(result.picks))
     unreliable = result.check is not None and not result.check.reliable
-    return ("### ⚠ Unreliable judge: its scores are noise\n\n" if unreliable else "") + f"## {said}"
+    return ("### ⚠ Unreliable judge: do not trust its scores\n\n" if unreliable else "") + f"## {sentence}"
 
 
 def about(result: Result, owner: bool = True) -> str:
-    """Who judged, whether that can be believed, and what to know before believing a number."""
+    """Facts about the judge, its reliability, and warnings."""
     lines = [f"**Judge:** {plain(judge(result))}"]
     if result.check:
         lines.append(f"**Judge check:** {'' if result.check.reliable else '⚠ '}{plain(result.check.sentence)}.")
     elif result.spec.judge.kind in ("endpoint", "variant"):
-        lines.append("**Judge check:** ⚠ this judge was never checked: it is unknown whether it is reliable.")
+        lines.append("**Judge check:** ⚠ this judge was not checked, so its reliability is unknown.")
     if result.steadiness:
         count, spread = result.steadiness
-        lines.append(f"**Repeatability:** {count} answers judged twice, SD {spread:.2f} points within one.")
+        lines.append(f"**Repeatability:** {count} answers judged twice, standard deviation {spread:.2f} points.")
     lines += [f"⚠ {plain(note)}" for note in (*(result.by.notes if result.by else ()), *result.verdict.notes)]
     if result.by and result.by.agreed:
         lines += _negotiated(result, owner)
     if result.leaked:
-        lines.append(f"⚠ **{result.leaked} of these rows ask what was trained on**: they flatter the fine-tune.")
+        lines.append(f"⚠ **{result.leaked} of these rows are in the training data**, which favours the fine-tune.")
     length = result.verdict.checks.length
     if length is not None:
-        hint = " ⚠ Length alone goes with much of the score." if abs(length) > 0.5 else ""
+        hint = " ⚠ Much of the score can be explained by length." if abs(length) > 0.5 else ""
         lines.append(f"**Length and score:** rank correlation {length:+.2f} over all answers.{hint}")
     halo = result.verdict.checks.halo
     if halo is not None and result.verdict.checks.alike:
@@ -51,13 +51,13 @@ def about(result: Result, owner: bool = True) -> str:
 
 
 def judge(result: Result) -> str:
-    """Who judged, in a line."""
+    """The judge, in a line."""
     who, rubric = result.identity, f"rubric {result.rubric.id} ({result.rubric.hash})"
     match who.kind:
         case "rule":
             return f"rule, {who.model or 'no model'}; {rubric}. {RULE}"
         case "given":
-            return "elsewhere: the scores came with the answers."
+            return "unknown: the scores were imported with the answers."
         case "endpoint":
             answered = f", answering as {who.returned}" if who.returned not in ("", who.model) else ""
             return f"{who.model} at {public_name(who.address)}{answered}; {rubric}; identity {who.id}."
@@ -65,19 +65,19 @@ def judge(result: Result) -> str:
 
 
 def _negotiated(result: Result, owner: bool) -> list[str]:
-    """What the address takes. Its own words on what it refuses may name things of the owner's."""
+    """Parameters that the address accepts. Its error messages may be private, so only the owner sees them."""
     agreed = result.by.agreed if result.by else None
     if agreed is None:
         return []
-    taken = ", ".join(f"{name}={value}" for name, value in agreed.parameters.items())
-    refused = "; ".join(f"{name}: {said[:100]}" if owner else name for name, said in agreed.refused.items())
-    more = f" Not taken: {refused}." if refused else ""
-    form = "obeys the form" if agreed.honoured else "does not obey the form by itself"
-    chances = "tells its probabilities" if agreed.logprobs else "tells no probabilities"
-    lines = [f"**Negotiated:** {plain(taken)}; it {form} and {chances}.{plain(more)}"]
-    leaving = retirement(result.identity.model, date.today())
-    if leaving and leaving not in (result.by.notes if result.by else ()):
-        lines.append(f"⚠ {plain(leaving)}")
+    accepted = ", ".join(f"{name}={value}" for name, value in agreed.parameters.items())
+    refused = "; ".join(f"{name}: {message[:100]}" if owner else name for name, message in agreed.refused.items())
+    more = f" Refused: {refused}." if refused else ""
+    schema = "follows the JSON schema" if agreed.honoured else "does not follow the JSON schema"
+    logprobs = "returns log probabilities" if agreed.logprobs else "returns no log probabilities"
+    lines = [f"**Parameters:** {plain(accepted)}; it {schema} and {logprobs}.{plain(more)}"]
+    retires = retirement(result.identity.model, date.today())
+    if retires and retires not in (result.by.notes if result.by else ()):
+        lines.append(f"⚠ {plain(retires)}")
     return lines
 
 
@@ -88,13 +88,13 @@ VARIANTS = [
 
 
 def variants(result: Result) -> list[list[str]]:
-    """The lab's table, with what was missing in it: a row for each variant."""
+    """A row per variant; headings are VARIANTS."""
     return [_variant(variant) for variant in result.verdict.variants]
 
 
 def _variant(row: Row) -> list[str]:
     failures = ", ".join(f"{count} {status}" for status, count in row.failures.items()) or "0"
-    difference = f"{_gap(row.difference)} (to {row.baseline})" if row.difference else row.baseline
+    difference = f"{_difference(row.difference)} (to {row.baseline})" if row.difference else row.baseline
     return [
         row.variant,
         _mean(row.primary),
@@ -110,7 +110,7 @@ def _variant(row: Row) -> list[str]:
     ]
 
 
-def _gap(contrast: Contrast) -> str:
+def _difference(contrast: Contrast) -> str:
     return f"{contrast.difference.mean:+.2f}" if contrast.difference.mean is not None else "–"
 
 
@@ -121,22 +121,26 @@ CONTRASTS = [
 
 
 def contrasts(result: Result) -> list[list[str]]:
-    """What was planned to be compared: a row for each."""
+    """A row per planned comparison; headings are CONTRASTS."""
     return [_contrast(contrast) for contrast in result.verdict.contrasts]
 
 
 def _contrast(contrast: Contrast) -> list[str]:
-    gap = contrast.difference
-    questions = f" ({gap.clusters} questions)" if gap.clusters < gap.n else ""
+    difference = contrast.difference
+    questions = f" ({difference.clusters} questions)" if difference.clusters < difference.n else ""
     return [
         f"{contrast.variant} − {contrast.against}",
-        format_interval(gap)[0] if gap.low is not None else format_number(gap.mean) if gap.mean is not None else "–",
-        _range(gap),
-        _p(gap.p),
+        format_interval(difference)[0]
+        if difference.low is not None
+        else format_number(difference.mean)
+        if difference.mean is not None
+        else "–",
+        _range(difference),
+        _p(difference.p),
         _p(contrast.flip_p),
         _p(contrast.holm_p),
         f"{contrast.wins} / {contrast.ties} / {contrast.losses}",
-        f"{gap.n}{questions}",
+        f"{difference.n}{questions}",
         contrast.decided,
         f"{contrast.rows_needed:,}" if contrast.rows_needed else "",
         f"{contrast.failures[0]} and {contrast.failures[1]}" if any(contrast.failures) else "0",
@@ -149,39 +153,43 @@ def _p(value: float | None) -> str:
 
 
 def criteria(result: Result) -> str:
-    """Means of each criterion, as a Markdown table; secondary, and said to be. Beside them the means over the judge's
-    own probabilities, where it tells those."""
+    """A Markdown table of the mean of each criterion, which is a secondary result.
+
+    If the judge returns log probabilities, a column has the means over them.
+    """
     names = result.rubric.criteria
-    torn = {item.variant: _expected(result, item.variant) for item in result.verdict.variants}
-    tells = any(value is not None for value in torn.values())
-    if (len(names) < 2 and not tells) or not any(item.primary.n for item in result.verdict.variants):
+    expected_means = {item.variant: _expected(result, item.variant) for item in result.verdict.variants}
+    has_expected = any(value is not None for value in expected_means.values())
+    if (len(names) < 2 and not has_expected) or not any(item.primary.n for item in result.verdict.variants):
         return ""
-    titles = [*(plain(item.title) for item in names), *(["by its probabilities"] if tells else [])]
+    titles = [*(plain(item.title) for item in names), *(["expected score"] if has_expected else [])]
     head = "| variant | " + " | ".join(titles) + " |\n|---|" + "--:|" * len(titles)
     rows = []
     for variant in result.verdict.variants:
-        mean = torn[variant.variant]
+        mean = expected_means[variant.variant]
         cells = [*(_mean(variant.criteria[name.name]) for name in names)]
-        cells += [f"{mean:.2f}" if mean is not None else "–"] if tells else []
+        cells += [f"{mean:.2f}" if mean is not None else "–"] if has_expected else []
         rows.append(f"| {plain(variant.variant)} | " + " | ".join(cells) + " |")
-    return f"Means by criterion (secondary, corrected for nothing):\n\n{head}\n" + "\n".join(rows)
+    return f"Means by criterion (secondary, without correction for multiple comparisons):\n\n{head}\n" + "\n".join(rows)
 
 
 def _expected(result: Result, name: str) -> float | None:
-    """The mean of the primary number over the judge's probabilities, of answers for which all of them are known."""
-    wanted = {criterion.name for criterion in result.rubric.criteria}
-    got = [item.expected for (_, who), item in result.scores.items() if who == name and set(item.expected) == wanted]
-    return fmean(result.rubric.primary_of(item) for item in got) if got else None
+    """The mean expected score (over the judge's log probabilities) of the answers for which it is known."""
+    names = {criterion.name for criterion in result.rubric.criteria}
+    expected = [
+        item.expected for (_, variant), item in result.scores.items() if variant == name and set(item.expected) == names
+    ]
+    return fmean(result.rubric.primary_of(item) for item in expected) if expected else None
 
 
 def check(result: Result) -> list[list[str]]:
-    """The judge check, probe by probe."""
-    tried = result.check.tried if result.check else ()
-    return [[probe.id, probe.kind, "passed" if probe.passed else "failed", probe.why] for probe in tried]
+    """A row per probe of the judge check."""
+    probes = result.check.tried if result.check else ()
+    return [[probe.id, probe.kind, "passed" if probe.passed else "failed", probe.why] for probe in probes]
 
 
-def people(people: HumanAgreement) -> str:
-    """How a person's ratings go with the judge's."""
+def human_agreement(people: HumanAgreement) -> str:
+    """The agreement of human ratings with the judge."""
     if not people.rated:
         return "No answer has been rated yet."
     lines = [f"**{people.rated} answers rated blind.**"]
@@ -195,27 +203,27 @@ def people(people: HumanAgreement) -> str:
     if people.rank is not None:
         lines.append(f"Rank correlation with the judge: {people.rank:+.2f}.")
     for name, item in people.means.items():
-        lines.append(f"{plain(name)}, corrected by people: **{_mean(item)}** ({_range(item)}; {item.n} rated).")
+        lines.append(f"{plain(name)}, corrected by human ratings: **{_mean(item)}** ({_range(item)}; {item.n} rated).")
     if people.missing:
         more = ", ".join(f"{plain(name)} {n}" for name, n in people.missing.items())
-        lines.append(f"From {ENOUGH} rated answers of a variant on, its mean is corrected by them. Missing: {more}.")
+        lines.append(f"The mean of a variant is corrected when {ENOUGH} of its answers are rated. Missing: {more}.")
     return "\n\n".join(lines)
 
 
 def picked_sentence(picks: Sequence[VoteRecord]) -> str:
-    """Who won, in a sentence; order disagreements are ties."""
+    """The winners, in a sentence. A pair whose winner changes with the order is a tie."""
     decided = [record for record in picks if record.pick.better is not None]
     if not decided:
         return "No winner was picked yet."
-    told = []
+    parts = []
     for item in decided:
         if item.pick.better == "tie":
-            turned = " (it chose by place: turned round, it chose the other)" if item.pick.disagree else ""
-            told.append(f"{item.first} and {item.second}: a tie{turned}")
+            note = " (the judge chose another one in the other order)" if item.pick.disagree else ""
+            parts.append(f"{item.first} and {item.second}: a tie{note}")
         else:
             won, lost = (item.first, item.second) if item.pick.better == "first" else (item.second, item.first)
-            told.append(f"{won} is better than {lost}")
-    return "; ".join(told) + "."
+            parts.append(f"{won} is better than {lost}")
+    return "; ".join(parts) + "."
 
 
 def _mean(estimate: Estimate) -> str:

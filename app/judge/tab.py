@@ -20,15 +20,15 @@ from backend.training.status import TrainingStatus
 from models.catalogue import Entry
 
 VISITING = (
-    "You are a visitor here: you can see every verdict. Questions and answers are shown only to the owner, who also "
-    "evaluates and rates."
+    "You are a visitor here: you can see every verdict. Only the owner sees questions and answers, starts evaluations "
+    "and rates answers."
 )
-PACE = 2.0
+INTERVAL = 2.0  # seconds between two ticks while an evaluation is live
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the tab shows, read once per tick for all its sections. Evaluations are the newest first."""
+    """One reading of evaluations and trainings for all sections of the tab, the newest first."""
 
     lab: Lab
     runs: Sequence[EvaluationStatus]
@@ -38,8 +38,8 @@ class Snapshot:
     _checked: dict[str, EvaluationStatus] = field(default_factory=dict)
     _results: dict[str, Result | None] = field(default_factory=dict)
 
-    def named(self, chosen: Any) -> EvaluationStatus | None:
-        """The chosen evaluation, else the newest."""
+    def chosen_or_newest(self, chosen: Any) -> EvaluationStatus | None:
+        """The chosen evaluation, or the newest if there is none."""
         status = next((run for run in self.runs if run.id == chosen), self.runs[0] if self.runs else None)
         if status is None:
             return None
@@ -48,8 +48,8 @@ class Snapshot:
         return self._checked[status.id]
 
     def result(self, chosen: Any) -> Result | None:
-        """The results of the chosen evaluation so far."""
-        status = self.named(chosen)
+        """The results so far of the chosen evaluation."""
+        status = self.chosen_or_newest(chosen)
         if status is None or not status.spec:
             return None
         if status.id not in self._results:
@@ -60,31 +60,30 @@ class Snapshot:
 def judge_tab(lab: Lab) -> None:
     with gr.Tab("Judge", id="judge") as tab:
         visiting = gr.Markdown(VISITING, visible=False)
-        which = gr.Dropdown([], label="Evaluation", interactive=True, render=False)
-        form = evaluate_form(lab, tab, which)
-        which.render()
+        evaluation_list = gr.Dropdown([], label="Evaluation", interactive=True, render=False)
+        form = evaluate_form(lab, tab, evaluation_list)
+        evaluation_list.render()
         nothing = gr.Markdown("Nothing has been evaluated yet. Choose variants, rows and a judge, and press Start.")
 
-        def view(now: Snapshot, chosen: Any) -> list[Any]:
-            listed = choices(judge_view.options(now.runs), None if chosen is UNKNOWN else chosen)
-            return [listed, gr.update(visible=not now.runs), *_lists(now)]
+        def view(snapshot: Snapshot, chosen: Any) -> list[Any]:
+            listed = choices(judge_view.options(snapshot.runs), None if chosen is UNKNOWN else chosen)
+            return [listed, gr.update(visible=not snapshot.runs), *_lists(snapshot)]
 
-        acted = [form.started, which.input(lambda: None, None, None, api_visibility="private")]
-        parts = [LiveSection([which, nothing, *form.lists], view, acted, {"evaluation": which})]
-        parts += result_panels(lab, which)
-        parts.append(ratings_panel(lab, which))
+        events = [form.started, evaluation_list.input(lambda: None, None, None, api_visibility="private")]
+        lists = LiveSection([evaluation_list, nothing, *form.lists], view, events, {"evaluation": evaluation_list})
+        sections = [lists, *result_panels(lab, evaluation_list), ratings_panel(lab, evaluation_list)]
 
-        def see(owner: bool) -> tuple[Snapshot, bool]:
+        def read(owner: bool) -> tuple[Snapshot, bool]:
             lab.evaluations.reap_orphans()
             runs = lab.evaluations.statuses()
-            now = Snapshot(lab, runs, lab.training.statuses(), lab.entries(), owner)
-            return now, any(run.live for run in runs)
+            snapshot = Snapshot(lab, runs, lab.training.statuses(), lab.entries(), owner)
+            return snapshot, any(run.live for run in runs)
 
-        poll(lab, tab, "judge", parts, see, visiting, PACE)
+        poll(lab, tab, "judge", sections, read, visiting, INTERVAL)
 
 
-def _lists(now: Snapshot) -> list[Any]:
+def _lists(snapshot: Snapshot) -> list[Any]:
     """The variants, sources of rows and judges that can be chosen now."""
-    variants = gr.update(choices=chat_view.options(now.entries))
-    sources = gr.update(choices=form_choices.sources(now.trainings))
-    return [variants, sources, gr.update(choices=form_choices.judges(now.lab.settings, now.entries))]
+    variants = gr.update(choices=chat_view.options(snapshot.entries))
+    sources = gr.update(choices=form_choices.sources(snapshot.trainings))
+    return [variants, sources, gr.update(choices=form_choices.judges(snapshot.lab.settings, snapshot.entries))]

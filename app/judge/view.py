@@ -1,4 +1,4 @@
-"""The words of the Judge tab: costs, progress, and the judgement of a comparison. No gradio."""
+"""The texts of the Judge tab: costs, progress, and the judgement of a comparison. No gradio."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from backend.remote.ledger import Spent, dollars
 
 
 def label(status: EvaluationStatus) -> str:
-    """An evaluation in a list; tells evaluations of the same name apart."""
+    """The label of an evaluation in a list, different for evaluations of the same name."""
     created = time.strftime("%d %b %H:%M:%S", time.localtime(status.created))
     return f"{status.name} · {created} · {status.state}"
 
 
 def options(statuses: Sequence[EvaluationStatus]) -> list[tuple[str, str]]:
-    """The evaluations that can be chosen: label and id of each."""
+    """Label and id of the evaluations."""
     return [(label(status), status.id) for status in statuses]
 
 
 def progress(status: EvaluationStatus, owner: bool = True) -> str:
-    """The status as Markdown. The reason of a failure can name files and addresses: only for its owner."""
+    """The status, in Markdown. Reasons of failures may have names of files and addresses: only the owner sees them."""
     lines = [f"**{plain(status.state)}**. {plain(status.why if owner else '')}".strip()]
     facts = status.progress or status.result
     if status.live and facts:
@@ -37,7 +37,7 @@ def progress(status: EvaluationStatus, owner: bool = True) -> str:
         lines.append(f"{plain(status.activity if owner else '')}{count}{failed}{paid} …")
         wait = float(facts.get("waiting_until") or 0) - time.time()
         if wait > 0:
-            lines.append(f"The judge's address asks for a pause: {wait:.0f} s left.")
+            lines.append(f"The judge's address requested a pause: {wait:.0f} s left.")
     if status.waiting:
         lines.append(f"It waits for {plain(', '.join(status.waiting)) if owner else 'other runs'}.")
     if facts.get("unknown"):
@@ -47,35 +47,35 @@ def progress(status: EvaluationStatus, owner: bool = True) -> str:
 
 
 def forecast(cost: CostForecast, spent: Spent, cap_run: float, cap_day: float) -> str:
-    """What it will cost, before it begins."""
+    """The estimated cost of an evaluation, and the spending limits."""
     if not cost.calls:
         return "Judging by a rule, or by imported scores: **no calls, no cost**."
-    told = [f"**{cost.calls:,} calls**" + (f" ({cost.checks} of them the judge check)" if cost.checks else "")]
-    told.append(f"{cost.tokens[0] / 1000:,.0f}k to {cost.tokens[1] / 1000:,.0f}k tokens")
+    parts = [f"**{cost.calls:,} calls**" + (f" ({cost.checks} of them the judge check)" if cost.checks else "")]
+    parts.append(f"{cost.tokens[0] / 1000:,.0f}k to {cost.tokens[1] / 1000:,.0f}k tokens")
     if cost.dollars is None:
-        told.append("⚠ no price is known for this judge")
+        parts.append("⚠ no price is known for this judge")
     elif cost.dollars[1]:
-        told.append(f"about **{dollars(cost.dollars[0])} to {dollars(cost.dollars[1])}**")
+        parts.append(f"about **{dollars(cost.dollars[0])} to {dollars(cost.dollars[1])}**")
     else:
-        told.append("no cost")
+        parts.append("no cost")
     if cost.seconds:
-        told.append(f"{duration(cost.seconds[0])} to {duration(cost.seconds[1])} of judging")
+        parts.append(f"{duration(cost.seconds[0])} to {duration(cost.seconds[1])} of judging")
     limits = f"Limits: {dollars(cap_run)} for this run, {dollars(cap_day)} a day for all"
-    used = f"; {dollars(spent.most)} are used of that." if spent.most else "."
-    return ", ".join(told) + "." + (f" {limits}{used}" if cost.dollars and cost.dollars[1] else "")
+    used = f"; {dollars(spent.most)} of it are spent." if spent.most else "."
+    return ", ".join(parts) + "." + (f" {limits}{used}" if cost.dollars and cost.dollars[1] else "")
 
 
-def on_screen(result: Result, names: Mapping[str, str]) -> str:
-    """The judgement of the answers in Compare. `names`: what each variant is called there now."""
+def comparison_judgement(result: Result, names: Mapping[str, str]) -> str:
+    """The judgement of a comparison, in Markdown. `names`: the names of the variants in Compare, by variant."""
     lines = [f"Judge: {plain(judge(result))}"]
     if result.check:
         lines.append(f"{'' if result.check.reliable else '⚠ '}Judge check: {plain(result.check.sentence)}.")
     elif result.spec.judge.kind != "rule":
-        lines.append("⚠ This judge was not checked. An evaluation with it in the Judge tab does that.")
+        lines.append("⚠ This judge was not checked. An evaluation in the Judge tab checks it.")
     if result.spec.way == "winner":
-        told = plain(picked_sentence([_renamed(one, names) for one in result.picks]))
+        sentence = plain(picked_sentence([_renamed(pick, names) for pick in result.picks]))
         reasons = [f"- {plain(record.pick.reason)}" for record in result.picks if record.pick.reason]
-        return "\n\n".join([f"**{told}**", "\n".join(reasons), *lines])
+        return "\n\n".join([f"**{sentence}**", "\n".join(reasons), *lines])
     rows = [_scored(result, row.id, name, names) for row in result.questions for name in result.spec.variants]
     return "\n\n".join([*(row for row in rows if row), *lines])
 
@@ -98,6 +98,6 @@ def _scored(result: Result, row: str, name: str, names: Mapping[str, str]) -> st
 
 
 def letters(variants: Sequence[str], hidden: bool) -> dict[str, str]:
-    """What each is called on the screen: a letter, as long as names are hidden."""
-    told = [LETTERS[place] if hidden else f"{LETTERS[place]} · {name}" for place, name in enumerate(variants)]
-    return dict(zip(variants, told, strict=True))
+    """The name of each variant in Compare: a letter, and the id unless names are hidden."""
+    labels = [LETTERS[place] if hidden else f"{LETTERS[place]} · {name}" for place, name in enumerate(variants)]
+    return dict(zip(variants, labels, strict=True))

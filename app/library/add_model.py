@@ -1,4 +1,4 @@
-"""Getting a model: any repository of the Hub, or files of one's own."""
+"""Adds a model: from any repository of the Hub, or from uploaded files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ from models.catalogue import Entry
 
 OWN = """
 **Your own files**: a `.gguf`, or the two files of a PEFT LoRA adapter (`adapter_config.json` and
-`adapter_model.safetensors`) with the variant it runs over. Large files are quicker dropped into `models/weights/`; a
-LoRA as GGUF is called `NAME@BASE.gguf` there, BASE being the id of the variant it was trained on.
+`adapter_model.safetensors`) and the variant it runs over. It is faster to copy large files into
+`models/weights/`. Name a LoRA as GGUF `NAME@BASE.gguf` there; BASE is the id of the variant it was trained on.
 """
 
 
@@ -44,18 +44,18 @@ def add_model_panel(lab: Lab) -> LiveSection:
             over = gr.Dropdown(
                 chat_view.options(_bases(lab.entries())),
                 value=None,
-                label="An adapter runs over",
+                label="Base of an adapter",
                 interactive=True,
                 scale=2,
             )
-            bring = gr.UploadButton(
-                "Bring files", file_count="multiple", file_types=[".gguf", ".safetensors", ".json"], size="sm", scale=1
+            upload = gr.UploadButton(
+                "Import files", file_count="multiple", file_types=[".gguf", ".safetensors", ".json"], size="sm", scale=1
             )
 
     # handlers
     @shown
     def list_files(text: str, at: str, request: gr.Request) -> tuple[Any, ...]:
-        guard.require_owner(lab.settings, request, "look for models on the Hub")
+        guard.require_owner(lab.settings, request, "list models of the Hub")
         repository = lab.library.list_files(text or "", at or "")
         free, disk = lab.library.memory_free(), lab.library.disk_free()
         choices = library_view.files(repository, free, disk, lab.library.guess)
@@ -73,36 +73,38 @@ def add_model_panel(lab: Lab) -> LiveSection:
     @shown
     def download(listing: RepositoryListing | None, chosen: str | None, base: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "download models")
-        named = next((file for file in listing.files if file.path == chosen), None) if listing else None
-        if listing is None or named is None:
-            raise LabError("No file is chosen. Name a repository, press “List files”, choose one, then download.")
-        run = lab.library.download_file(listing, named, str(base or ""))
+        found = next((file for file in listing.files if file.path == chosen), None) if listing else None
+        if listing is None or found is None:
+            raise LabError(
+                "No file is chosen. Enter a repository, press “List files”, choose a file, then download it."
+            )
+        run = lab.library.download_file(listing, found, str(base or ""))
         guard.info(f"{run.spec.name} is being downloaded. Its progress is in “Transfers and tests”.")
 
     @shown
-    def bring_files(paths: list[str] | None, base: str | None, request: gr.Request) -> None:
-        guard.require_owner(lab.settings, request, "bring files")
+    def import_files(paths: list[str] | None, base: str | None, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "import files")
         if not paths:
-            raise LabError("No file came. Choose a .gguf, or the two files of an adapter.")
+            raise LabError("No file was uploaded. Choose a .gguf, or the two files of an adapter.")
         run = lab.library.import_files([Path(path) for path in paths], str(base or ""), move=True)
         guard.info(f"{run.spec.name} is being imported. Its progress is in “Transfers and tests”.")
 
-    def view(now: Snapshot) -> list[Any]:
-        return [gr.update(choices=chat_view.options(_bases(now.entries)))]
+    def view(snapshot: Snapshot) -> list[Any]:
+        return [gr.update(choices=chat_view.options(_bases(snapshot.entries)))]
 
     # bindings
     inputs, outputs = [pasted, revision], [listing, summary, file, fetch]
-    for asked, name in ((ask.click, "list_files"), (pasted.submit, None)):
-        emptied = asked(lambda: (None, "", *[gr.update(visible=False)] * 2), None, outputs, api_visibility="private")
-        told = {"api_name": name} if name else {"api_visibility": "private"}
-        emptied.then(list_files, inputs, outputs, **told)
-    acted = [
+    for event, name in ((ask.click, "list_files"), (pasted.submit, None)):
+        cleared = event(lambda: (None, "", *[gr.update(visible=False)] * 2), None, outputs, api_visibility="private")
+        visibility = {"api_name": name} if name else {"api_visibility": "private"}
+        cleared.then(list_files, inputs, outputs, **visibility)
+    events = [
         fetch.click(download, [listing, file, over], None, api_name="fetch"),
-        bring.upload(bring_files, [bring, over], None, api_name="bring"),
+        upload.upload(import_files, [upload, over], None, api_name="bring"),
     ]
-    return LiveSection([over], view, acted)
+    return LiveSection([over], view, events)
 
 
 def _bases(entries: Sequence[Entry]) -> list[Entry]:
-    """Variants an adapter can run over."""
+    """The variants that an adapter can run over."""
     return [entry for entry in entries if entry.model is not None and entry.adapter is None]

@@ -1,4 +1,4 @@
-"""One variant, looked at closely: its details, and verify, remove, try again, its context, its speed."""
+"""Details of one variant: verify, remove, speed test, its context, and another try after a crash."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from backend.core.errors import LabError
 from backend.core.units import amount
 from backend.lab import Lab
 
-WHOLE = "as set"
-CONTEXTS = [WHOLE, "512", "1024", "2048", "4096", "8192", "16384", "32768"]
+DEFAULT = "default"
+CONTEXTS = [DEFAULT, "512", "1024", "2048", "4096", "8192", "16384", "32768"]
 
 
 def details_panel(lab: Lab) -> LiveSection:
@@ -23,41 +23,41 @@ def details_panel(lab: Lab) -> LiveSection:
     # components
     with gr.Accordion("One variant", open=False):
         with gr.Row():
-            which = gr.Dropdown(
+            variant_list = gr.Dropdown(
                 [entry.variant.id for entry in lab.entries()],
                 value=None,
-                label="Variant to look at",
+                label="Variant details",
                 interactive=True,
                 scale=3,
             )
-            context = gr.Dropdown(CONTEXTS, value=WHOLE, label="Context, tokens", interactive=True, scale=1)
+            context = gr.Dropdown(CONTEXTS, value=DEFAULT, label="Context, tokens", interactive=True, scale=1)
             verify = gr.Button("Verify again", size="sm", min_width=100)
             speed = gr.Button("Speed test", size="sm", min_width=100)
-            forgive = gr.Button("Try again", size="sm", min_width=100, visible=False)
+            retry = gr.Button("Try again", size="sm", min_width=100, visible=False)
             remove = gr.Button("Remove", size="sm", min_width=100)
-        with gr.Row(visible=False) as asking:
+        with gr.Row(visible=False) as confirmation:
             question = gr.Markdown()
-            really = gr.Button("Remove it", variant="stop", size="sm", min_width=100)
+            confirm = gr.Button("Remove it", variant="stop", size="sm", min_width=100)
             keep = gr.Button("Keep it", size="sm", min_width=100)
-        said = gr.Markdown()
-        told = gr.Markdown()
-        with gr.Accordion("Every field of its header, and its chat template", open=False):
+        message = gr.Markdown()
+        description = gr.Markdown()
+        with gr.Accordion("All fields of the GGUF header, and the chat template", open=False):
             fields = gr.Dataframe(headers=["field", "value"], label="Header", interactive=False, wrap=True)
             template = gr.Textbox(label="Chat template in its file", interactive=False, lines=4, max_lines=20)
 
     # handlers
     def details(variant: str | None, owner: bool) -> list[Any]:
-        """What there is to see of it: description, header, template, and whether it can be tried again."""
+        """Description, header, chat template, and whether the variant can be tried again after a crash."""
         if not variant:
             return ["", [], "", gr.update(visible=False)]
         facts = lab.describe(variant)
-        left_alone = facts.state in ("crashes the loader", "damaged") and bool(facts.header)
-        return [library_view.description(facts, owner), facts.header, facts.template, gr.update(visible=left_alone)]
+        blocked = facts.state in ("crashes the loader", "damaged") and bool(facts.header)
+        return [library_view.description(facts, owner), facts.header, facts.template, gr.update(visible=blocked)]
 
     @shown
     def describe(variant: str | None, request: gr.Request) -> list[Any]:
         tokens = lab.context(lab.entry(variant)) if variant else lab.settings.lab_context
-        size = WHOLE if tokens == lab.settings.lab_context else str(tokens)
+        size = DEFAULT if tokens == lab.settings.lab_context else str(tokens)
         owner = guard.may_change(lab.settings, request)
         return [*details(variant, owner), gr.update(value=size), "", gr.update(visible=False)]
 
@@ -75,7 +75,7 @@ def details_panel(lab: Lab) -> LiveSection:
 
     @shown
     def try_again(variant: str | None, request: gr.Request) -> None:
-        guard.require_owner(lab.settings, request, "try a model that crashed once more")
+        guard.require_owner(lab.settings, request, "load a model again that has crashed")
         lab.library.unmark(chosen(variant))
 
     @shown
@@ -88,40 +88,40 @@ def details_panel(lab: Lab) -> LiveSection:
     def remove_it(variant: str | None, request: gr.Request) -> tuple[Any, ...]:
         guard.require_owner(lab.settings, request, "remove models")
         freed = lab.library.remove(chosen(variant))
-        said = f"{plain(str(variant))} was removed; this freed {amount(freed) or '0 B'}."
+        text = f"{plain(str(variant))} was removed. This freed {amount(freed) or '0 B'}."
         names = [entry.variant.id for entry in lab.entries()]
-        return gr.update(value=None, choices=names), said, gr.update(visible=False)
+        return gr.update(value=None, choices=names), text, gr.update(visible=False)
 
     @shown
     def resize(variant: str | None, tokens: str | None, request: gr.Request) -> None:
         guard.require_owner(lab.settings, request, "choose a context")
         if tokens not in CONTEXTS:
             raise LabError("No context is chosen. Choose one in “Context, tokens”.")
-        lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == WHOLE else int(tokens))
-        guard.info(f"{variant} is loaded anew with the next message; answers on their way are cut off.")
+        lab.choose_context(chosen(variant), lab.settings.lab_context if tokens == DEFAULT else int(tokens))
+        guard.info(f"{variant} is loaded again with the next message. Answers that are being generated end now.")
 
-    def view(now: Snapshot, variant: str | None) -> list[Any]:
-        names = [entry.variant.id for entry in now.entries]
+    def view(snapshot: Snapshot, variant: str | None) -> list[Any]:
+        names = [entry.variant.id for entry in snapshot.entries]
         known = variant if variant in names else None
-        shown_now = [gr.skip()] * len(seen) if variant is UNKNOWN else details(known, now.owner)
-        return [gr.update(choices=names), *shown_now]
+        values = [gr.skip()] * len(outputs) if variant is UNKNOWN else details(known, snapshot.owner)
+        return [gr.update(choices=names), *values]
 
     # bindings
-    seen = [told, fields, template, forgive]
-    which.input(describe, which, [*seen, context, said, asking], api_name="describe")
-    remove.click(ask, which, [asking, question], api_name="ask_to_remove")
-    keep.click(lambda: gr.update(visible=False), None, asking, api_visibility="private")
-    acted = [
-        context.input(resize, [which, context], None, api_name="choose_context"),
-        verify.click(check, which, None, api_name="verify"),
-        speed.click(measure, which, None, api_name="speed_test"),
-        forgive.click(try_again, which, None, api_name="try_again"),
-        really.click(remove_it, which, [which, said, asking], api_name="remove"),
+    outputs = [description, fields, template, retry]
+    variant_list.input(describe, variant_list, [*outputs, context, message, confirmation], api_name="describe")
+    remove.click(ask, variant_list, [confirmation, question], api_name="ask_to_remove")
+    keep.click(lambda: gr.update(visible=False), None, confirmation, api_visibility="private")
+    events = [
+        context.input(resize, [variant_list, context], None, api_name="choose_context"),
+        verify.click(check, variant_list, None, api_name="verify"),
+        speed.click(measure, variant_list, None, api_name="speed_test"),
+        retry.click(try_again, variant_list, None, api_name="try_again"),
+        confirm.click(remove_it, variant_list, [variant_list, message, confirmation], api_name="remove"),
     ]
-    return LiveSection([which, *seen], view, acted, {"variant": which})
+    return LiveSection([variant_list, *outputs], view, events, {"variant": variant_list})
 
 
 def chosen(variant: str | None) -> str:
     if not variant:
-        raise LabError("No variant is chosen. Choose one in “Variant to look at”.")
+        raise LabError("No variant is chosen. Choose one in “Variant details”.")
     return variant

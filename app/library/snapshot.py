@@ -1,4 +1,4 @@
-"""The library at one moment, read once for all parts of its tab."""
+"""One reading of the library, for all sections of its tab."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,25 +13,26 @@ from models.catalogue import Entry
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`trouble` is what keeps the folders from being tidied, if anything does. Reasons are for the owner."""
+    """`problem`: why leftovers could not be removed; empty if they could. Visitors do not see it."""
 
     entries: Sequence[Entry]
     transfers: Sequence[TransferStatus]
     loaded: Sequence[LoadedModel]
     speeds: Sequence[SpeedResult]
-    trouble: str
+    problem: str
     owner: bool
 
 
 def take_snapshot(lab: Lab, owner: bool) -> Snapshot:
-    trouble = _tended(lab)
+    problem = _remove_leftovers(lab)
     transfers = lab.library.transfers()
-    shown = trouble if owner else ""
-    return Snapshot(lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), shown, owner)
+    return Snapshot(
+        lab.library.entries(transfers), transfers, lab.loaded(), lab.library.speeds(), problem if owner else "", owner
+    )
 
 
-def _tended(lab: Lab) -> str:
-    """Remove leftovers; folders that cannot be cleaned up must not hide the tab."""
+def _remove_leftovers(lab: Lab) -> str:
+    """Remove leftovers. Return the reason if that fails, so that the tab is shown anyway."""
     try:
         lab.library.reap_orphans()
     except LabError as error:

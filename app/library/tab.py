@@ -1,4 +1,4 @@
-"""The Library tab: what exists, what is on its way, and everything that can be done about it."""
+"""The Library tab: all variants, transfers, and everything that can be done with them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,34 +16,36 @@ from backend.core.units import amount
 from backend.lab import Lab
 from models.catalogue import Entry, catalogue
 
-VISITING = "You are a visitor here: you can look at everything; only the owner downloads, measures and removes."
-STEADY = 100_000_000  # bytes to which free room is rounded on the page, so that not every look differs
+VISITING = "You are a visitor here: you can see everything, but only the owner can download, measure and remove."
+ROUNDING = 100_000_000  # bytes; free memory and disk are rounded to it, so that they do not change with every tick
 
 
 def library_tab(lab: Lab) -> None:
     with gr.Tab("Library", id="library") as tab:
-        trouble = gr.Markdown()
+        problem = gr.Markdown()
         visiting = gr.Markdown(VISITING, visible=False)
-        troubled = LiveSection([trouble], lambda now: [now.trouble])
-        parts = [troubled, _shelf(lab), _transfers(lab), add_model_panel(lab), details_panel(lab), loaded_panel(lab)]
+        problems = LiveSection([problem], lambda snapshot: [snapshot.problem])
+        sections = [
+            problems, _variants(lab), _transfers(lab), add_model_panel(lab), details_panel(lab), loaded_panel(lab)
+        ]  # fmt: skip
 
-        def see(owner: bool) -> tuple[Snapshot, bool]:
-            now = take_snapshot(lab, owner)
-            return now, any(status.live for status in now.transfers)
+        def read(owner: bool) -> tuple[Snapshot, bool]:
+            snapshot = take_snapshot(lab, owner)
+            return snapshot, any(status.live for status in snapshot.transfers)
 
-        poll(lab, tab, "library", parts, see, visiting)
+        poll(lab, tab, "library", sections, read, visiting)
 
 
-def _shelf(lab: Lab) -> LiveSection:
-    """Every variant, and a button for each that the catalogue can fetch."""
-    wanted = [variant for variant in catalogue() if variant.repo]
+def _variants(lab: Lab) -> LiveSection:
+    """The table of variants, and a download button for each variant of the catalogue."""
+    downloadable = [variant for variant in catalogue() if variant.repo]
 
     # components
-    room = gr.Markdown()
+    free_space = gr.Markdown()
     with gr.Row():
         buttons = [
-            gr.Button(f"Download {one.id} · {amount(one.size)}", size="sm", min_width=120, visible=False)
-            for one in wanted
+            gr.Button(f"Download {variant.id} · {amount(variant.size)}", size="sm", min_width=120, visible=False)
+            for variant in downloadable
         ]
     table = gr.Dataframe(
         value=_rows(lab, lab.entries(), guard.may_change(lab.settings, None)),
@@ -65,18 +67,18 @@ def _shelf(lab: Lab) -> LiveSection:
 
         return download
 
-    def view(now: Snapshot) -> list[Any]:
-        absent = {entry.variant.id for entry in now.entries if entry.state in ("not downloaded", "damaged")}
-        visible = [gr.update(visible=variant.id in absent) for variant in wanted]
-        free, disk = (count // STEADY * STEADY for count in (lab.library.memory_free(), lab.library.disk_free()))
-        return [library_view.room(free, disk), *visible, _rows(lab, now.entries, now.owner)]
+    def view(snapshot: Snapshot) -> list[Any]:
+        absent = {entry.variant.id for entry in snapshot.entries if entry.state in ("not downloaded", "damaged")}
+        visible = [gr.update(visible=variant.id in absent) for variant in downloadable]
+        free, disk = (count // ROUNDING * ROUNDING for count in (lab.library.memory_free(), lab.library.disk_free()))
+        return [library_view.free_space(free, disk), *visible, _rows(lab, snapshot.entries, snapshot.owner)]
 
     # bindings
-    acted = [
-        button.click(downloading(one.id), None, None, api_name=f"download_{one.id}")
-        for button, one in zip(buttons, wanted, strict=True)
+    events = [
+        button.click(downloading(variant.id), None, None, api_name=f"download_{variant.id}")
+        for button, variant in zip(buttons, downloadable, strict=True)
     ]
-    return LiveSection([room, *buttons, table], view, acted)
+    return LiveSection([free_space, *buttons, table], view, events)
 
 
 def _rows(lab: Lab, entries: Sequence[Entry], owner: bool) -> list[list[Any]]:
@@ -84,7 +86,7 @@ def _rows(lab: Lab, entries: Sequence[Entry], owner: bool) -> list[list[Any]]:
 
 
 def _transfers(lab: Lab) -> LiveSection:
-    """What is on its way, and a way to stop it."""
+    """The table of transfers, and a button to cancel one."""
     # components
     with gr.Accordion("Transfers and tests", open=True):
         table = gr.Dataframe(
@@ -95,8 +97,8 @@ def _transfers(lab: Lab) -> LiveSection:
             wrap=True,
             column_widths=library_view.TRANSFER_WIDTHS,
         )
-        with gr.Row(visible=False) as stopping:
-            which = gr.Dropdown([], label="To cancel", interactive=True, scale=3)
+        with gr.Row(visible=False) as cancelling:
+            transfer_list = gr.Dropdown([], label="Transfer to cancel", interactive=True, scale=3)
             cancel = gr.Button("Cancel", size="sm", scale=1)
 
     # handlers
@@ -105,11 +107,11 @@ def _transfers(lab: Lab) -> LiveSection:
         guard.require_owner(lab.settings, request, "cancel transfers")
         lab.library.cancel(run or "")
 
-    def view(now: Snapshot, chosen: str | None) -> list[Any]:
-        live = library_view.may_stop(now.transfers)
-        stoppable = gr.update(visible=bool(live))
-        return [library_view.transfers(now.transfers, now.owner), choices(live, chosen), stoppable]
+    def view(snapshot: Snapshot, chosen: str | None) -> list[Any]:
+        live = library_view.live(snapshot.transfers)
+        rows = library_view.transfers(snapshot.transfers, snapshot.owner)
+        return [rows, choices(live, chosen), gr.update(visible=bool(live))]
 
     # bindings
-    acted = [cancel.click(stop, which, None, api_name="cancel")]
-    return LiveSection([table, which, stopping], view, acted, {"transfer": which})
+    events = [cancel.click(stop, transfer_list, None, api_name="cancel")]
+    return LiveSection([table, transfer_list, cancelling], view, events, {"transfer": transfer_list})

@@ -1,4 +1,4 @@
-"""Pure formatting for the Library: variants, transfers, loaded models, speeds. Knows no gradio."""
+"""The texts and tables of the Library tab: variants, transfers, loaded models, speeds. No gradio."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,27 +12,33 @@ from backend.library.describe import VariantDetails
 from backend.library.status import SpeedResult, TransferStatus
 from models.catalogue import Entry
 
-LIBRARY = ["variant", "state", "about, or what to do", "quantised", "size", "memory", "template", "method", "base",
+LIBRARY = ["variant", "state", "about, or fault", "quantised", "size", "memory", "template", "method", "base",
            "licence"]  # fmt: skip
 WIDTHS = ["11%", "9%", "24%", "8%", "7%", "7%", "7%", "6%", "12%", "9%"]
-TRANSFERS = ["what", "state", "progress", "speed", "time left", "what to know"]
+TRANSFERS = ["transfer", "state", "progress", "speed", "time left", "note"]
 TRANSFER_WIDTHS = ["17%", "10%", "27%", "9%", "8%", "29%"]
 LOADED = ["model", "state", "memory", "loaded for", "unused for", "answering"]
-SPEEDS = ["variant", "quantised", "size", "reads, tokens/s", "writes, tokens/s", "peak memory", "threads", "machine",
-          "measured"]  # fmt: skip
-KINDS = {"gguf": "GGUF models", "adapter": "a LoRA adapter, converted on arrival", "neither": "nothing to use"}
-VERBS = {"download": "download", "bring": "bring", "verify": "verify", "speed": "speed test"}
+SPEEDS = ["variant", "quantised", "size", "prompt, tokens/s", "generation, tokens/s", "peak memory", "threads",
+          "machine", "measured"]  # fmt: skip
+KINDS = {
+    "gguf": "GGUF models",
+    "adapter": "a LoRA adapter, which is converted after the download",
+    "neither": "no usable files",
+}
+VERBS = {"download": "download", "bring": "import", "verify": "verify", "speed": "speed test"}
 
 
 def library(entries: Sequence[Entry], need: Callable[[Entry], int], owner: bool = True) -> list[list[Any]]:
-    """A row per variant, those that run first, under the headings of LIBRARY. `need` tells bytes of memory. What is
-    wrong with a file may name files of this machine: that is for the owner."""
-    wrong = ("damaged", "crashes the loader", "needs its base") if owner else ()
+    """A row per variant, those that can run first; headings are LIBRARY. `need` returns bytes of memory.
+
+    Faults may have names of files on this machine, so only the owner sees them.
+    """
+    faulty = ("damaged", "crashes the loader", "needs its base") if owner else ()
     return [
         [
             entry.variant.id,
             state(entry),
-            entry.why if entry.state in wrong else entry.variant.about,
+            entry.why if entry.state in faulty else entry.variant.about,
             entry.variant.quantisation,
             amount(entry.variant.size),
             amount(need(entry)),
@@ -46,17 +52,17 @@ def library(entries: Sequence[Entry], need: Callable[[Entry], int], owner: bool 
 
 
 def state(entry: Entry) -> str:
-    """In a word or two: what arrives says how far it is."""
+    """The state of a variant; for one that is being downloaded, the progress."""
     return entry.why if entry.state == "arriving" else entry.state
 
 
-def room(memory: int, disk: int) -> str:
-    """What this machine has left."""
+def free_space(memory: int, disk: int) -> str:
+    """Free memory and disk of this machine."""
     return f"Free on this machine: **{amount(memory) or '0 B'}** of memory, **{amount(disk) or '0 B'}** of disk."
 
 
 def transfers(statuses: Sequence[TransferStatus], owner: bool = True) -> list[list[str]]:
-    """A row for each under the headings of TRANSFERS. Why one failed may name files: that is for the owner."""
+    """A row per transfer; headings are TRANSFERS. Only the owner sees reasons, which may have names of files."""
     return [
         [
             f"{VERBS.get(status.kind, status.kind)} {status.variant}",
@@ -80,28 +86,27 @@ def progress(status: TransferStatus) -> str:
 
 
 def outcome(status: TransferStatus) -> str:
-    """What came of it."""
+    """The result of a transfer, in a sentence."""
     result = status.result
     match status.kind:
         case "download" if result.get("converted"):
-            return (
-                f"converted: {amount(result.get('size', 0))} over its base; what it was made from has the Hub's sha256"
-            )
+            return f"converted to {amount(result.get('size', 0))} of GGUF; the sha256 of its source is that of the Hub"
         case "bring" if result:
-            return f"{amount(result.get('size', 0))}, checked and placed"
+            return f"{amount(result.get('size', 0))}, checked and registered"
         case "download" if result.get("from_cache"):
-            return "it was in the Hugging Face cache already; its sha256 is the Hub's"
+            return "it was in the Hugging Face cache already; its sha256 is that of the Hub"
         case "download" if result:
-            return f"{amount(result.get('size', 0))} in {duration(result.get('seconds', 0))}; its sha256 is the Hub's"
+            size, seconds = amount(result.get("size", 0)), duration(result.get("seconds", 0))
+            return f"{size} in {seconds}; its sha256 is that of the Hub"
         case "verify" if result:
-            return "its sha256 is the one it came with"
+            return "its sha256 has not changed"
         case "speed" if {"generation_speed", "prompt_speed"} <= result.keys():
-            return f"writes {result['generation_speed']:.1f} tokens/s, reads {result['prompt_speed']:.1f}"
+            return f"generation {result['generation_speed']:.1f} tokens/s, prompt {result['prompt_speed']:.1f} tokens/s"
     return ""
 
 
-def may_stop(statuses: Sequence[TransferStatus]) -> list[tuple[str, str]]:
-    """The transfers that can be cancelled, as a list shows them and by id."""
+def live(statuses: Sequence[TransferStatus]) -> list[tuple[str, str]]:
+    """Label and id of the transfers that can be cancelled."""
     return [
         (f"{VERBS.get(status.kind, status.kind)} {status.variant}", status.id) for status in statuses if status.live
     ]
@@ -140,22 +145,22 @@ def speeds(speeds: Sequence[SpeedResult]) -> list[list[str]]:
 
 
 def listing(listing: RepositoryListing, free: int, disk: int) -> str:
-    """What a repository holds, above the list of its files."""
+    """A summary of a repository, in a line."""
     at = f"{plain(listing.revision)} (commit {plain(listing.commit[:12])})"
     facts = [f"**{plain(listing.repo)}** at {at}: {KINDS[listing.kind]}"]
     facts += [plain(listing.why)] if listing.why else []
     facts += [f"licence {plain(listing.licence)}"] if listing.licence != "unknown" else []
     facts += [f"architecture {plain(listing.architecture)}"] if listing.architecture else []
-    facts += [f"made from {plain(listing.base)}"] if listing.base else []
-    facts += ["gated: its licence must be accepted on its page first"] if listing.gated else []
-    facts += [f"{listing.left_out} other files are left out"] if listing.left_out else []
+    facts += [f"base {plain(listing.base)}"] if listing.base else []
+    facts += ["gated: accept its licence on its page first"] if listing.gated else []
+    facts += [f"{listing.left_out} other files are not listed"] if listing.left_out else []
     if listing.files:
         facts.append(f"this machine has {amount(free)} of memory and {amount(disk)} of disk free")
     return " · ".join(facts)
 
 
 def files(listing: RepositoryListing, free: int, disk: int, guess: Callable[[int], int]) -> list[tuple[str, str]]:
-    """The files of a listing, each with what it costs and whether it fits; those that cannot be used come last."""
+    """Label and path of the files of a listing, with their size and whether they fit. Unusable files come last."""
     ordered = sorted(listing.files, key=lambda file: (bool(file.why), file.size))
     return [(file_option(file, free, disk, guess), file.path) for file in ordered]
 
@@ -165,7 +170,7 @@ def file_option(file: RepositoryFile, free: int, disk: int, guess: Callable[[int
     if file.why:
         facts.append(f"✗ {file.why}")
     elif file.size > disk:
-        facts.append("✗ the disk is too full for it")
+        facts.append("✗ not enough free disk space")
     elif guess(file.size) > free:
         facts.append(f"✗ needs about {amount(guess(file.size))} of memory")
     else:
@@ -174,7 +179,7 @@ def file_option(file: RepositoryFile, free: int, disk: int, guess: Callable[[int
 
 
 def description(details: VariantDetails, owner: bool = True) -> str:
-    """A variant's details as markdown. What is wrong with it is for the owner."""
+    """The details of a variant, in Markdown. Only the owner sees its faults."""
     rows = [f"**{plain(details.id)}** · {state_of(details) if owner else plain(details.state)}"]
     rows += [f"- {plain(name)}: {plain(value)}" for name, value in details.facts.items() if value]
     if details.page:

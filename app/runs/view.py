@@ -1,4 +1,4 @@
-"""The words and rows of the Runs tab. No gradio."""
+"""The texts and tables of the Runs tab. No gradio."""
 
 import html
 import time
@@ -29,7 +29,7 @@ def _row(status: TrainingStatus, owner: bool) -> list[str]:
 
 
 def note(status: TrainingStatus, owner: bool = True) -> str:
-    """The one thing to know about a run now. Reasons and steps can name files of this machine: only for its owner."""
+    """A note on the state of a run. Reasons and steps may have names of files, so only the owner sees them."""
     if status.waiting:
         return f"waits for {', '.join(status.waiting) if owner else 'other runs'}"
     if status.why:
@@ -39,7 +39,7 @@ def note(status: TrainingStatus, owner: bool = True) -> str:
     if status.kind == "export" and status.result:
         return f"{status.result.get('id', status.name)} is in the Library"
     if status.made and status.made.steps < status.made.spec.steps:
-        return "ended early: its evaluation loss fell no more"
+        return "ended early: the evaluation loss did not improve any more"
     return ""
 
 
@@ -62,7 +62,7 @@ def _fact(status: TrainingStatus, name: str) -> str:
 
 
 def label(status: TrainingStatus) -> str:
-    """A run in a list; tells runs of the same name apart."""
+    """The label of a run in a list, different for runs of the same name."""
     return f"{status.name} · {started(status)} · {status.kind} · {status.state}"
 
 
@@ -71,7 +71,7 @@ def started(status: TrainingStatus) -> str:
 
 
 def detail(status: TrainingStatus, owner: bool = True) -> str:
-    """A run at a glance, as Markdown. Paths of this machine are only for its owner."""
+    """A summary of a run, in Markdown. Only the owner sees paths of this machine."""
     facts = status.curve.facts
     lines = [f"**{plain(status.name)}**: {status.state}. {plain(note(status, owner))}".strip()]
     if status.curve.steps:
@@ -82,44 +82,44 @@ def detail(status: TrainingStatus, owner: bool = True) -> str:
             f"{duration(status.curve.seconds)} of training."
         )
     if status.resumable is not None:
-        where = f"from step {status.resumable}" if status.resumable else "from its first step"
-        lines.append(f"It can be resumed {where}.")
+        step = f"step {status.resumable}" if status.resumable else "the first step"
+        lines.append(f"It can be resumed from {step}.")
     if owner:
         lines += [f"⚠ {plain(warning)}" for warning in facts.get("said", []) if isinstance(warning, str)]
     if owner and (tracked := facts.get("tracked")):
-        where = str(tracked)
-        offline = f"W&B, offline: {plain(where)}; upload it with {plain(f'wandb sync {where}')}"
-        lines.append(link("W&B", where) if where.startswith("http") else offline)
+        address = str(tracked)
+        offline = f"W&B, offline: {plain(address)}; upload it with {plain(f'wandb sync {address}')}"
+        lines.append(link("W&B", address) if address.startswith("http") else offline)
     if status.kind == "export" and status.result:
         lines.append(exported(status.result))
     return "\n\n".join(lines)
 
 
 def exported(result: Mapping[str, Any]) -> str:
-    """The file that an export made, and how it was checked."""
+    """The file that an export made, and the result of its check."""
     agreement, divergence = result.get("agreement"), result.get("kl")
     checked = (
-        f" Checked against the trained model: the same likeliest token at {agreement:.0%} of the positions, "
-        f"divergence {divergence:.4f}."
+        f" Compared with the trained model: the same most likely token at {agreement:.0%} of the positions, "
+        f"KL divergence {divergence:.4f}."
         if isinstance(agreement, float) and isinstance(divergence, float)
         else ""
     )
     name, size = plain(str(result.get("id", ""))), amount(int(result.get("size", 0)))
-    return f"Made {name}: {size}.{checked} Choose it in Chat now."
+    return f"Exported as {name}: {size}.{checked} You can choose it in Chat."
 
 
-def made(status: TrainingStatus, owner: bool = True) -> str:
-    """The card of a finished training, in HTML. It names files, so it is only for the owner."""
+def card(status: TrainingStatus, owner: bool = True) -> str:
+    """The model card of a finished training, in HTML; empty for visitors, because it has names of files."""
     record = status.made
     if record is None or not owner:
         return ""
     rows = "".join(f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in artifacts.facts(record))
     template = f'<pre style="white-space:pre-wrap">{html.escape(record.template.strip())}</pre>'
-    return f"<h3>{html.escape(record.spec.name)}</h3><table>{rows}</table><h4>Prompt template</h4>{template}"
+    return f"<h3>{html.escape(record.spec.name)}</h3><table>{rows}</table><h4>Chat template</h4>{template}"
 
 
 def settings(statuses: Sequence[TrainingStatus], owner: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows: settings side by side, those that differ first. Names of files are only for the owner."""
+    """Headers and rows of a table of settings, with those that differ first. Visitors see no names of files."""
     trained = [status for status in statuses if status.spec]
     columns = [_settings(status.spec, owner) for status in trained if status.spec]
     names = list(dict.fromkeys(name for column in columns for name in column))

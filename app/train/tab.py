@@ -1,4 +1,4 @@
-"""The Train tab: a preset, its form, a report on the data, and Start."""
+"""The Train tab: a preset, its form, a report on the dataset, and Start."""
 
 import time
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from models.templates import templates
 
 FIRST = "tiny_lora"
 INTERVAL = 0.3  # seconds between two readings of a run
-NOTHING = ["", "", gr.update(visible=False), ""]  # of said, report, lengths and rows
-OWN = "**A file of your own**: JSON, JSONL, CSV or Parquet, as ShareGPT, messages, Alpaca or prompt and completion."
+NOTHING = ["", "", gr.update(visible=False), ""]  # empty message, report, lengths and rows
+OWN = "**Your own file**: JSON, JSONL, CSV or Parquet with ShareGPT, messages, Alpaca or prompt and completion rows."
 
 
 def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
@@ -31,24 +31,24 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     # components
     with gr.Tab("Train", id="train") as tab:
         visiting = gr.Markdown(
-            "You are a visitor here: only the owner trains. You can look at everything.", visible=False
+            "You are a visitor here: you can see everything, but only the owner can train.", visible=False
         )
         with gr.Row():
             preset = gr.Dropdown(list(presets()), value=FIRST, label="Preset", interactive=True, scale=1)
             about = gr.Markdown(first.about)
-        with gr.Accordion("Data", open=False):
+        with gr.Accordion("Dataset", open=False):
             gr.Markdown(OWN)
-            drop = gr.UploadButton("Drop or choose a file", file_types=list(ENDINGS), size="sm")
+            drop = gr.UploadButton("Upload a file", file_types=list(ENDINGS), size="sm")
             data_controls = forms.draw(DatasetSpec, prefix="data_")
-        with gr.Accordion("Every setting", open=False):
+        with gr.Accordion("All settings", open=False):
             settings_controls = forms.draw(TrainSettings, choices={"template": ["own", *templates()]})
         different = gr.Markdown(train_view.differences([], FIRST))
         needs = gr.Markdown()  # filled when the tab is opened: it reads the processor and the GPU
         with gr.Row():
-            look = gr.Button("Look at the data")
+            look = gr.Button("Inspect dataset")
             attempt = gr.Button("Try five steps")
             start = gr.Button("Start training", variant="primary")
-        said = gr.Markdown()
+        message = gr.Markdown()
         report = gr.Markdown()
         lengths = gr.Plot(label="Lengths of rows", visible=False)
         rows = gr.HTML()
@@ -68,14 +68,14 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
 
     @shown
     def compare(request: gr.Request, preset: str, **values: Any) -> list[Any]:
-        """Called on every change of a control: an incomplete value is shown, not refused."""
+        """Called on every change of a control, so an invalid value is shown in the text and is not an error."""
         try:
             settings = settings_of(values)
         except LabError as error:
             return [f"⚠ {plain(str(error))}", ""]
         text = train_view.differences(changes(settings, presets()[preset].spec), preset) + train_view.costs(settings)
-        # Visitors must not learn which folders exist, and which models of the Hub are in the cache.
-        public = settings.base in {one.spec.base for one in presets().values()}
+        # An estimate would tell visitors which folders exist, and which models are in the cache of the Hub.
+        public = settings.base in {preset.spec.base for preset in presets().values()}
         return [text, _needs(lab, settings) if public or guard.may_change(lab.settings, request) else ""]
 
     @shown
@@ -89,18 +89,18 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         count = lab.training.count_rows(saved)
         held = min(20, count // 10)
         rows = [0, count - held, count - held, held] if count else [gr.skip()] * 4
-        guard.info(f"{saved.name} is saved. Check the training and eval splits, then look at the data.")
+        guard.info(f"{saved.name} is saved. Check the training and eval splits, then inspect the dataset.")
         return [str(saved), "", *rows, *NOTHING]
 
     @shown
     def inspect(request: gr.Request, **values: Any) -> Iterator[list[Any]]:
-        guard.require_owner(lab.settings, request, "look at data")
+        guard.require_owner(lab.settings, request, "inspect datasets")
         settings = settings_of(values)
         run = lab.training.inspect(settings)
         while run.live:
             step = run.last("step")
             activity = str(step.facts.get("state", "")) if step else run.state
-            yield [f"Reading: {plain(activity)} …", *NOTHING[1:]]
+            yield [f"{plain(activity)} …", *NOTHING[1:]]
             time.sleep(INTERVAL)
         try:
             report = lab.training.dataset_report(run.id)
@@ -133,22 +133,22 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         return [text, gr.Tabs(selected="runs")]
 
     # bindings
-    seen = [said, report, lengths, rows]
+    results = [message, report, lengths, rows]
     quiet: dict[str, Any] = {
         "inputs_kwargs": {"preset": preset, **controls}, "api_visibility": "private", "show_progress": "hidden"
     }  # fmt: skip
     tab.select(visit, None, [visiting, needs], **quiet)
-    preset.input(choose, preset, [about, different, needs, *controls.values(), *seen], api_name="preset")
+    preset.input(choose, preset, [about, different, needs, *controls.values(), *results], api_name="preset")
     texts = [component for component in controls.values() if isinstance(component, gr.Textbox)]
     for changed in [*(component.input for component in controls.values()), *(text.blur for text in texts)]:
         changed(compare, None, [different, needs], trigger_mode="always_last", **quiet)  # blur: input misses a paste
     filled = [controls[f"data_{name}"] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
-    uploaded = drop.upload(upload, drop, [*filled, *seen], api_name="bring_data")
+    uploaded = drop.upload(upload, drop, [*filled, *results], api_name="bring_data")
     uploaded.then(compare, None, [different, needs], **quiet)
     waiting: dict[str, Any] = {"inputs_kwargs": controls, "show_progress": "minimal", "concurrency_limit": 4}
-    look.click(inspect, None, seen, api_name="inspect", **waiting)
-    attempt.click(measure, None, said, api_name="try", **waiting)
-    start.click(start_training, None, [said, tabs], inputs_kwargs=controls, api_name="train")
+    look.click(inspect, None, results, api_name="inspect", **waiting)
+    attempt.click(measure, None, message, api_name="try", **waiting)
+    start.click(start_training, None, [message, tabs], inputs_kwargs=controls, api_name="train")
 
 
 def _values(settings: TrainSettings) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The words of the Train tab: differences from a preset, memory and time, the report on a dataset. No gradio."""
+"""The texts of the Train tab: differences from a preset, memory and time, the report on a dataset. No gradio."""
 
 import html
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from backend.training.request import TrainSettings
 from backend.training.status import TrainingStatus
 
 OTHER_TEMPLATE = (
-    "⚠ **Another chat template.** If the base has its own chat template, this trains it on another one. A few rows "
-    "teach it only a part of what its makers taught it with many, and from then on it must be used with this template: "
-    "the 1B models of the lab report got worse this way. Choose “own”, unless you want to repeat that report."
+    "⚠ **Another chat template.** If the base has its own chat template, this trains it with another one. The "
+    "model must be used with this template afterwards, and a few rows teach it much less than its makers taught it "
+    "with their own: the 1B models of the lab report got worse. Choose “own”, unless you want to repeat that report."
 )
 TRAINED, MASKED = "background:#2e7d3240;border-radius:3px", "opacity:.55"
 CUT = "opacity:.35;text-decoration:line-through"
 
 
 def differences(changes: Sequence[tuple[str, Any, Any]], preset: str) -> str:
-    """The settings that differ from the preset, as a Markdown table. `changes`: title, value here, value there."""
+    """The settings that differ from the preset, as a Markdown table. `changes`: title, value, value of the preset."""
     if not changes:
         return f"As in the preset **{plain(preset)}**."
-    rows = "\n".join(f"| {plain(title)} | {_cell(here)} | {_cell(there)} |" for title, here, there in changes)
-    return f"**Differs from the preset {plain(preset)}:**\n\n| setting | here | preset |\n|---|---|---|\n{rows}"
+    rows = "\n".join(f"| {plain(title)} | {_cell(value)} | {_cell(other)} |" for title, value, other in changes)
+    return f"**Differs from the preset {plain(preset)}:**\n\n| setting | value | preset |\n|---|---|---|\n{rows}"
 
 
 def _cell(value: Any) -> str:
@@ -33,18 +33,18 @@ def _cell(value: Any) -> str:
 
 
 def costs(settings: TrainSettings) -> str:
-    """A warning if the template is not the base's own."""
+    """A warning if the chat template is not that of the base."""
     return f"\n\n{OTHER_TEMPLATE}" if settings.template != "own" else ""
 
 
 def estimate(need: Estimate | None) -> str:
-    """The memory and time that a training needs, beside what is free."""
+    """The memory and time that a training needs, and the free memory."""
     if need is None:
-        return "The size of this base is not known before it is downloaded. A try of five steps measures it."
+        return "The memory that this base needs is not known before its download. A try of five steps measures it."
     where = f"of {plain(need.gpu)}" if need.gpu else "of memory"
     mark = "" if need.fits else "⚠ **It does not fit.** "
     parts = f"{amount(need.weights)} base, {amount(need.adapter)} adapter and optimiser, "
-    parts += f"{amount(need.activations)} activations of rows of full length, {amount(need.process)} for the process"
+    parts += f"{amount(need.activations)} activations at the maximum length, {amount(need.process)} for the process"
     time = f"at most about {duration(need.seconds)}" if need.seconds else "an unknown time, which a try measures"
     return (
         f"{mark}Needs at most about **{amount(need.memory)}** {where} ({parts}); **{amount(need.free)}** are free. "
@@ -58,15 +58,15 @@ def attempt(status: TrainingStatus) -> str:
         return f"Trying: {plain(status.activity or status.state)} …"
     if status.state != "done" or status.spec is None:
         return f"The try {status.state}: {plain(status.why)}"
-    pace, memory = float(status.result.get("seconds_per_step", 0)), int(status.result.get("memory", 0))
+    step_time, memory = float(status.result.get("seconds_per_step", 0)), int(status.result.get("memory", 0))
     return (
-        f"Measured over five steps: **{pace:.2f} s per step**, so {status.spec.steps:,} steps take about "
-        f"**{duration(pace * status.spec.steps)}**, and at most **{amount(memory)}** of memory."
+        f"Measured over five steps: **{step_time:.2f} s per step**, so {status.spec.steps:,} steps take about "
+        f"**{duration(step_time * status.spec.steps)}**, and at most **{amount(memory)}** of memory."
     )
 
 
 def report(report: DatasetReport, settings: TrainSettings) -> str:
-    """What is in the data, as Markdown."""
+    """The report on a dataset, in Markdown."""
     lines = [
         f"**{report.rows:,} rows** in the training split and {report.held:,} in the eval split, {plain(report.shape)} "
         f"(columns {_cell(', '.join(report.columns))}); {report.tokens:,} tokens, {report.learnt:,} of them trained "

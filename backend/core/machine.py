@@ -54,7 +54,7 @@ def memory_free() -> int:
 
 
 def environment(network: bool = False) -> dict[str, str]:
-    """What a child process may know of ours: no secret, no setting of a library that is not named here."""
+    """The environment of a child process: only variables that are listed here, and no secrets."""
     names = INHERITED + (NETWORK if network else ())
     more = {"OMP_WAIT_POLICY": "PASSIVE"}
     if network:
@@ -63,14 +63,14 @@ def environment(network: bool = False) -> dict[str, str]:
 
 
 def past_proxies() -> dict[str, str]:
-    """NO_PROXY, in both its spellings: what it names already, and this machine. Loopback never goes through a proxy."""
-    told = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
-    names = dict.fromkeys([*filter(None, (name.strip() for name in told.split(","))), *LOOPBACK])
+    """NO_PROXY in both spellings, with loopback added, which must not go through a proxy."""
+    present = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    names = dict.fromkeys([*filter(None, (name.strip() for name in present.split(","))), *LOOPBACK])
     return dict.fromkeys(("NO_PROXY", "no_proxy"), "*" if "*" in names else ",".join(names))
 
 
 def _affinity() -> int:
-    """Cores the scheduler may put us on; macOS does not tell."""
+    """The number of cores that this process may use. macOS does not say, so all cores are counted there."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""A conversation: a list of messages, the shape llama.cpp, OpenAI and Gradio share."""
+"""Conversations: lists of messages, as in OpenAI's API, llama.cpp and Gradio."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,9 +7,9 @@ from typing_extensions import TypedDict
 
 from backend.core.errors import LabError
 
-MAX_CHARACTERS = 200_000  # more than any context here can hold; refused before anything is tokenised
+MAX_CHARACTERS = 200_000  # more than any context here; refused before it is tokenised
 
-# U+FDD0 and U+FDD1 are not characters; the worker brackets user text with them (see inference/template.py).
+# U+FDD0 and U+FDD1 are not characters. The worker puts them around user text (see llamacpp/chat_template.py).
 _REPLACED = {0xFDD0: "\ufffd", 0xFDD1: "\ufffd", 0x0: "\ufffd"}
 
 
@@ -19,10 +19,10 @@ class Message(TypedDict):
 
 
 def clean(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation in text every runtime can take; LabError where it cannot be answered."""
+    """Replace characters that a runtime cannot handle. LabError if the conversation cannot be answered."""
     newest = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
     if not newest.strip():
-        raise LabError("There is nothing to answer: the message is empty. Write something and send it again.")
+        raise LabError("The message is empty. Write something and send it again.")
     characters = sum(len(message["content"]) for message in messages)
     if characters > MAX_CHARACTERS:
         raise LabError(

@@ -236,7 +236,7 @@ class Evaluations:
         """The run of this name. A name is looked up in the list of runs and never used as a path."""
         if run := find(self.runs, name, *KINDS, OPINION):
             return run
-        raise LabError("There is no such evaluation any more. Look at the list again, and choose one.")
+        raise LabError("This evaluation no longer exists. Refresh the list and choose another one.")
 
     def _secrets(self, request: EvaluateRequest | None) -> dict[str, str]:
         """Environment variables for the worker. It gets the API key only if the judge is at an address."""

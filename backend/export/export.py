@@ -25,8 +25,9 @@ from backend.jobs.events import ExportResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
-from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, ExportRequest, TrainingRecord, read_record
+from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, TrainingRecord, read_record
 from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
+from backend.training.request import ExportRequest
 from models.catalogue import Entry, catalogue, list_variants
 from models.check import BadFile, read_header
 from models.variant import Variant
@@ -80,7 +81,7 @@ def merge(export: ExportJob) -> None:
     weights_folder.check_space(Path(export.spec.weights), size + int(size * SIZE_RATIOS[quantisation]))
     if export.spec.importance and not (export.adapter / IMPORTANCE).is_file():
         raise LabError(
-            "The training run measured no importance matrix. Export without it, or train again with that setting."
+            "The training run has no importance matrix. Export without it, or train again with “Importance matrix”."
         )
     export.say("merging")
     if quantisation == "F16":

@@ -1,4 +1,4 @@
-"""events.jsonl: what happened in a run, one line per event; and the typed facts of each job's steps and results."""
+"""events.jsonl: the events of a run, one per line, and the typed facts of each job's steps and results."""
 
 import time
 from pathlib import Path
@@ -13,15 +13,16 @@ FILE = "events.jsonl"
 NEWEST = 256 << 20  # bytes of the file that are read
 LAST = 4_102_444_800  # seconds since 1970, the beginning of 2100
 Seconds = Annotated[float, Field(ge=0, le=LAST, allow_inf_nan=False)]
-"""Since 1970: a time that can be written as a date."""
+"""Seconds since 1970."""
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Text = Annotated[str, Field(max_length=20_000)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 
 
 class Event(BaseModel):
-    """started, then steps and results, then ended; or failed, with the sentence a person is shown as `why`. A run that
-    goes on later says again, and then the same."""
+    """The order is: started, steps, result, ended. Or failed, with the sentence for the page as `why`. A run that is
+    resumed writes again, then the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,12 +33,12 @@ class Event(BaseModel):
 
 
 class StepFacts(BaseModel):
-    """What a step says of any job. Each job has its own subclass, or uses this one."""
+    """Facts of a step event that all jobs have. A job with more facts has a subclass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: Text = ""
-    """What it does now, in a word or two."""
+    """What the job is doing, in a word or two."""
     note: Text = ""
     done: Count = 0
     total: Count = 0
@@ -100,7 +101,7 @@ class FailedFacts(BaseModel):
 
 
 class ResultFacts(BaseModel):
-    """What a result event says. Each job has its own subclass. Sizes and memory are bytes, times seconds."""
+    """Facts of a result event. Each job has a subclass. Sizes and memory are in bytes, times in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -168,7 +169,7 @@ class DatasetResult(ResultFacts):
 
 
 class TrainResult(ResultFacts):
-    """Losses are None if none was measured. `seconds` are of training alone."""
+    """A loss that was not measured is None. `seconds` counts the training steps only."""
 
     step: Count
     loss_first: Number | None
@@ -180,8 +181,9 @@ class TrainResult(ResultFacts):
 
 
 class ExportResult(ResultFacts):
-    """The file that was registered as variant `id`. The fields of
-    `export.check.LogitComparison` compare it with the trained model; they are empty if it was not compared."""
+    """The file that was registered as variant `id`. `agreement` to `positions` compare it with the trained model (see
+    export.check.LogitComparison); they are None or 0 if it was not compared.
+    """
 
     id: Text
     file: Text
@@ -201,7 +203,7 @@ class EvaluateResult(ResultFacts):
     rows: Count
     answers: Count
     failed: Count
-    """Answers that no variant could give."""
+    """Answers that could not be generated."""
     unknown: Count
     """Calls whose outcome is unknown, because the run was killed."""
 
@@ -213,7 +215,7 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 
 def _fields() -> dict[str, Any]:
-    """The fields of all classes above with their types. Fields that their reader checks itself are left out."""
+    """The types of the fields of all classes above, without the fields that their reader checks itself."""
     return {
         name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         for model in MODELS
@@ -223,17 +225,17 @@ def _fields() -> dict[str, Any]:
 
 
 FACTS = _fields()
-"""The types of facts by name: what is read from events is checked with them, whatever wrote it."""
+"""Types of facts by name. All events that are read are checked with them."""
 _Facts = create_model("_Facts", **{name: (kind, None) for name, kind in FACTS.items()})  # type: ignore[call-overload]
 
 
 def append_event(folder: Path, kind: Kind, **facts: Any) -> None:
-    """Append an event to the run in `folder`. OSError if the disk refuses it; the events before it stay."""
+    """Append an event to the run in `folder`. OSError if it cannot be written; older events are kept."""
     jsonl.append(folder / FILE, Event(kind=kind, facts=facts).model_dump())
 
 
 def event_of(line: bytes) -> Event | None:
-    """The event of a line; None for a torn or a foreign one."""
+    """Parse a line; None if it is incomplete or is not an event."""
     try:
         return Event.model_validate_json(line)
     except ValueError:
@@ -241,7 +243,7 @@ def event_of(line: bytes) -> Event | None:
 
 
 def impossible(event: Event) -> str:
-    """What cannot be true of an event: its time, or a fact of another type than this app writes; empty if nothing."""
+    """What is impossible in an event: its time, or the type or range of a fact; empty if nothing is."""
     if not 0 <= event.at <= LAST:
         return f"the time {event.at:g}"
     try:
@@ -252,6 +254,6 @@ def impossible(event: Event) -> str:
 
 
 def events(folder: Path) -> list[Event]:
-    """Every event that can be read and can be true, oldest first."""
+    """All valid events, oldest first."""
     lines = jsonl.lines(folder / FILE, NEWEST)
     return [event for line in lines if (event := event_of(line)) and not impossible(event)]

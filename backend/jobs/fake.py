@@ -1,7 +1,4 @@
-"""python -m backend.jobs.fake FOLDER
-
-The fake that ships: it counts, and goes wrong on request, so that runs can be tried without any work being done.
-"""
+"""`python -m backend.jobs.fake FOLDER`: counts steps, and fails on request. For tests of runs without real work."""
 
 import os
 import signal
@@ -14,32 +11,34 @@ from backend.jobs.events import FakeResult, FakeStep
 from backend.jobs.fake_request import FakeRequest
 from backend.jobs.journal import Journal, run_worker
 
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+IGNORE_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 
 
-def run_fake(asked: FakeRequest, journal: Journal) -> None:
-    prepare(asked)
-    for step in range(1, asked.steps + 1):
-        time.sleep(asked.pause)
-        journal.step(FakeStep(step=step, steps=asked.steps), now=asked.manner == "breathless" or step == asked.steps)
-        if step == asked.steps // 2:
-            go_wrong(asked, journal)
-    journal.result(FakeResult(steps=asked.steps))
+def run_fake(request: FakeRequest, journal: Journal) -> None:
+    prepare(request)
+    for step in range(1, request.steps + 1):
+        time.sleep(request.pause)
+        journal.step(
+            FakeStep(step=step, steps=request.steps), now=request.manner == "breathless" or step == request.steps
+        )
+        if step == request.steps // 2:
+            fail(request, journal)
+    journal.result(FakeResult(steps=request.steps))
 
 
-def prepare(asked: FakeRequest) -> None:
-    if asked.manner == "deaf":
+def prepare(request: FakeRequest) -> None:
+    if request.manner == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if asked.manner == "leaves children":
-        subprocess.Popen([sys.executable, "-c", DEAF], pass_fds=())
-    if asked.manner == "tells":
+    if request.manner == "leaves children":
+        subprocess.Popen([sys.executable, "-c", IGNORE_SIGTERM], pass_fds=())
+    if request.manner == "tells":
         print("\n".join(f"{name}={value}" for name, value in os.environ.items()), flush=True)
 
 
-def go_wrong(asked: FakeRequest, journal: Journal) -> None:
-    match asked.manner:
+def fail(request: FakeRequest, journal: Journal) -> None:
+    match request.manner:
         case "fails":
-            raise LabError("The rehearsal was asked to fail. Ask it for something else.")
+            raise LabError("The fake job was requested to fail. Request something else.")
         case "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "prints":

@@ -1,4 +1,4 @@
-"""What a rehearsal is asked: a run that makes nothing, to see how runs behave."""
+"""The request of the fake job, which makes nothing: for tests of runs."""
 
 from typing import Literal
 
@@ -20,14 +20,14 @@ FailureMode = Literal[
 
 
 class FakeRequest(BaseModel):
-    """How long it takes, and what goes wrong."""
+    """`steps` of `pause` seconds each; `manner` is the failure, in the middle of the steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(20, ge=1, le=100_000)
     pause: float = Field(0.05, ge=0, le=60)
-    """Seconds a step takes."""
     manner: FailureMode = "well"
-    """fails: with a sentence. crashes: SIGSEGV. deaf: ignores SIGTERM. leaves children: forks one that is deaf.
-    prints: 20 MB in long lines. torn: half a line among its events. silent: leaves with 0 in the middle.
-    says nothing: leaves with 3. breathless: a step event for every step. tells: prints its environment."""
+    """fails: LabError. crashes: SIGSEGV. deaf: ignores SIGTERM. leaves children: starts a process that ignores SIGTERM.
+    prints: 20 MB in long lines. torn: half a line in its events. silent: exits with 0. says nothing: exits with 3.
+    breathless: writes an event for every step. tells: prints its environment.
+    """

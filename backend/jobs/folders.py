@@ -1,6 +1,6 @@
-"""The folder of a run: the records that every kind of run has, and whether they can be read.
+"""The folder of a run: the files that every run has, and whether they can be read.
 
-A folder may be copied, damaged, or made by another program: what is wrong with it is found here.
+A folder may be copied, damaged, or made by another program, so everything in it is checked.
 """
 
 import os
@@ -17,16 +17,16 @@ from backend.core.errors import shown
 from backend.core.files import open_regular, read_whole
 from backend.jobs.events import FILE, Seconds, event_of, impossible
 
-TAIL = 1 << 16  # bytes of a file that are looked at for its newest lines
+TAIL = 1 << 16  # bytes that are read for the last lines of a file
 STAMP = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9]{3}-")
 YEARS = range(1970, 2100)
 FILES = ("spec.json", "events.jsonl", "log.txt", "log.1.txt", "runner.json", "stop", "exit.json", "lock")
-BEGINNING = 60.0  # seconds in which a run may lack its spec.json, because it is being started
-Stamp = tuple[int, int, int] | None  # of a file: inode, bytes, time of its last change
+STARTING = 60.0  # seconds in which a new folder may have no spec.json yet
+Stamp = tuple[int, int, int] | None  # of a file: inode, size in bytes, time of the last change
 
 
 class JobRequest(BaseModel):
-    """spec.json. `key` names what is being made: two runs of one key would do the same work."""
+    """spec.json. Two runs with the same `key` would do the same work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,11 +35,11 @@ class JobRequest(BaseModel):
     key: str = ""
     created: Seconds
     asked: dict[str, Any]
-    """The fields of the worker's own spec class, which checks them again."""
+    """The fields of the job's request class. The worker validates them."""
 
 
 class Exit(BaseModel):
-    """exit.json. `why` is the sentence a person is shown."""
+    """exit.json. `why` is the sentence for the page, `code` the exit code of the worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class Exit(BaseModel):
 
 
 class ProcessIds(BaseModel):
-    """runner.json: pid and beginning of both processes."""
+    """runner.json: pid and start time of both processes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,83 +66,85 @@ def kind_of(name: str) -> str:
     return "".join(name.split("-", 4)[3:4])
 
 
-def possible(name: str) -> bool:
-    """Whether the time in a folder's name can be one of a run."""
+def has_possible_year(name: str) -> bool:
+    """Whether the year in the name of a folder is in YEARS."""
     return int(name[:4]) in YEARS
 
 
-def begins(folder: Path) -> bool:
-    """Whether a run is being started there, so that its spec.json is not written yet, or has just been removed."""
+def is_starting(folder: Path) -> bool:
+    """Whether a run is being started in the folder and has no spec.json yet, or the folder has just been removed."""
     try:
         status = folder.lstat()
-        young = stat.S_ISDIR(status.st_mode) and abs(time.time() - status.st_mtime) < BEGINNING
-        return young and not (folder / "spec.json").exists()
+        new = stat.S_ISDIR(status.st_mode) and abs(time.time() - status.st_mtime) < STARTING
+        return new and not (folder / "spec.json").exists()
     except FileNotFoundError:
         return True
     except OSError:
         return False
 
 
-def wrong(folder: Path) -> str:
-    """What keeps a run from being read, as the middle of a sentence; empty if nothing does.
+def fault(folder: Path) -> str:
+    """Why a run cannot be read, as the middle of a sentence; empty if it can be read.
 
-    Pages ask this of 200 runs every second: files are read again only if they have changed.
+    Pages call this for 200 runs every second, so files are read again only when they have changed.
     """
     if not folder.name.isprintable():
-        return "its name holds bytes that are no text"
-    if not possible(folder.name):
-        return f"its name says the year {folder.name[:4]}, and runs are of {YEARS[0]} to {YEARS[-1]}"
-    place = str(folder)
+        return "its name is not UTF-8"
+    if not has_possible_year(folder.name):
+        return f"its name has the year {folder.name[:4]}, which is not between {YEARS[0]} and {YEARS[-1]}"
+    path = str(folder)
     try:
-        now = os.stat(place)
-        if what := _wrong_kinds(place, now.st_ino, now.st_mtime_ns):
-            return what
-        stamps = [stamp_of(f"{place}/{name}") for name in ("spec.json", "exit.json", FILE)]
+        status = os.stat(path)
+        if reason := _not_files(path, status.st_ino, status.st_mtime_ns):
+            return reason
+        stamps = [stamp_of(f"{path}/{name}") for name in ("spec.json", "exit.json", FILE)]
     except OSError as error:
-        return said(error)
-    return _wrong_then(folder, *stamps)
+        return describe(error)
+    return _cached_fault(folder, *stamps)
 
 
 @lru_cache(maxsize=4096)
-def _wrong_kinds(place: str, inode: int, changed: int) -> str:
-    """What of a run's files is something else than a file."""
+def _not_files(folder: str, inode: int, changed: int) -> str:
+    """The reason if one of a run's files is not a regular file; empty otherwise."""
     try:
         for name in FILES:
-            stamp_of(f"{place}/{name}")
+            stamp_of(f"{folder}/{name}")
     except OSError as error:
-        return said(error)
+        return describe(error)
     return ""
 
 
 @lru_cache(maxsize=4096)
-def _wrong_then(folder: Path, spec: Stamp, ended: Stamp, told: Stamp) -> str:
+def _cached_fault(folder: Path, spec: Stamp, exit: Stamp, events: Stamp) -> str:
     if spec is None:
         return "it has no spec.json"
     try:
-        asked = spec_of(folder / "spec.json", spec)
+        request = spec_of(folder / "spec.json", spec)
     except (OSError, ValueError) as error:
-        return f"spec.json is not what this app writes ({said(error)})"
-    if asked.kind != kind_of(folder.name):
-        return f"spec.json is of another kind of run ({shown(asked.kind)}) than its name"
+        return f"spec.json is not what this app writes ({describe(error)})"
+    if request.kind != kind_of(folder.name):
+        return f"spec.json is of another kind of run ({shown(request.kind)}) than its name"
     try:
-        if ended:
+        if exit:
             Exit.model_validate_json(read_whole(folder / "exit.json"))
-        if told:
+        if events:
             open_regular(folder / FILE).close()
     except ValidationError as error:
-        if error.errors()[0]["type"] != "json_invalid":  # a torn one is none: the events tell how it ended
-            return f"exit.json is not what this app writes ({said(error)})"
+        if (
+            error.errors()[0]["type"] != "json_invalid"
+        ):  # an incomplete exit.json is ignored, because the events have the end as well
+            return f"exit.json is not what this app writes ({describe(error)})"
     except OSError as error:
-        return said(error)
+        return describe(error)
     for line in tail(folder / FILE).splitlines():
         event = event_of(line)
-        if event and (what := impossible(event)):
-            return f"{FILE} tells {what}"
+        if event and (reason := impossible(event)):
+            return f"{FILE} has {reason}"
     return ""
 
 
 def stamp_of(path: str) -> Stamp:
-    """None if there is no such file. OSError if it is something else than a file."""
+    """Changes when the file changes; None if there is no file. OSError if it is not a regular file."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -154,16 +156,16 @@ def stamp_of(path: str) -> Stamp:
 
 @lru_cache(maxsize=4096)
 def spec_of(path: Path, stamp: Stamp) -> JobRequest:
-    """It is written once; the stamp tells a folder that was put there by hand from the one before it."""
+    """Read a spec.json. The result is cached for the same path and stamp."""
     return JobRequest.model_validate_json(read_whole(path))
 
 
-def said(error: Exception) -> str:
-    """An error in a few words, without values and paths."""
+def describe(error: Exception) -> str:
+    """Describe an error in a few words, without values and paths."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part)[:40] for part in first["loc"][:4])
-        return f"{where}: {first['msg']}"[:200] if where else "it is no JSON"
+        return f"{where}: {first['msg']}"[:200] if where else "it is not JSON"
     if isinstance(error, OSError) and error.strerror:
         name = Path(os.fsdecode(error.filename)).name if error.filename else ""
         return error.strerror if not name or name in error.strerror else f"{name}: {error.strerror}"
@@ -171,7 +173,7 @@ def said(error: Exception) -> str:
 
 
 def tail(path: Path) -> bytes:
-    """The newest bytes of a file; nothing if it cannot be read."""
+    """The last TAIL bytes of a file; empty if it cannot be read."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)

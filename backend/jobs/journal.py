@@ -1,6 +1,6 @@
 """The worker's side of a run: read the request, write events, end on SIGTERM.
 
-A worker is started as `python -m its.module FOLDER`, and ends with `sys.exit(run_worker(Request, function))`.
+A worker is a module that is started as `python -m module FOLDER` and calls `sys.exit(run_worker(Request, function))`.
 """
 
 import errno
@@ -22,17 +22,17 @@ from backend.core.errors import LabError
 from backend.jobs.events import ResultFacts, StepFacts, append_event
 
 Spec = TypeVar("Spec", bound=BaseModel)
-INTERVAL = 0.5  # seconds between two steps that are written down
+INTERVAL = 0.5  # seconds between two step events
 DISK_FULL = 74  # exit code
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Stopped(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no library catches it and continues."""
+    """SIGTERM arrived. It is not a subclass of Exception, so that no library catches it."""
 
 
 class Journal:
-    """Writes the events of a worker. `folder` is the run's: files that are made there belong to the run."""
+    """Writes the events of a worker. `folder` is the folder of the run, for its other files as well."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,33 +40,33 @@ class Journal:
 
     @property
     def due(self) -> bool:
-        """Whether the last step is long enough ago for another."""
+        """Whether INTERVAL has passed since the last step event."""
         return time.monotonic() - self._last >= INTERVAL
 
     def step(self, facts: StepFacts, now: bool = False) -> None:
-        """Write progress. Steps that follow another within INTERVAL are left out, except with `now`."""
+        """Write a step event. Without `now`, a step within INTERVAL of the last event is not written."""
         if now or self.due:
             self._last = time.monotonic()
             append_event(self.folder, "step", **facts.model_dump(exclude_unset=True))
 
     def result(self, facts: ResultFacts) -> None:
-        """Write what was made or measured."""
+        """Write the result event."""
         append_event(self.folder, "result", **facts.model_dump(exclude_unset=True))
 
 
 def run_worker(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
-    """Run `do`. 0: it ended. 1: it failed, and said why in a `failed` event. DISK_FULL: it failed, and the disk had no
-    room for that event. 143: it was stopped.
+    """Run `do` with the request of the run. Return the exit code: 0 success, 1 failure with a `failed` event, DISK_FULL
+    failure whose event did not fit on the disk, 143 stopped.
 
-    Only what happened counts as success: `ended` is written after `do` has returned.
+    The `ended` event is written after `do` has returned.
     """
     folder = Path(sys.argv[1])
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_leave_with_the_runner, daemon=True).start()
+    threading.Thread(target=_end_with_runner, daemon=True).start()
     try:
-        asked = _asked(spec, folder)
+        request = _request(spec, folder)
         append_event(folder, "started", pid=os.getpid())
-        do(asked, Journal(folder))
+        do(request, Journal(folder))
         append_event(folder, "ended")
     except Stopped:
         return 128 + signal.SIGTERM
@@ -79,7 +79,7 @@ def run_worker(spec: type[Spec], do: Callable[[Spec, Journal], None]) -> int:
 
 
 def _failed(folder: Path, why: str, error: Exception) -> int:
-    """Write why it failed; by the exit code alone if the event cannot be written."""
+    """Write a failed event and return the exit code. If the event cannot be written, print the reason."""
     full = is_full(error)
     try:
         append_event(folder, "failed", why=why)
@@ -99,7 +99,7 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def _asked(spec: type[Spec], folder: Path) -> Spec:
+def _request(spec: type[Spec], folder: Path) -> Spec:
     try:
         return spec.model_validate(json.loads((folder / "spec.json").read_bytes())["asked"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -114,17 +114,17 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         if is_full(error):
             return f"The disk is full ({error.strerror}). Free 1 GB, then resume or start it again."
-        return f"The system refused something ({error.strerror}). Look into its log for the file, then try again."
-    return f"This is a fault of the app, not yours ({type(error).__name__}). Its log has the details; try again."
+        return f"The system refused something ({error.strerror}). Its log names the file. Correct it, then try again."
+    return f"The app has a bug ({type(error).__name__}). The log of the run has the details. Report it, or try again."
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: cleaning up must not be interrupted
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second SIGTERM must not interrupt the cleanup
     raise Stopped
 
 
-def _leave_with_the_runner() -> None:
-    """End with the runner, which holds the other end of stdin: without it, this work cannot be stopped."""
+def _end_with_runner() -> None:
+    """End this process when the runner dies, which closes stdin: nobody could stop it otherwise."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Start a run: a folder with its request, and a runner process that outlives the app."""
+"""Starts runs: makes the folder with its request, and starts the runner, a process that outlives the app."""
 
 import errno
 import fcntl
@@ -24,14 +24,14 @@ from backend.jobs.folders import STAMP, YEARS, JobRequest
 from backend.jobs.run import RECENT, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
-SPACE = 1 << 16  # bytes of the disk that a runner writes at its start
+SPACE = 1 << 16  # bytes that a runner writes at its start
 LOCK = ".launching"
-TIMEOUT = 15.0  # seconds; another app holds a lock only for a moment
+TIMEOUT = 15.0  # seconds to wait for a lock, which other processes hold for milliseconds
 
 
 @dataclass(frozen=True)
 class Job:
-    """How runs of one kind are executed. Runs of one queue wait for each other."""
+    """How runs of one kind are executed. Runs of the same queue run one after another."""
 
     module: str
     queue: str
@@ -39,13 +39,13 @@ class Job:
     """Seconds between SIGTERM and SIGKILL."""
     nice: int = 0
     secrets: tuple[str, ...] = ()
-    """Environment variables that only its worker gets."""
+    """Environment variables that only this worker gets."""
     network: bool = False
 
 
 TRAINING = ("HF_TOKEN", "WANDB_API_KEY")
 JUDGING = ("HF_TOKEN", "OPENAI_API_KEY")
-ENDS = ("exit.json", "stop", "runner.json")  # what a run that goes on again must not have
+ENDS = ("exit.json", "stop", "runner.json")  # removed when a run is resumed
 
 JOBS = {
     "download": Job("backend.library.download", "network", secrets=("HF_TOKEN",), network=True),
@@ -64,20 +64,20 @@ JOBS = {
 
 
 def launch(
-    runs: Path, kind: str, name: str, asked: BaseModel, key: str = "", secrets: dict[str, str] | None = None
+    runs: Path, kind: str, name: str, request: BaseModel, key: str = "", secrets: dict[str, str] | None = None
 ) -> Run:
-    """Start a run, or return the live one with the same `key`. LabError if the disk refuses.
+    """Start a run, or return the live run with the same `key`. LabError if the folder cannot be written.
 
-    Two apps may do this at the same moment: the lock of the folder lets one of them start it.
+    A lock makes this safe if two apps share the folder of runs.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with locked(runs / LOCK, TIMEOUT):
-            if key and (same := _doing(runs, kind, key)):
+            if key and (same := _live_run(runs, kind, key)):
                 return same
             _check_space(runs)
-            spec = JobRequest(kind=kind, name=name, key=key, created=time.time(), asked=asked.model_dump(mode="json"))
-            return _start(_folder(runs, spec), spec, secrets or {})
+            spec = JobRequest(kind=kind, name=name, key=key, created=time.time(), asked=request.model_dump(mode="json"))
+            return _start(_new_folder(runs, spec), spec, secrets or {})
     except OSError as error:
         raise LabError(
             f"{name} could not be started ({error.strerror or type(error).__name__}). Free space or allow writing in "
@@ -86,15 +86,15 @@ def launch(
 
 
 def launch_again(run: Run, secrets: dict[str, str] | None = None, done_too: bool = False) -> Run:
-    """Resume a run that ended early, in its own folder. LabError if it is live or done, or the disk refuses.
+    """Resume a run in its folder. LabError if it is live or done, or if the folder cannot be written.
 
-    `done_too`: resume also a run that is done, to repeat what failed in it.
+    With `done_too`, a run that is done is resumed as well, to repeat what failed in it.
     """
     runs, name = run.folder.parent, run.spec.name
     try:
         with locked(runs / LOCK, TIMEOUT):
             if run.live or (run.state == "done" and not done_too):
-                raise LabError(f"{name} is {run.state}, so there is nothing to resume. Look at it in the list.")
+                raise LabError(f"{name} is {run.state}, so it cannot be resumed.")
             _check_space(runs)
             append_event(run.folder, "again")
             return _start(run.folder, run.spec, secrets or {})
@@ -114,20 +114,20 @@ def waits_for(run: Run) -> list[Run]:
 
 
 def _check_space(runs: Path) -> None:
-    """OSError if the disk is full: a runner that cannot write runner.json would end unseen."""
+    """OSError if the disk is full, because a runner that cannot write its files could not report that."""
     if shutil.disk_usage(runs).free < SPACE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _doing(runs: Path, kind: str, key: str) -> Run | None:
+def _live_run(runs: Path, kind: str, key: str) -> Run | None:
     for run in runs_in(runs, kind, newest=RECENT):
         if not (run.folder / "exit.json").exists() and run.spec.key == key and run.live:
             return run
     return None
 
 
-def _folder(runs: Path, spec: JobRequest) -> Path:
-    """Make a folder whose name sorts after those of all older runs."""
+def _new_folder(runs: Path, spec: JobRequest) -> Path:
+    """Make a folder whose name sorts after the names of all older runs."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
     newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
     while True:
@@ -135,7 +135,7 @@ def _folder(runs: Path, spec: JobRequest) -> Path:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
         if stamp > newest:
             break
-        if stamp[:15] < newest[:15]:  # the clock was put back: go on counting from the newest
+        if stamp[:15] < newest[:15]:  # the clock was set back: use the newest name + 1 ms
             digits = f"{int(newest.replace('-', '')) + 1:017d}"
             stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
             break
@@ -162,7 +162,7 @@ def _take(lock: BinaryIO) -> None:
 
 
 def _start(folder: Path, spec: JobRequest, secrets: dict[str, str]) -> Run:
-    """Take the lock and hand it to the runner: there is no moment in which a live run looks dead."""
+    """Acquire the lock and pass it to the runner, so that the run never looks dead."""
     with (folder / "lock").open("ab") as lock:
         _take(lock)
         if not (folder / "spec.json").exists():
@@ -181,5 +181,5 @@ def _start(folder: Path, spec: JobRequest, secrets: dict[str, str]) -> Run:
             pass_fds=(lock.fileno(),),
             start_new_session=True,
         )
-    threading.Thread(target=runner.wait, daemon=True).start()  # no zombie while the screen lives
+    threading.Thread(target=runner.wait, daemon=True).start()  # reaps the process when it ends
     return Run(folder)

@@ -1,12 +1,12 @@
-"""`Run`: one run, read from its folder. Nothing is cached: a second page, a restarted app and a test see the same.
+"""`Run`: reads a run from its folder. Nothing is cached, so every page, a restarted app and a test see the same state.
 
 spec.json      the request            written once, before anything starts
 events.jsonl   what happened          appended by the worker
-log.txt        its output             bounded; log.1.txt is the part before
-runner.json    its processes          ids with the time they started
-stop           requests to stop       a line for each, written before any signal
+log.txt        output of the worker   bounded; log.1.txt has the older lines
+runner.json    its processes          pid and start time
+stop           requests to stop       one line each, written before the signal is sent
 exit.json      how it ended           written last, by the runner
-lock           locked while it is live, by the runner and its worker
+lock           locked by the runner and its worker while they live
 """
 
 import calendar
@@ -25,8 +25,8 @@ from backend.jobs.folders import Exit, JobRequest, ProcessIds
 
 State = Literal["queued", "running", "stopping", "done", "failed", "stopped", "lost", "unreadable"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
-RECENT = 200  # runs among which live ones are looked for
-ODD = 50  # runs with an impossible time in their name that are listed
+RECENT = 200  # newest runs; only these are searched for live ones
+MAX_ODD = 50  # listed runs whose name has an impossible time
 Read = TypeVar("Read")
 
 
@@ -42,17 +42,17 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The folder's name; bytes of it that are no text are written as \\udc80 to \\udcff."""
+        """The name of the folder. Bytes that are not UTF-8 are escaped as \\udc80 to \\udcff."""
         return self.folder.name.encode("utf-8", "backslashreplace").decode()
 
     @property
     def kind(self) -> str:
-        """As the folder's name tells it."""
+        """The kind of job, from the name of the folder."""
         return folders.kind_of(self.folder.name)
 
     @property
     def created(self) -> float:
-        """When it was created, by the name of its folder, in seconds since 1970; 0 if that is no date."""
+        """Time of creation from the name of the folder, in seconds since 1970; 0 if the name has no date."""
         try:
             return float(max(0, calendar.timegm(time.strptime(self.id[:15], "%Y%m%d-%H%M%S"))))
         except ValueError:
@@ -61,13 +61,13 @@ class Run:
     @property
     def fault(self) -> str:
         """Why it cannot be read and what to do, in a sentence; empty if it can be read."""
-        wrong = folders.wrong(self.folder)
-        return self.unreadable(wrong) if wrong else ""
+        reason = folders.fault(self.folder)
+        return self.unreadable(reason) if reason else ""
 
-    def unreadable(self, wrong: str) -> str:
-        """The sentence for a folder with something `wrong`."""
+    def unreadable(self, reason: str) -> str:
+        """The sentence for a folder that cannot be read."""
         place = self.folder.parent.name
-        return f"The folder {shown(self.id)} cannot be read: {wrong}. Move it out of {place}/ or delete it."
+        return f"The folder {shown(self.id)} cannot be read: {reason}. Move it out of {place}/ or delete it."
 
     @property
     def spec(self) -> JobRequest:
@@ -77,11 +77,11 @@ class Run:
 
     @property
     def state(self) -> State:
-        """How it ended, or else what its lock and its processes say."""
-        if found := self.exit:
-            return found.state
+        """The state from exit.json, or from the lock and the processes if there is no exit.json."""
+        if ended := self.exit:
+            return ended.state
         if not self.alive:
-            ended = self.exit or self._end_by_events()  # it may have ended between the two looks
+            ended = self.exit or self._end_by_events()  # it may have ended since exit.json was read
             return ended.state if ended else "lost"
         if self.stops:
             return "stopping"
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether a process holds its lock. The kernel releases it however that process ends."""
+        """Whether a process has its lock. The kernel releases the lock when the process ends, even by a kill."""
         try:
             with open_regular(self.folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -129,16 +129,17 @@ class Run:
 
     @property
     def why(self) -> str:
-        """The reason of its end, as visitors may read it: without paths of this machine, and without output, which
-        earlier versions wrote into exit.json."""
+        """The reason of its end without private facts, for visitors: no paths, and no output of the worker, which
+        earlier versions wrote into exit.json.
+        """
         return without_paths(self._why().partition(" It last said: ")[0])
 
     def _why(self) -> str:
-        if found := self.exit:
-            return found.why
+        if ended := self.exit:
+            return ended.why
         state = self.state
         if state == "lost":
-            return "It was cut off: its process was killed, or the machine went down. Start it again."
+            return "Its process was killed, or the machine was switched off. Start it again."
         end = self._end_by_events() if state in ("done", "failed") else None
         return end.why if end else ""
 
@@ -150,7 +151,9 @@ class Run:
         return Exit(state="failed", why=str(failed.facts.get("why", ""))) if failed else None
 
     def stop(self) -> None:
-        """Request a stop; a second request kills it. Harmless when it has ended. OSError if the disk refuses."""
+        """Request a stop; a second request kills the worker. No effect on a run that has ended. OSError if it cannot be
+        written.
+        """
         with (self.folder / "stop").open("ab", buffering=0) as file:
             file.write(f"{time.time()}\n".encode())
 
@@ -158,7 +161,7 @@ class Run:
         return events(self.folder)
 
     def last(self, kind: Kind) -> Event | None:
-        """The newest event of that kind since the run last began, if it is among the newest lines."""
+        """The newest event of that kind since the last start, if it is in the last 64 kB of the file."""
         for line in reversed(folders.tail(self.folder / FILE).splitlines()):
             event = event_of(line)
             if event is None or impossible(event):
@@ -170,59 +173,59 @@ class Run:
         return None
 
     def log(self, lines: int = 40) -> str:
-        """The newest lines of its output."""
+        """The last lines of its output."""
         return "\n".join(folders.tail(self.folder / "log.txt").decode("utf-8", "replace").splitlines()[-lines:])
 
 
 def runs_in(runs: Path, *kinds: str, newest: int = 0) -> list[Run]:
-    """Every run that can be read, oldest first, or only those of some kinds, or only the `newest` so many of them.
+    """Runs that can be read, oldest first: all, or those of some kinds, or only the `newest` of them.
 
-    The kind is in the folder's name, so that a long history of others costs nothing.
+    Folders of other kinds are not opened, because the kind is in the name of the folder.
     """
     return [run for run in _every(runs, kinds, newest) if not run.fault]
 
 
 def folders_in(runs: Path, *kinds: str, newest: int = 0) -> list[Run]:
-    """The same with those that cannot be read. Runs whose names hold an impossible time come first."""
-    return [run for run in _every(runs, kinds, newest) if not folders.begins(run.folder)]
+    """As runs_in, and also the runs that cannot be read. Runs whose name has an impossible time come first."""
+    return [run for run in _every(runs, kinds, newest) if not folders.is_starting(run.folder)]
 
 
 def _every(runs: Path, kinds: Collection[str], newest: int) -> list[Run]:
     names = [name for name in folders.names(runs) if not kinds or folders.kind_of(name) in kinds]
-    odd = [name for name in names if not folders.possible(name)][-ODD:]
-    even = [name for name in names if folders.possible(name)][-newest:]
-    return [Run(runs / name) for name in (*odd, *even)]
+    odd = [name for name in names if not folders.has_possible_year(name)][-MAX_ODD:]
+    usual = [name for name in names if folders.has_possible_year(name)][-newest:]
+    return [Run(runs / name) for name in (*odd, *usual)]
 
 
 def unknown_in(runs: Path, known: Collection[str]) -> list[Run]:
     """Runs of kinds that are not `known`, oldest first."""
-    return [Run(runs / name) for name in folders.names(runs) if folders.kind_of(name) not in known][-ODD:]
+    return [Run(runs / name) for name in folders.names(runs) if folders.kind_of(name) not in known][-MAX_ODD:]
 
 
 def find(runs: Path, name: str, *kinds: str) -> Run | None:
-    """The run with that id; None if there is none. Reads no other run. LabError if it cannot be read."""
-    wanted = (Run(runs / folder) for folder in folders.names(runs) if not kinds or folders.kind_of(folder) in kinds)
-    run = next((run for run in wanted if run.id == name and not folders.begins(run.folder)), None)
+    """The run with that id; None if there is none. Opens no other folder. LabError if it cannot be read."""
+    candidates = (Run(runs / folder) for folder in folders.names(runs) if not kinds or folders.kind_of(folder) in kinds)
+    run = next((run for run in candidates if run.id == name and not folders.is_starting(run.folder)), None)
     if run and (fault := run.fault):
         raise LabError(fault)
     return run
 
 
 def read_each(runs: Iterable[Run], read: Callable[[Run], Read], unreadable: Callable[[Run, str], Read]) -> list[Read]:
-    """What `read` makes of each run. Of one that cannot be read: what `unreadable` makes of it and of the sentence."""
+    """Apply `read` to each run; for a run that cannot be read, call `unreadable` with the run and the reason."""
     results = []
     for run in runs:
         try:
             fault = run.fault
             results.append(unreadable(run, fault) if fault else read(run))
         except (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
-            wrong = f"what it holds is not what this app writes ({folders.said(error)})"
-            results.append(unreadable(run, run.unreadable(wrong)))
+            reason = f"its content is not what this app writes ({folders.describe(error)})"
+            results.append(unreadable(run, run.unreadable(reason)))
     return results
 
 
 def reap_orphans(runs: Path) -> list[Run]:
-    """End workers whose runner was killed. Returns their runs."""
+    """Kill workers whose runner was killed. Return their runs."""
     orphaned = []
     for run in runs_in(runs, newest=RECENT):
         if run.exit or not run.alive or not (workers := run.workers) or machine.is_still(*workers.runner):

@@ -1,8 +1,7 @@
-"""python -m backend.jobs.runner FOLDER LOCK
+"""`python -m backend.jobs.runner FOLDER LOCK`: waits in the queue, starts the worker, and writes how it ended.
 
-Stands between the screen and the work: waits for its turn, starts the worker, keeps what it prints, obeys the wish to
-stop, and writes down how it ended. It leads a session of its own and needs nobody: the screen may come and go.
-LOCK is the descriptor of the run's lock, already held; the worker inherits it.
+It also writes the output of the worker into log.txt and handles requests to stop. It is a session leader, so it runs
+on when the app ends. LOCK is the descriptor of the run's lock, already acquired; the worker inherits it.
 """
 
 import contextlib
@@ -25,14 +24,14 @@ from backend.jobs.journal import DISK_FULL
 from backend.jobs.launcher import JOBS, ROOT, waits_for
 from backend.jobs.run import Run
 
-LOG_MOST = 10 << 20  # bytes of log.txt before it becomes log.1.txt
-LINE_MOST = 1 << 14
+MAX_LOG = 10 << 20  # bytes of log.txt before it becomes log.1.txt
+MAX_LINE = 1 << 14
 INTERVAL = 0.1  # seconds between two readings of the file `stop`
-GRACE_MOST = 86_400.0  # seconds, whatever a worker says
+MAX_GRACE = 86_400.0  # seconds
 NO_SPACE = ("no space left on device", "disk quota exceeded", "file too large", "the disk is full")
-LEAST = 1_000_000  # bytes free, below which a disk counts as full
-NEEDED = 1_000_000_000  # bytes that a full disk should have before a run goes on
-RESERVED = 4096  # bytes kept for exit.json from the start, so that a full disk cannot hide how a run ended
+MIN_FREE = 1_000_000  # bytes; a disk with less free space counts as full
+RESUME_SPACE = 1_000_000_000  # bytes that should be free before a run is resumed
+RESERVED = 4096  # bytes allocated for exit.json at the start, so that it can be written on a full disk
 
 
 class Runner:
@@ -45,34 +44,34 @@ class Runner:
 
     def main(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_: self.run.stop())  # also when the machine shuts down
-        self._say_who(None)
-        turn = self._wait_for_its_turn()
+        self._write_processes(None)
+        turn = self._wait_in_queue()
         if turn is None:
-            self._end(Exit(state="stopped", why="Stopped before it began."))
+            self._end(Exit(state="stopped", why="Stopped before it was started."))
             return
         os.nice(self.job.nice)
         before = _killed_for_memory()
         worker = subprocess.Popen(
             [sys.executable, "-m", self.job.module, str(self.run.folder)],
             cwd=ROOT,
-            stdin=subprocess.PIPE,  # held open: its end tells the worker that this process has died
+            stdin=subprocess.PIPE,  # never written to; the worker reads its end when this process dies
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(self.lock, turn.fileno()),
             process_group=0,
         )
-        self._say_who((worker.pid, machine.identity(worker.pid)))
+        self._write_processes((worker.pid, machine.identity(worker.pid)))
         assert worker.stdout
-        log = threading.Thread(target=self._keep_log, args=(worker.stdout,), daemon=True)
+        log = threading.Thread(target=self._write_log, args=(worker.stdout,), daemon=True)
         log.start()
         killed = self._watch(worker)
-        with contextlib.suppress(ProcessLookupError):  # those it started and left behind
+        with contextlib.suppress(ProcessLookupError):  # kill the processes that it has started
             os.killpg(worker.pid, signal.SIGKILL)
         log.join(5)
-        self._end(self._account(worker.returncode, killed, _killed_for_memory() > before))
+        self._end(self._outcome(worker.returncode, killed, _killed_for_memory() > before))
 
-    def _wait_for_its_turn(self) -> BinaryIO | None:
-        """Wait for the lock of the queue; None if the run is stopped before. First come, first served."""
+    def _wait_in_queue(self) -> BinaryIO | None:
+        """Wait for the lock of the queue, in the order of creation; None if the run is stopped before."""
         lock = (self.run.folder.parent / f".queue-{self.job.queue}").open("ab")
         while not self.run.stops:
             if not waits_for(self.run):
@@ -99,56 +98,56 @@ class Runner:
                 return True
 
     def _grace(self) -> float:
-        """Seconds between SIGTERM and SIGKILL. A worker with long steps says how many it needs."""
+        """Seconds between SIGTERM and SIGKILL. A worker with long steps writes how many it needs into its events."""
         last = self.run.last("step")
-        wanted = last.facts.get("grace", 0) if last else 0
-        return max(self.job.grace, min(wanted, GRACE_MOST) if isinstance(wanted, int | float) else 0)
+        requested = last.facts.get("grace", 0) if last else 0
+        return max(self.job.grace, min(requested, MAX_GRACE) if isinstance(requested, int | float) else 0)
 
-    def _keep_log(self, printed: BinaryIO) -> None:
-        """Read everything that is printed, so that the worker never waits for the pipe; store it up to a limit."""
+    def _write_log(self, output: BinaryIO) -> None:
+        """Read all output, so that the worker never waits for the pipe; store it up to a limit."""
         path = self.run.folder / "log.txt"
-        while line := printed.readline(LINE_MOST):
+        while line := output.readline(MAX_LINE):
             text = redact(line.decode("utf-8", "replace"), self.secrets)
-            with contextlib.suppress(OSError):  # a full disk costs lines of the log, not the run
+            with contextlib.suppress(OSError):  # on a full disk, lines of the log are lost and the run goes on
                 with path.open("ab") as log:
                     log.write(text.encode("utf-8", "replace"))
-                    full = log.tell() > LOG_MOST
+                    full = log.tell() > MAX_LOG
                 if full:
                     path.replace(path.with_name("log.1.txt"))
 
-    def _account(self, code: int, killed: bool, out_of_memory: bool) -> Exit:
-        """What its end was. A code of 0 is no success: only its own word at the end is, whatever came after it."""
+    def _outcome(self, code: int, killed: bool, out_of_memory: bool) -> Exit:
+        """The state of the run. It is done only if the worker wrote an `ended` event: the exit code does not count."""
         if self.run.last("ended"):
             return Exit(state="done", code=code)
         if failed := self.run.last("failed"):
             return Exit(state="failed", why=failed.facts.get("why", ""), code=code)
         if self.run.stops:
-            how = " It did not end by itself in time, so it was ended." if killed else ""
-            return Exit(state="stopped", why=f"Stopped by you.{how}", code=code)
+            note = " It did not end in time, so it was killed." if killed else ""
+            return Exit(state="stopped", why=f"Stopped by you.{note}", code=code)
         if code == DISK_FULL or (code and not out_of_memory and self._is_full()):
             return Exit(state="failed", why=self._full(), code=code)
         return Exit(state="failed", why=_why(code, out_of_memory), code=code)
 
     def _is_full(self) -> bool:
-        """Whether the worker's last lines, or the disk itself, tell that there was no room."""
-        said = self.run.log(5).lower()
-        return any(words in said for words in NO_SPACE) or _free(self.run.folder) < LEAST
+        """Whether the disk is full, or was according to the last lines of the log."""
+        log = self.run.log(5).lower()
+        return any(words in log for words in NO_SPACE) or _free(self.run.folder) < MIN_FREE
 
     def _full(self) -> str:
-        place, free = self.run.folder.parent.name, _free(self.run.folder)
+        folder, free = self.run.folder.parent.name, _free(self.run.folder)
         return (
-            f"The disk is full: {free / 1e6:,.0f} MB are free in {place}/. Free {NEEDED / 1e9:.0f} GB there, then "
-            "resume or start it again; what was saved is kept."
+            f"The disk is full: {free / 1e6:,.0f} MB are free in {folder}/. Free {RESUME_SPACE / 1e9:.0f} GB there, "
+            "then resume or start it again. Everything that was saved is kept."
         )
 
-    def _say_who(self, worker: tuple[int, str] | None) -> None:
+    def _write_processes(self, worker: tuple[int, str] | None) -> None:
         part = self.run.folder / "runner.part"
         part.write_text(ProcessIds(runner=self.me, worker=worker).model_dump_json())
         part.replace(self.run.folder / "runner.json")
 
-    def _end(self, how: Exit) -> None:
-        """The last thing written, into room that was kept for it; whole or not at all."""
-        ended = how.model_copy(update={"at": time.time(), "why": redact(how.why, self.secrets)[:600]})
+    def _end(self, exit: Exit) -> None:
+        """Write exit.json into the space that was allocated at the start, then rename it."""
+        ended = exit.model_copy(update={"at": time.time(), "why": redact(exit.why, self.secrets)[:600]})
         data = json.dumps(ended.model_dump()).encode()[:RESERVED]
         os.pwrite(self.exit, data, 0)
         os.ftruncate(self.exit, len(data))
@@ -163,7 +162,7 @@ def _reserve(path: Path) -> int:
 
 
 def _killed_for_memory() -> int:
-    """How many processes of this container were killed for want of memory, as far as it can be told."""
+    """How many processes of this control group were killed because memory ran out; 0 if unknown."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         with contextlib.suppress(OSError):
             for line in Path(path).read_text().splitlines():
@@ -174,15 +173,15 @@ def _killed_for_memory() -> int:
 
 
 def _free(folder: Path) -> int:
-    """Bytes; where the system does not tell, more than enough."""
+    """Free bytes; RESUME_SPACE if the system does not say."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
-        return NEEDED
+        return RESUME_SPACE
 
 
 def _why(code: int, out_of_memory: bool) -> str:
-    """What it printed last is in its log alone, which only the owner sees."""
+    """The sentence for a worker that ended without an event. Only the owner may see the log, so it is not quoted."""
     if code >= 0:
         return f"The process ended with code {code} and without a result. Its log has more; start it again."
     name = _signal(-code)

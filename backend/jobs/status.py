@@ -1,4 +1,4 @@
-"""`RunStatus`: one reading of a run's folder. Pages pass it on; they do not read the folder again."""
+"""`RunStatus`: one reading of the folder of a run. Pages use it and do not read the folder again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from backend.jobs.run import LIVE, Run, State
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """`why`: the reason of its end, empty if there is none to tell. `created`: seconds since 1970."""
+    """`why` is the reason of its end, if there is one; `created` is in seconds since 1970."""
 
     id: str
     kind: str
@@ -22,9 +22,9 @@ class RunStatus:
     waiting: tuple[str, ...] = ()
     """Names of the runs that a queued one waits for."""
     progress: Mapping[str, Any] = field(default_factory=dict)
-    """The facts of its newest step, until it is done."""
+    """The facts of its newest step event, until it is done."""
     result: Mapping[str, Any] = field(default_factory=dict)
-    """The facts of its result, once it is done."""
+    """The facts of its result event, when it is done."""
     folder: Path = Path()
 
     @property
@@ -33,12 +33,12 @@ class RunStatus:
 
     @property
     def activity(self) -> str:
-        """What it does now, in a word or two: downloading, tokenising."""
+        """What it is doing, in a word or two: downloading, tokenising."""
         return str(self.progress.get("state", ""))
 
     @property
     def log(self) -> str:
-        """The newest lines that it printed, read when they are needed."""
+        """The last lines of its output, read now."""
         return Run(self.folder).log()
 
 
@@ -62,6 +62,6 @@ def read_fields(run: Run) -> dict[str, Any]:
 
 
 def unreadable_fields(run: Run, why: str) -> dict[str, Any]:
-    """The same for a run that cannot be read, under the name of its folder."""
+    """As read_fields, for a run that cannot be read. Its name is that of its folder."""
     names = {"id": run.id, "kind": run.kind, "name": run.id}
     return {**names, "state": "unreadable", "why": why, "created": run.created, "folder": run.folder}

@@ -158,8 +158,9 @@ def _parse(reply: JudgeReply, parse: Callable[[str], ParsedReply]) -> ParsedRepl
 
 def _correction(reply: JudgeReply, parsed: ParsedReply) -> list[Message]:
     """The messages that follow a reply that cannot be parsed: the reply itself, and what is wrong with it."""
-    said = [Message(role="assistant", content=reply.text[:2000])] if reply.text.strip() else []
-    return [*said, Message(role="user", content=f"{parsed.why} Reply with the JSON object that was asked for, alone.")]
+    previous = [Message(role="assistant", content=reply.text[:2000])] if reply.text.strip() else []
+    request = f"{parsed.why} Reply with the JSON object that was asked for, alone."
+    return [*previous, Message(role="user", content=request)]
 
 
 def _with_costs_of(first: JudgeReply, second: JudgeReply) -> JudgeReply:

@@ -177,18 +177,18 @@ def get_file(path: HubPath, folder: Path, spec: DownloadRequest, journal: Journa
 def download(spec: DownloadRequest, journal: Journal) -> None:
     """Download, verify and register the file. A LabError leaves the weights folder as it was."""
     client.prepare()
-    start, weights, wanted = time.monotonic(), spec.folder, spec.variant
+    start, weights, requested = time.monotonic(), spec.folder, spec.variant
     if freed := weights_folder.remove_leftovers(weights):
         journal.step(
             TransferStep(state="sweeping", note=f"removed {freed / 1e6:,.0f} MB of an earlier download"), now=True
         )
-    weights_folder.refuse_if_exists(weights, wanted.id)
-    if wanted.file.endswith(names.ADAPTER):
-        base_over(wanted.over, weights)  # before the download, which is useless without a base
+    weights_folder.refuse_if_exists(weights, requested.id)
+    if requested.file.endswith(names.ADAPTER):
+        base_over(requested.over, weights)  # before the download, which is useless without a base
     with weights_folder.staging(weights, journal.folder.name) as folder:
-        source = HubPath(wanted.repo, wanted.commit or wanted.revision, wanted.file)
+        source = HubPath(requested.repo, requested.commit or requested.revision, requested.file)
         path, file, cached = get_file(source, folder / "got", spec, journal)
-        if wanted.sha256 and file.digest != wanted.sha256:
+        if requested.sha256 and file.digest != requested.sha256:
             raise LabError(
                 f"{file.name} has another checksum than when it was listed. List the repository's files again."
             )

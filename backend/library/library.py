@@ -200,8 +200,8 @@ class Library:
         entry = self.entry(variant)
         if not entry.runs or entry.model is None:
             raise LabError(f"{variant} cannot be measured: it is {entry.state}. Choose a variant that can be loaded.")
-        seat = ModelSpec(variant, variant, "llama", entry.model, entry.adapter, entry.base_header or entry.header, 1024)
-        self._engines.make_free(seat)
+        header = entry.base_header or entry.header
+        self._engines.make_free(ModelSpec(variant, variant, "llama", entry.model, entry.adapter, header, 1024))
         spec = SpeedTestRequest(
             id=variant,
             weights=str(self.weights.resolve()),

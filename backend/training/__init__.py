@@ -3,7 +3,7 @@
 Workers import torch; the app imports only what reads their results.
 
     training         what the page calls: inspect, estimate, try, start, stop, resume, export
-    request          training settings: every setting once, with bounds
+    request          the requests of trainings and exports: every setting once, with bounds
     presets          the settings in presets.toml
     estimate         memory and time before a training
     base_model       where the base's files are: embedded, a folder, the Hub
@@ -17,6 +17,6 @@ Workers import torch; the app imports only what reads their results.
     checkpoints      the newest checkpoint that is complete
     tracking         Weights & Biases
     save_artifacts   the adapter, its record, and what an export is checked with
-    artifacts        the training record, and the request of an export
+    artifacts        the training record and the model card
     status           the status and the loss curve of a run
 """

@@ -1,4 +1,4 @@
-"""Where the base of a training lies: with the app, in a folder, or on the Hub."""
+"""Finds the files of a base model: embedded in the app, in a folder, or on the Hub."""
 
 import json
 import re
@@ -21,13 +21,13 @@ from backend.gguf.tensors import load_json, tensors_in
 from models.catalogue import TINY
 
 EMBEDDED = "tiny_base"
-WANTED = ["*.json", "*.safetensors", "*.jinja"]
+PATTERNS = ["*.json", "*.safetensors", "*.jinja"]
 NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 
 
 @dataclass(frozen=True)
 class Base:
-    """`commit` is empty for a folder."""
+    """The files of a base. `commit` is empty for a local folder."""
 
     name: str
     folder: Path
@@ -35,47 +35,52 @@ class Base:
 
 
 def sixteen_bit(name: str) -> str:
-    """The repository with the whole weights of one that holds them in 4 bits: what adapters are merged into."""
+    """The repository with the 16-bit weights, which adapters are merged into, of a repository with 4-bit weights."""
     return re.sub(r"(-unsloth)?-bnb-4bit$", "", name)
 
 
 def base_at(name: str, revision: str = "", say: Callable[[str], None] = lambda state: None) -> Base:
-    """The base's folder, fetched if need be (only JSON, safetensors and templates). LabError if it is not to be had."""
+    """Return the folder of a base. From the Hub, JSON, safetensors and templates are downloaded.
+
+    `say` gets a word for each state. LabError if the base cannot be found, downloaded or trained.
+    """
     if name == EMBEDDED:
         return Base(name, checked(TINY / "base"))
     if Path(name).is_absolute():
         folder = checked(Path(name))
         if load_json(folder / "config.json").get("quantization_config"):
-            raise LabError(f"{folder.name} holds 4-bit weights. Name the folder of the 16-bit base, and choose qlora.")
+            raise LabError(f"{folder.name} has 4-bit weights. Enter the folder of the 16-bit base, and choose qlora.")
         return Base(name, folder)
     if not REPO.fullmatch(name):
-        raise LabError(f"{name[:100]!r} names no base. Give owner/name of the Hub, or the whole path of a folder.")
-    say("fetching the base")
-    try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=WANTED))
-    except RepositoryNotFoundError:
         raise LabError(
-            f"The Hub has no {name}, or it wants a token that may see it. Check the name, or put one into HF_TOKEN."
-        ) from None
+            f"{name[:100]!r} is not a base. Enter owner/name of a model on the Hub, or the absolute path of a folder."
+        )
+    say("downloading the base")
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS))
+    except RepositoryNotFoundError:
+        raise LabError(f"The Hub has no model {name}, or it needs a token. Check the name, or set HF_TOKEN.") from None
     except RevisionNotFoundError:
-        raise LabError(f"{name} has no revision {revision!r}. Look at its page, and name another.") from None
+        raise LabError(
+            f"{name} has no revision {revision!r}. Choose a revision that its page on the Hub lists."
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise LabError(
-            f"{name} could not be fetched ({_said(error)}). Check the network and HF_ENDPOINT, then try again."
+            f"{name} could not be downloaded ({_reason(error)}). Check the network and HF_ENDPOINT, then try again."
         ) from None
     return Base(name, checked(folder), folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else "")
 
 
 def checked(folder: Path) -> Path:
-    """LabError unless the folder holds a Llama in safetensors that needs no code of its own."""
+    """Return the folder. LabError unless it has a Llama model in safetensors that needs no code of its own."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
     if not isinstance(config, dict):
-        raise LabError(f"{folder.name} has no readable config.json, so it is no model. Choose another base.")
+        raise LabError(f"{folder.name} has no config.json that can be read, so it is not a model. Choose another base.")
     if config.get("auto_map"):
-        raise LabError(f"{folder.name} brings code of its own, which this app does not run. Choose another base.")
+        raise LabError(f"{folder.name} needs its own Python code, which this app does not run. Choose another base.")
     if config.get("model_type") != "llama":
         raise LabError(
             f"{folder.name} is a {config.get('model_type')!s:.40} model, and this app trains Llama models. Choose "
@@ -91,8 +96,8 @@ def checked(folder: Path) -> Path:
     return folder
 
 
-def _said(error: Exception) -> str:
-    """In a word or two. All that the client says, with the address and the folders, is for the log alone."""
+def _reason(error: Exception) -> str:
+    """A few words. The full message, which has addresses and folders, is printed into the log only."""
     print(error, file=sys.stderr, flush=True)
     if isinstance(error, HfHubHTTPError):
         return f"status {error.response.status_code}"

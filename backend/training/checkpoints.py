@@ -1,7 +1,7 @@
-"""Which checkpoint a run may go on from: the newest that is whole. They are written in place, so a kill leaves halves.
+"""Finds the newest complete checkpoint of a run. Checkpoints are written in place, so a kill leaves incomplete ones.
 
-runs/<id>/checkpoints/checkpoint-<step>/        as transformers saves it
-runs/<id>/checkpoints/broken-<step>-<n>/        set aside: what a kill or a full disk left
+runs/<id>/checkpoints/checkpoint-<step>/        as Transformers saves it
+runs/<id>/checkpoints/broken-<step>-<n>/        renamed: left by a kill or a full disk
 """
 
 import itertools
@@ -22,18 +22,20 @@ STATE = "trainer_state.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 FILES = (STATE, WEIGHTS, *PICKLED)
-LARGEST_STATE = 1 << 30  # bytes: it holds a record of every step
+LARGEST_STATE = 1 << 30  # bytes; it has a record of every step
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Step and folder of all that are there, whole or not, the newest first."""
+    """Step and folder of all checkpoints, complete or not, the newest first."""
     steps = [(int(match[1]), path) for path in (run / FOLDER).glob("*") if (match := NAME.fullmatch(path.name))]
     return sorted(steps, reverse=True)
 
 
 def fault(step: int, folder: Path) -> str:
-    """What keeps a checkpoint from being gone on from; empty if nothing does. Read anew only when a file has changed:
-    the page asks every second."""
+    """Why a checkpoint cannot be resumed from; empty if it can.
+
+    The result is cached until a file changes, because the page asks every second.
+    """
     return _fault(step, folder, tuple(version(folder / name) for name in FILES))
 
 
@@ -50,19 +52,20 @@ def _fault(step: int, folder: Path, versions: tuple[str, ...]) -> str:
             return f"{WEIGHTS} is empty"
         for name in PICKLED:
             with zipfile.ZipFile(folder / name) as packed:
-                held = packed.infolist()
-                whole = sum(one.file_size for one in held) <= (folder / name).stat().st_size  # torch packs nothing
-                if not held or not whole or packed.testzip():
+                members = packed.infolist()
+                # torch does not compress
+                complete = sum(member.file_size for member in members) <= (folder / name).stat().st_size
+                if not members or not complete or packed.testzip():
                     return f"{name} is damaged"
     except OSError as error:
         return error.strerror or type(error).__name__
-    except Exception as error:  # zipfile has many words for what is damaged
+    except Exception as error:  # zipfile raises many types for damaged files
         return (str(error) or type(error).__name__).splitlines()[0][:150]
     return ""
 
 
 def is_finite(folder: Path) -> bool:
-    """Whether no weight of its adapter is NaN or infinite."""
+    """Whether all weights of the adapter are finite."""
     return all(_finite(tensor.read(), tensor.dtype) for tensor in tensors_in(folder / WEIGHTS).values())
 
 
@@ -73,23 +76,25 @@ def _finite(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", dtype: 
 
 
 def newest(run: Path) -> tuple[int, Path] | None:
-    """The newest that is whole."""
+    """Step and folder of the newest complete checkpoint."""
     return next(((step, path) for step, path in checkpoints(run) if not fault(step, path)), None)
 
 
-def newest_of_its_own(run: Path) -> tuple[int, Path | None, list[str]]:
-    """The newest whole one to go on from (step 0 and None: from the beginning), with those before it that are not
-    whole set aside; a sentence for each of them."""
-    said: list[str] = []
+def newest_and_warnings(run: Path) -> tuple[int, Path | None, list[str]]:
+    """The newest complete checkpoint; step 0 and None if there is none.
+
+    Newer ones that are incomplete are renamed, with a warning for each.
+    """
+    warnings: list[str] = []
     for step, path in checkpoints(run):
-        wrong = fault(step, path) or ("" if is_finite(path) else "its weights are not numbers")
-        if not wrong:
-            return step, path, said
-        path.rename(_aside(path.parent, step))
-        said.append(f"The checkpoint of step {step} was set aside: {wrong}.")
-    return 0, None, said
+        reason = fault(step, path) or ("" if is_finite(path) else "its weights are not finite")
+        if not reason:
+            return step, path, warnings
+        path.rename(_unused_name(path.parent, step))
+        warnings.append(f"The checkpoint of step {step} was not used: {reason}.")
+    return 0, None, warnings
 
 
-def _aside(folder: Path, step: int) -> Path:
+def _unused_name(folder: Path, step: int) -> Path:
     names = (folder / f"broken-{step}-{number}" for number in itertools.count(1))
     return next(path for path in names if not path.exists())

@@ -1,4 +1,4 @@
-"""What looking at a data set told, before anything is trained on it."""
+"""The report on a dataset, made before a training."""
 
 from pathlib import Path
 
@@ -10,7 +10,10 @@ FILE = "report.json"
 
 
 class Sample(BaseModel):
-    """A row as the model will see it: texts in order, and whether each is learnt."""
+    """A row as the model sees it. `pieces` are texts in order, each with whether it is trained on.
+
+    `tokens` counts the whole row, `learnt` the tokens that are trained on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,11 +22,11 @@ class Sample(BaseModel):
     learnt: int
     pieces: list[tuple[str, bool]]
     cut: str = ""
-    """What is beyond the limit, and neither read nor learnt."""
+    """The text after the maximum length, which is not used."""
 
 
 class DatasetReport(BaseModel):
-    """report.json of an inspect run. Lengths are in tokens."""
+    """report.json of an inspect run. Lengths are in tokens; `learnt` counts the tokens that are trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +43,7 @@ class DatasetReport(BaseModel):
     cut: int
     longest: int
     edges: list[int]
-    """Of the histogram's bins, one more than there are counts."""
+    """Edges of the histogram's bins, one more than `counts`."""
     counts: list[int]
     tokens: int
     learnt: int
@@ -50,11 +53,11 @@ class DatasetReport(BaseModel):
     leaks: int
     samples: list[Sample]
     foreign: bool
-    """Whether an instruct model would be trained on a template that is not its own."""
+    """Whether an instruct model would be trained with another chat template than its own."""
 
 
 def read_report(run: Path) -> DatasetReport | None:
-    """None while there is none yet."""
+    """None if there is none yet."""
     try:
         return DatasetReport.model_validate_json(read_whole(run / FILE))
     except (OSError, ValueError):

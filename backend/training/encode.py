@@ -1,7 +1,7 @@
-"""Conversations as token ids, with what is learnt of them: written exactly as chat will write them.
+"""Encodes conversations as token ids and labels, in the same format as chat.
 
-A prompt is tokenised as the inference worker tokenises it, and an answer by itself after it, because that is how it
-will be asked for. What people wrote in the rows never becomes a control token, whatever it looks like.
+A prompt is tokenised as the inference worker tokenises it. The answer is tokenised separately, because the model
+continues after the tokens of the prompt. Text of the rows never becomes a control token.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,16 @@ from backend.llamacpp.chat_template import ChatTemplate, control_pattern, encode
 from backend.training.request import TrainSettings
 from models.templates import templates
 
-UNTRAINED = -100  # the label of a token that the loss passes over
+UNTRAINED = -100  # the label of a masked token
 Part = tuple[str, bool]  # text, and whether the template wrote it
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A row: `labels` is `ids` where it is learnt, UNTRAINED elsewhere. `length` is what it would be uncut."""
+    """A row of t tokens: `ids` [t] and `labels` [t]. A label is the id, or UNTRAINED if the token is masked.
+
+    `length` is the number of tokens before the row was cut.
+    """
 
     ids: list[int]
     labels: list[int]
@@ -50,77 +53,77 @@ class Encoder:
         bos = words.tokens[words.bos] if words.bos is not None else ""
         self._template = ChatTemplate(self.source, bos, words.tokens[words.eos], self._control)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.encode_special_tokens = True  # their texts are only text here
+        self._tokenizer.encode_special_tokens = True  # their texts are ordinary text
 
     @staticmethod
     def _source(folder: Path, own: str | None, template: str) -> str:
         if template != "own":
             return templates()[template].source
         if not own:
-            raise LabError(f"{folder.name} has no chat template of its own. Choose alpaca as the prompt template.")
+            raise LabError(f"{folder.name} has no chat template. Choose the chat template alpaca.")
         return own
 
     def row(self, messages: Sequence[Message], learn: str, longest: int) -> Encoded:
-        """LabError where the template cannot write it."""
+        """Encode a conversation, at most `longest` tokens. LabError if the template refuses it."""
         ids: list[int] = []
         labels: list[int] = []
         for parts, trained in self.segments(messages, learn):
-            found = encode(parts, self._control, self._special, self._words)
-            ids += found
-            labels += found if trained else [UNTRAINED] * len(found)
+            new = encode(parts, self._control, self._special, self._tokens)
+            ids += new
+            labels += new if trained else [UNTRAINED] * len(new)
         return Encoded(ids[:longest], labels[:longest], len(ids))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """What a model is given to be answered."""
-        return encode(self._template.parts(_plain(messages)), self._control, self._special, self._words)
+        """The tokens of a prompt: the messages, then the start of the answer."""
+        return encode(self._template.parts(_plain(messages)), self._control, self._special, self._tokens)
 
     def segments(self, messages: Sequence[Message], learn: str) -> list[tuple[list[Part], bool]]:
-        """The row in pieces, up to its last answer's end; True for those that are learnt."""
-        said = _plain(messages)
-        whole = self._template.parts(said, answering=False)
-        text = "".join(piece for piece, _ in whole)
+        """Split a conversation into segments, up to the end of the last answer. True: the segment is trained on."""
+        turns = _plain(messages)
+        parts = self._template.parts(turns, answering=False)
+        text = "".join(piece for piece, _ in parts)
         if learn == "everything":
-            return [(_between(whole, 0, self._end(whole, _last_answer(whole, said, text))), True)]
-        segments, at = [], 0
-        for number, message in enumerate(said):
+            return [(_between(parts, 0, self._end(parts, _last_answer(parts, turns, text))), True)]
+        segments, start = [], 0
+        for number, message in enumerate(turns):
             if message["role"] != "assistant":
                 continue
-            before = "".join(piece for piece, _ in self._template.parts(said[:number]))
+            before = "".join(piece for piece, _ in self._template.parts(turns[:number]))
             if not text.startswith(before):
-                raise LabError("the template writes earlier turns differently once an answer follows")
-            end = self._end(whole, len(before) + len(message["content"].strip()))
-            segments += [(_between(whole, at, len(before)), False), (_between(whole, len(before), end), True)]
-            at = end
+                raise LabError("the chat template writes earlier turns differently when an answer follows")
+            end = self._end(parts, len(before) + len(message["content"].strip()))
+            segments += [(_between(parts, start, len(before)), False), (_between(parts, len(before), end), True)]
+            start = end
         return [segment for segment in segments if segment[0]]
 
     def split(self, parts: Sequence[Part], most: int) -> tuple[str, str, int]:
-        """The text of as many of its tokens, the text of the others, and how many tokens the first has."""
-        ids = encode(parts, self._control, self._special, self._words)
+        """Split a segment after `most` tokens: the text before, the text after, and the number of tokens before."""
+        ids = encode(parts, self._control, self._special, self._tokens)
         text = "".join(piece for piece, _ in parts)
         if len(ids) <= most:
             return text, "", len(ids)
         inside = self._tokenizer.decode(ids[:most], skip_special_tokens=False) if most else ""
         return inside, text[len(inside) :], most
 
-    def _end(self, whole: Sequence[Part], answered: int) -> int:
-        """Where an answer that has been written up to `answered` ends: after the control token that ends its turn."""
-        at = 0
-        for piece, by_template in whole:
-            if by_template and at + len(piece) > answered:
-                match = self._control.search(piece, max(0, answered - at))
-                return at + match.end() if match else max(at, answered)
-            at += len(piece)
-        return at
+    def _end(self, parts: Sequence[Part], answered: int) -> int:
+        """The offset in characters after the control token that ends an answer. Its text ends at `answered`."""
+        start = 0
+        for piece, by_template in parts:
+            if by_template and start + len(piece) > answered:
+                match = self._control.search(piece, max(0, answered - start))
+                return start + match.end() if match else max(start, answered)
+            start += len(piece)
+        return start
 
-    def _words(self, text: str) -> list[int]:
+    def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 
-def _last_answer(whole: Sequence[Part], said: Sequence[Message], text: str) -> int:
-    """About where the last answer's own text ends."""
-    at = text.rfind(said[-1]["content"].strip())
-    return at + len(said[-1]["content"].strip()) if at >= 0 else sum(len(piece) for piece, _ in whole)
+def _last_answer(parts: Sequence[Part], turns: Sequence[Message], text: str) -> int:
+    """The offset in characters where the text of the last answer ends."""
+    start = text.rfind(turns[-1]["content"].strip())
+    return start + len(turns[-1]["content"].strip()) if start >= 0 else sum(len(piece) for piece, _ in parts)
 
 
 def _plain(messages: Sequence[Message]) -> list[Message]:
@@ -128,7 +131,7 @@ def _plain(messages: Sequence[Message]) -> list[Message]:
 
 
 def _between(parts: Sequence[Part], start: int, end: int) -> list[Part]:
-    """The parts from one character to another."""
+    """The parts between two offsets in characters."""
     inside, at = [], 0
     for piece, by_template in parts:
         cut = piece[max(0, start - at) : max(0, end - at)]
@@ -140,7 +143,7 @@ def _between(parts: Sequence[Part], start: int, end: int) -> list[Part]:
 
 @dataclass(frozen=True)
 class Tokenised:
-    """`rows` and `kept` go together: the tokens of a row, and the row."""
+    """`rows[i]` are the tokens of the dataset's row `kept[i]`."""
 
     rows: list[Encoded]
     kept: list[Row]
@@ -148,14 +151,17 @@ class Tokenised:
 
     @property
     def cut(self) -> int:
-        """Rows that are longer than the limit."""
+        """Number of rows that were cut."""
         return sum(row.length > len(row.ids) for row in self.rows)
 
 
 def tokenised(
     rows: Sequence[Row], encoder: Encoder, spec: TrainSettings, say: Callable[[int], object] = lambda done: None
 ) -> Tokenised:
-    """Every row that has something to learn within the limit; the others with the reason. Main thread only."""
+    """Encode the rows. A row without a token to train on within the maximum length is dropped, with the reason.
+
+    `say` gets the number of each row. Call this from the main thread only.
+    """
     done, kept, dropped = [], [], []
     for number, row in enumerate(rows):
         try:
@@ -167,19 +173,19 @@ def tokenised(
             done.append(encoded)
             kept.append(row)
         else:
-            dropped.append(Dropped(row.line, f"nothing of its answers is within {spec.max_length:,} tokens"))
+            dropped.append(Dropped(row.line, f"no token of its answers is within {spec.max_length:,} tokens"))
         say(number)
     return Tokenised(done, kept, dropped)
 
 
 def checked(tokenised: Tokenised, spec: TrainSettings, what: str) -> Tokenised:
-    """LabError if no row is left: all of it would be masked."""
+    """Return `tokenised`. LabError if it has no rows."""
     if not tokenised.rows:
-        why = tokenised.dropped[0] if tokenised.dropped else None
-        reason = f" The first: line {why.line}, {why.why}." if why else ""
+        first = tokenised.dropped[0] if tokenised.dropped else None
+        reason = f" The first: line {first.line}, {first.why}." if first else ""
         raise LabError(
-            f"None of the {len(tokenised.dropped):,} {what} has tokens to train on with the template "
-            f"{spec.template!r} and {spec.max_length:,} tokens.{reason} Raise the limit, or choose another template "
-            "or other data."
+            f"None of the {len(tokenised.dropped):,} {what} has tokens to train on with the chat template "
+            f"{spec.template!r} and a maximum length of {spec.max_length:,} tokens.{reason} Raise the maximum length, "
+            "or choose another chat template or dataset."
         )
     return tokenised

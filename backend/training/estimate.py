@@ -1,7 +1,7 @@
 """The memory and time of a training, estimated from its settings before anything is loaded.
 
-Memory is at most: rows as long as the limit. It knows the shapes of the lab's bases and of those that are here; of
-others it says nothing, and a try of a few steps says it.
+Memory is an upper bound: all rows have the maximum length. There is an estimate for the bases of the lab and for bases
+on this machine. For other bases, a try of a few steps measures it.
 """
 
 import subprocess
@@ -23,23 +23,23 @@ from backend.training.base_model import EMBEDDED, sixteen_bit
 from backend.training.request import TrainSettings
 from models.catalogue import TINY
 
-# blocks, width, inner, heads, heads of keys, head, vocabulary: from the config.json of each, which is public
+# blocks, hidden size, intermediate size, heads, key heads, head size, vocabulary: from the public config.json of each
 LAB = {
     "unsloth/Llama-3.2-1B-Instruct": (16, 2048, 8192, 32, 8, 64, 128_256),
     "unsloth/Llama-3.2-3B-Instruct": (28, 3072, 8192, 24, 8, 128, 128_256),
 }
-PROCESS = 800 << 20  # bytes of a trainer that has loaded nothing yet: Python, torch, TRL
-NF4 = 4.127 / 8  # bytes per weight, its double-quantised scales included
-KEPT = (18, 5)  # values kept per token and block for going backwards: times the width, times the inner width
-RECOMPUTED = 2  # times the width, where each block is computed again instead
-CHUNK = 32_768  # logits that are computed at a time
-LATELY = 5  # seconds for which what a GPU has free is believed
-SHARE = 0.35  # of what the processor can multiply, what a training gets of it
+PROCESS = 800 << 20  # bytes of a worker before it loads a model: Python, torch, TRL
+NF4 = 4.127 / 8  # bytes per weight, with its double-quantised scales
+STORED = (18, 5)  # values per token and block for the backward pass: times the hidden size, times the intermediate size
+RECOMPUTED = 2  # times the hidden size, with gradient checkpointing
+CHUNK = 32_768  # logits that are computed at the same time
+GPU_CACHE = 5  # seconds for which a reading of the GPU's free memory is used
+UTILISATION = 0.35  # share of the processor's peak FLOPS that a training reaches
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes, and seconds; `seconds` is 0 if unknown. `gpu` is its name, empty for a CPU."""
+    """Sizes in bytes. `seconds` is 0 if unknown. `gpu` is the name of the GPU, empty for a CPU."""
 
     weights: int
     adapter: int
@@ -65,7 +65,7 @@ class Gpu:
 
 
 def estimate(spec: TrainSettings, memory_free: int) -> Estimate | None:
-    """None for a base whose shape is not known here yet. `memory_free`: bytes this machine can give."""
+    """Estimate a training. None if the shape of the base is not known. `memory_free` is the free memory in bytes."""
     shape = shape_of(spec.base)
     if shape is None:
         return None
@@ -75,21 +75,21 @@ def estimate(spec: TrainSettings, memory_free: int) -> Estimate | None:
         "o_proj": (heads * head, width), "gate_proj": (width, inner), "up_proj": (width, inner),
         "down_proj": (inner, width),
     }  # fmt: skip
-    inside = blocks * sum(a * b for a, b in linears.values())
-    learnt = blocks * sum(spec.rank * (a + b) for name, (a, b) in linears.items() if name in spec.targets)
+    in_blocks = blocks * sum(a * b for a, b in linears.values())
+    trainable = blocks * sum(spec.rank * (a + b) for name, (a, b) in linears.items() if name in spec.targets)
     card = gpu()
-    half = card is not None or (inside > 150_000_000 and machine.has_bfloat16())
-    whole = 2 if half else 4
-    outside = vocabulary * width
-    weights = inside * NF4 + outside * 4 if spec.method == "qlora" else (inside + outside) * whole
+    half = card is not None or (in_blocks > 150_000_000 and machine.has_bfloat16())
+    bytes_per_value = 2 if half else 4
+    embeddings = vocabulary * width
+    weights = in_blocks * NF4 + embeddings * 4 if spec.method == "qlora" else (in_blocks + embeddings) * bytes_per_value
     tokens = spec.batch * spec.max_length
-    kept = blocks * (width * RECOMPUTED if card else KEPT[0] * width + KEPT[1] * inner) * whole
-    activations = tokens * (kept + 4 * 3 * min(vocabulary, CHUNK))
-    speed = 0.0 if card else flops() * SHARE
-    work = 4.0 * (inside + outside) * spec.samples * spec.max_length * spec.steps
+    stored = blocks * (width * RECOMPUTED if card else STORED[0] * width + STORED[1] * inner) * bytes_per_value
+    activations = tokens * (stored + 4 * 3 * min(vocabulary, CHUNK))
+    speed = 0.0 if card else flops() * UTILISATION
+    work = 4.0 * (in_blocks + embeddings) * spec.samples * spec.max_length * spec.steps
     return Estimate(
         weights=int(weights),
-        adapter=int(learnt * (8 + (2 if spec.optimizer == "adamw_8bit" else 8))),
+        adapter=int(trainable * (8 + (2 if spec.optimizer == "adamw_8bit" else 8))),
         activations=int(activations),
         process=PROCESS,
         free=card.free if card else memory_free,
@@ -99,7 +99,10 @@ def estimate(spec: TrainSettings, memory_free: int) -> Estimate | None:
 
 
 def refuse(spec: TrainSettings, estimate: Estimate | None, trial: bool = False) -> None:
-    """LabError with the numbers if it cannot fit. A try needs memory for all but its rows, which it measures."""
+    """LabError with the numbers if the training does not fit into memory.
+
+    A try measures the activations, so it is refused only if the rest does not fit.
+    """
     if estimate is None or estimate.fits or (trial and estimate.memory - estimate.activations <= estimate.free):
         return
     where = estimate.gpu or "memory"
@@ -107,12 +110,15 @@ def refuse(spec: TrainSettings, estimate: Estimate | None, trial: bool = False) 
         f"{spec.name} needs about {amount(estimate.memory)} of {where} and {amount(estimate.free)} are free: "
         f"{amount(estimate.weights)} for the base, {amount(estimate.adapter)} for the adapter and its optimiser, "
         f"{amount(estimate.activations)} for rows of {spec.max_length:,} tokens, {amount(estimate.process)} for the "
-        "process. Take fewer rows at a time, shorter rows or a smaller base, or close other programs."
+        "process. Lower the batch size or the maximum length, choose a smaller base, or close other programs."
     )
 
 
 def shape_of(base: str) -> tuple[int, int, int, int, int, int, int] | None:
-    """Blocks, width, inner width, heads, heads of keys, head, vocabulary of a base that is known or is here."""
+    """Blocks, hidden size, intermediate size, heads, key heads, head size and vocabulary of a base.
+
+    None if the base is not one of the lab and is not on this machine.
+    """
     if known := LAB.get(sixteen_bit(base)):
         return known
     folder = _folder(base)
@@ -140,18 +146,18 @@ def _folder(base: str) -> Path | None:
 
 
 def gpu() -> Gpu | None:
-    """The first NVIDIA GPU, as its driver's own tool told it in the last few seconds."""
-    return _gpu(int(time.monotonic() // LATELY))
+    """The first NVIDIA GPU, as nvidia-smi reports it; None without one. Cached for GPU_CACHE seconds."""
+    return _gpu(int(time.monotonic() // GPU_CACHE))
 
 
 @lru_cache(maxsize=1)
-def _gpu(when: int) -> Gpu | None:
+def _gpu(period: int) -> Gpu | None:
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"],
             capture_output=True, text=True, timeout=10, check=True,
         ).stdout  # fmt: skip
-        name, _, free = said.splitlines()[0].rpartition(",")
+        name, _, free = output.splitlines()[0].rpartition(",")
         return Gpu(name.strip(), int(free) << 20)
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
@@ -159,11 +165,11 @@ def _gpu(when: int) -> Gpu | None:
 
 @lru_cache(maxsize=1)
 def flops() -> float:
-    """Multiplications and additions a second, of float32, measured once by multiplying two matrices."""
+    """Floating-point operations per second in float32, measured once with a product of two matrices."""
     size = 1024
     a: np.ndarray[Any, Any] = np.ones((size, size), np.float32)
     a @ a
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(3):
         a @ a
-    return 3 * 2 * size**3 / (time.perf_counter() - began)
+    return 3 * 2 * size**3 / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""python -m backend.training.inspect_dataset RUN: read a dataset as a training would, and report what is in it."""
+"""`python -m backend.training.inspect_dataset RUN`: reads a dataset as a training does, and writes a report on it."""
 
 import sys
 
@@ -13,12 +13,12 @@ from backend.training.dataset_report import FILE, DatasetReport, Sample
 from backend.training.encode import Encoded, Encoder, Tokenised, tokenised
 from backend.training.request import TrainSettings
 
-SHOWN, MOST = 4, 6000  # rows that are shown, and characters of each
+SAMPLES, SAMPLE_LENGTH = 4, 6000  # rows in the report, and characters of each
 BINS = 30
 
 
 def inspect(spec: TrainSettings, journal: Journal) -> None:
-    """LabError as the training itself would have it."""
+    """Write the report. LabError for the same reasons as in a training."""
     journal.step(StepFacts(state="reading the data"), now=True)
     data = load(spec.data, print)
     base = base_at(spec.base, spec.revision, lambda state: journal.step(StepFacts(state=state), now=True))
@@ -28,7 +28,7 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
         data.train, encoder, spec, lambda done: journal.step(StepFacts(state="tokenising", done=done, total=total))
     )
     held = tokenised(data.eval_rows, encoder, spec)
-    dropped = sorted([*data.dropped, *train.dropped, *held.dropped], key=lambda one: one.line)
+    dropped = sorted([*data.dropped, *train.dropped, *held.dropped], key=lambda row: row.line)
     lengths = [row.length for row in train.rows]
     counts, edges = np.histogram(lengths or [0], bins=BINS, range=(0, max(lengths, default=1)))
     both = overlap(train.kept, held.kept)
@@ -36,7 +36,7 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
         rows=len(train.rows),
         held=len(held.rows),
         dropped=len(dropped),
-        why_dropped=[(one.line, one.why) for one in dropped[:5]],
+        why_dropped=[(row.line, row.why) for row in dropped[:5]],
         columns=list(data.columns),
         shape=data.shape,
         sha256=data.sha256,
@@ -49,7 +49,7 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
         tokens=sum(len(row.ids) for row in train.rows),
         learnt=sum(row.trained for row in train.rows),
         duplicates=count_duplicates(train.kept),
-        in_both=[(one.line, other.line) for one, other in both[:5]],
+        in_both=[(train_row.line, eval_row.line) for train_row, eval_row in both[:5]],
         leaks=len(both),
         samples=samples(train, encoder, spec),
         foreign=spec.template != "own" and encoder.has_own,
@@ -59,18 +59,18 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
 
 
 def samples(rows: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:
-    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(rows.kept[:SHOWN], rows.rows, strict=False)]
+    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(rows.kept[:SAMPLES], rows.rows, strict=False)]
 
 
 def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSettings) -> Sample:
-    pieces, cut, left = [], "", spec.max_length
-    for parts, learnt in encoder.segments(row.messages, spec.learn):
-        inside, beyond, count = encoder.split(parts, left)
-        left -= count
-        pieces.append((inside, learnt))
+    pieces, cut, room = [], "", spec.max_length
+    for parts, trained in encoder.segments(row.messages, spec.learn):
+        inside, beyond, count = encoder.split(parts, room)
+        room -= count
+        pieces.append((inside, trained))
         cut += beyond
-    shown = [(text[:MOST], learnt) for text, learnt in pieces if text]
-    return Sample(line=row.line, tokens=encoded.length, learnt=encoded.trained, pieces=shown, cut=cut[:MOST])
+    shown = [(text[:SAMPLE_LENGTH], trained) for text, trained in pieces if text]
+    return Sample(line=row.line, tokens=encoded.length, learnt=encoded.trained, pieces=shown, cut=cut[:SAMPLE_LENGTH])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The presets of presets.toml, by name, and how a spec differs from one."""
+"""Presets of training settings (presets.toml), and the differences between settings and a preset."""
 
 import tomllib
 from functools import lru_cache
@@ -11,7 +11,7 @@ from backend.training.request import TrainSettings
 
 
 class Preset(BaseModel):
-    """A spec with a sentence about it."""
+    """Training settings, and a sentence about them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,16 +21,16 @@ class Preset(BaseModel):
 
 @lru_cache(maxsize=1)
 def presets() -> dict[str, Preset]:
-    """In the order of the file."""
+    """The presets by name, in the order of the file."""
     text = (Path(__file__).parent / "presets.toml").read_text(encoding="utf-8")
     records = tomllib.loads(text)
-    return {name: _preset(**_whole(name, records)) for name in records}
+    return {name: _preset(**_with_inherited(name, records)) for name in records}
 
 
-def _whole(name: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _with_inherited(name: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     record = records[name]
-    older = _whole(record["like"], records) if "like" in record else {}
-    return older | {key: value for key, value in record.items() if key != "like"}
+    inherited = _with_inherited(record["like"], records) if "like" in record else {}
+    return inherited | {key: value for key, value in record.items() if key != "like"}
 
 
 def _preset(about: str, **settings: Any) -> Preset:
@@ -38,11 +38,11 @@ def _preset(about: str, **settings: Any) -> Preset:
 
 
 def changes(spec: TrainSettings, preset: TrainSettings) -> list[tuple[str, Any, Any]]:
-    """(title, value here, the preset's value) of every setting that differs, the data's too."""
+    """(title, value in `spec`, value in `preset`) of every setting that differs, also of the dataset."""
     differences = []
-    for mine, other in ((spec, preset), (spec.data, preset.data)):
-        for name, field in type(mine).model_fields.items():
-            here, there = getattr(mine, name), getattr(other, name)
-            if name != "data" and here != there:
-                differences.append((field.title or name, here, there))
+    for ours, theirs in ((spec, preset), (spec.data, preset.data)):
+        for name, field in type(ours).model_fields.items():
+            value, preset_value = getattr(ours, name), getattr(theirs, name)
+            if name != "data" and value != preset_value:
+                differences.append((field.title or name, value, preset_value))
     return differences

@@ -1,4 +1,4 @@
-"""What a training run keeps: its adapter, its tokenizer, what made it, and what an export is checked against."""
+"""Writes the adapter folder of a training: adapter, tokenizer, record, model card, and logits to check an export."""
 
 import importlib.metadata
 import json
@@ -29,14 +29,14 @@ from backend.training.progress import Progress
 from backend.training.request import TrainSettings
 
 DATA = "data.json"
-VALUES = 8_000_000  # logits kept for comparison: positions x vocabulary
-POSITIONS = 256
+MAX_LOGITS = 8_000_000  # saved to check an export: positions x vocabulary
+MAX_POSITIONS = 256
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
 PREFIX = "base_model.model."
 
 
 class DataPin(BaseModel):
-    """data.json: the rows and the base that a run started with; empty before its start."""
+    """data.json: the rows and the base that a run started with. Empty before the first start."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,23 +52,23 @@ def read_pin(run: Path) -> DataPin:
         return DataPin()
 
 
-def same_rows(run: Path, began: DataPin, data: LoadedData, base: Base) -> None:
-    """Note which rows and which base these are, or LabError if the run began with other rows."""
-    if began.sha256 and began.sha256 != data.sha256:
+def pin_data(run: Path, pin: DataPin, data: LoadedData, base: Base) -> None:
+    """Write data.json at the first start. LabError if a resumed run would continue with other rows."""
+    if pin.sha256 and pin.sha256 != data.sha256:
         raise LabError(
-            "The data has changed since this run began, so it cannot go on with it. Put the old file back, or start a "
-            "new run."
+            "The dataset has changed since this run was started, so the run cannot be resumed. Restore the old file, "
+            "or start a new run."
         )
-    if not began.sha256:
+    if not pin.sha256:
         part = (run / DATA).with_suffix(".part")
-        now = DataPin(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
-        part.write_text(now.model_dump_json())
+        new = DataPin(sha256=data.sha256, data_commit=data.commit, base_commit=base.commit)
+        part.write_text(new.model_dump_json())
         sync(part)
         part.replace(run / DATA)
 
 
 def tokenizer(folder: Path, encoder: Encoder) -> Any:
-    """The base's tokenizer, with the template that is trained."""
+    """The tokenizer of the base, with the chat template of the training."""
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     names = {role: text_of(config.get(role)) for role in ("bos_token", "eos_token", "pad_token")}
     tokenizer = PreTrainedTokenizerFast(
@@ -84,7 +84,7 @@ def tokenizer(folder: Path, encoder: Encoder) -> Any:
 
 def save_artifacts(
     spec: TrainSettings,
-    ready: Any,
+    inputs: Any,
     loaded: Any,
     trainer: Any,
     progress: Progress,
@@ -92,31 +92,36 @@ def save_artifacts(
     seconds: float,
     memory: int,
 ) -> None:
-    """Write the adapter's folder whole, or not at all."""
+    """Write the adapter folder, complete or not at all: it is renamed to its final name at the end."""
     journal.step(TrainStep(state="saving the adapter"), now=True)
     part = journal.folder / f"{artifacts.FOLDER}.part"
     shutil.rmtree(part, ignore_errors=True)
     model = trainer.model
     model.eval()
     model.save_pretrained(part)
-    name_base(part / "adapter_config.json", sixteen_bit(ready.base.name))
-    tokenizer(ready.base.folder, ready.encoder).save_pretrained(part)
-    (part / artifacts.CARD).unlink(missing_ok=True)  # PEFT writes one that says nothing
-    record = _made(spec, ready, loaded, trainer, progress, seconds, memory)
+    name_base(part / "adapter_config.json", sixteen_bit(inputs.base.name))
+    tokenizer(inputs.base.folder, inputs.encoder).save_pretrained(part)
+    (part / artifacts.CARD).unlink(missing_ok=True)  # PEFT writes an empty form
+    record = _record(spec, inputs, loaded, trainer, progress, seconds, memory)
     (part / artifacts.MADE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
     (part / artifacts.CARD).write_text(artifacts.card(record), encoding="utf-8")
-    rows = sorted([*ready.held.rows, *ready.train.rows[:200]], key=lambda row: len(row.ids))
-    np.savez(part / artifacts.REFERENCE, **reference(model, rows[-1].ids[:POSITIONS]))
+    rows = sorted([*inputs.held.rows, *inputs.train.rows[:200]], key=lambda row: len(row.ids))
+    np.savez(part / artifacts.REFERENCE, **reference(model, rows[-1].ids[:MAX_POSITIONS]))
     if spec.importance:
         journal.step(TrainStep(state="measuring importance"), now=True)
-        found: dict[str, Any] = importance(model, [row.ids for row in ready.train.rows[:64]])
-        if found:
-            np.savez(part / artifacts.IMPORTANCE, **found)
+        matrix: dict[str, Any] = importance(model, [row.ids for row in inputs.train.rows[:64]])
+        if matrix:
+            np.savez(part / artifacts.IMPORTANCE, **matrix)
         else:
-            print("This engine does not show the inputs of its layers, so there is no importance matrix.", flush=True)
+            print(
+                "This engine does not give access to the inputs of its layers, so there is no importance matrix.",
+                flush=True,
+            )
     for path in part.iterdir():
         sync(path)
-    shutil.rmtree(journal.folder / artifacts.FOLDER, ignore_errors=True)  # of a time that was cut off after this
+    shutil.rmtree(
+        journal.folder / artifacts.FOLDER, ignore_errors=True
+    )  # left by a run that was killed before it ended
     os.rename(part, journal.folder / artifacts.FOLDER)
     sync(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
@@ -124,17 +129,17 @@ def save_artifacts(
 
 
 def name_base(path: Path, base: str) -> None:
-    """The base by its name: PEFT writes the folder of this machine that it was loaded from."""
+    """Write the name of the base into adapter_config.json, where PEFT writes its local folder."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(settings | {"base_model_name_or_path": base}, indent=1), encoding="utf-8")
 
 
 def reference(model: Any, ids: list[int]) -> dict[str, Any]:
-    """The trained model's logits over a row: an export is compared with them."""
+    """Logits of the trained model for one row of token ids, to compare an export with (see artifacts.py)."""
     device = next(model.parameters()).device
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=device)).logits[0].float().cpu().numpy()
-    first = max(0, len(ids) - max(1, VALUES // logits.shape[1]))
+    first = max(0, len(ids) - max(1, MAX_LOGITS // logits.shape[1]))
     return {
         "tokens": np.array(ids, np.int32),
         "logits": logits[first:].astype(np.float16),
@@ -142,31 +147,34 @@ def reference(model: Any, ids: list[int]) -> dict[str, Any]:
     }
 
 
-def _made(
-    spec: TrainSettings, ready: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
+def _record(
+    spec: TrainSettings, inputs: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
 ) -> TrainingRecord:
     best = trainer.state.best_model_checkpoint if spec.keep_best else None
     step = int(best.rpartition("-")[2]) if best else int(trainer.state.global_step)
-    whole = sixteen_bit(ready.base.name)
-    losses, seen = [loss for _, loss in _history(trainer, "loss")], [loss for _, loss in _history(trainer, "eval_loss")]
+    base_16bit = sixteen_bit(inputs.base.name)
+    losses, eval_losses = (
+        [loss for _, loss in _history(trainer, "loss")],
+        [loss for _, loss in _history(trainer, "eval_loss")],
+    )
     return TrainingRecord(
         spec=spec,
-        base=whole,
-        folder=str(ready.base.folder) if not ready.base.commit and whole == ready.base.name else "",
-        commit=ready.base.commit,
-        template=ready.encoder.source,
-        data=ready.data.sha256,
-        data_commit=ready.data.commit,
-        rows=len(ready.train.rows),
-        held=len(ready.held.rows),
+        base=base_16bit,
+        folder=str(inputs.base.folder) if not inputs.base.commit and base_16bit == inputs.base.name else "",
+        commit=inputs.base.commit,
+        template=inputs.encoder.source,
+        data=inputs.data.sha256,
+        data_commit=inputs.data.commit,
+        rows=len(inputs.train.rows),
+        held=len(inputs.held.rows),
         tokens_trained=progress.tokens,
         step=step,
         steps=int(trainer.state.global_step),
         samples=int(trainer.state.global_step) * spec.samples,
         loss_first=losses[0] if losses else None,
         loss_last=float(np.mean(losses[-10:])) if losses else None,
-        eval_first=seen[0] if seen else None,
-        eval_best=min(seen) if seen else None,
+        eval_first=eval_losses[0] if eval_losses else None,
+        eval_best=min(eval_losses) if eval_losses else None,
         eval_kept=dict(_history(trainer, "eval_loss")).get(step),
         seconds=round(seconds, 1),
         memory=memory,
@@ -177,7 +185,7 @@ def _made(
 
 
 def _history(trainer: Any, name: str) -> list[tuple[int, float]]:
-    """From the trainer's own state, which a resumed run brings along from before it was stopped."""
+    """(step, value) of the trainer's log. A resumed run has the entries before the stop as well."""
     return [(int(entry["step"]), float(entry[name])) for entry in trainer.state.log_history if name in entry]
 
 
@@ -189,20 +197,20 @@ def _installed(name: str) -> bool:
 
 
 def importance(model: Any, rows: Sequence[list[int]]) -> dict[str, "np.ndarray[Any, Any]"]:
-    """GGUF weight name -> [inputs] float32, of the base with its adapter."""
+    """The importance matrix: GGUF weight name -> mean square of each input, [inputs] float32."""
     sums: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}
 
-    def watched(name: str) -> Any:
+    def record_inputs(name: str) -> Any:
         def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            seen = inputs[0].detach().float().flatten(0, -2)
-            sums[name] = sums.get(name, torch.zeros(seen.shape[1], device=seen.device)) + seen.square().sum(0)
-            counts[name] = counts.get(name, 0) + seen.shape[0]
+            values = inputs[0].detach().float().flatten(0, -2)
+            sums[name] = sums.get(name, torch.zeros(values.shape[1], device=values.device)) + values.square().sum(0)
+            counts[name] = counts.get(name, 0) + values.shape[0]
 
         return hook
 
     hooks = [
-        module.register_forward_pre_hook(watched(f"{importance[0]}.weight"))
+        module.register_forward_pre_hook(record_inputs(f"{importance[0]}.weight"))
         for name, module in model.named_modules()
         if (importance := gguf_name(name.removeprefix(PREFIX))) and importance[1] in LINEARS.values()
     ]

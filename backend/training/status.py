@@ -13,17 +13,20 @@ from backend.jobs.events import FILE, Event, events
 from backend.jobs.run import Run
 from backend.jobs.status import RunStatus, read_fields, unreadable_fields
 from backend.training import checkpoints
-from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord, read_record
-from backend.training.request import TrainRequest, TrainSettings
+from backend.training.artifacts import FOLDER, MADE, TrainingRecord, read_record
+from backend.training.request import ExportRequest, TrainRequest, TrainSettings
 
-MOST = 1e300  # what is beyond it, and what is no number, cannot be drawn
-STEPS = 10**9  # no training has more
-WIDTH = 0.02  # of all steps: the standard deviation of the smoothing
+MAX_VALUE = 1e300  # greater values and NaN cannot be drawn
+MAX_STEP = 10**9
+SMOOTHING = 0.02  # standard deviation of the Gaussian, as a share of all steps
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Lists of one length each: steps with their losses, rates and norms; evaluations with their steps."""
+    """The curves of a training. `steps`, `losses`, `rates` and `norms` (of the gradient) have the same length.
+
+    `evaluated` are the steps of `evaluations` (losses).
+    """
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -32,13 +35,13 @@ class Curve:
     evaluated: list[int] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    """The newest value of each fact: step, steps, epoch, samples, tokens, memory, left, tracked ..."""
+    """The newest value of each field of TrainStep."""
     seconds: float = 0.0
     """Seconds of training, over all starts of the run."""
 
 
 def read_curve(run: Path) -> Curve:
-    """Read anew only when the file has changed. A torn or foreign line is passed over."""
+    """The curve of a run; cached until the file changes. Incomplete and unknown lines are skipped."""
     try:
         stat = (run / FILE).stat()
     except OSError:
@@ -48,12 +51,12 @@ def read_curve(run: Path) -> Curve:
 
 @lru_cache(maxsize=512)
 def _curve(run: Path, size: int, changed: int) -> Curve:
-    told = [event for event in events(run) if event.kind in ("started", "step")]
+    history = [event for event in events(run) if event.kind in ("started", "step")]
     points: dict[int, Sequence[float]] = {}
     seen: dict[int, float] = {}
     facts: dict[str, Any] = {}
-    for event in told:
-        if isinstance(begins := event.facts.get("begins"), int):  # what came after was lost, and is done again
+    for event in history:
+        if isinstance(begins := event.facts.get("begins"), int):  # later steps were lost and are done again
             points = {step: point for step, point in points.items() if step <= begins}
             seen = {step: loss for step, loss in seen.items() if step <= begins}
         points |= {int(point[0]): [float(value) for value in point] for point in _rows(event, "points", 4)}
@@ -68,50 +71,53 @@ def _curve(run: Path, size: int, changed: int) -> Curve:
         evaluated=sorted(seen),
         evaluations=[seen[step] for step in sorted(seen)],
         facts=facts,
-        seconds=_seconds(told),
+        seconds=_seconds(history),
     )
 
 
 def _rows(event: Event, name: str, width: int) -> list[Sequence[float]]:
     rows = event.facts.get(name)
-    whole = rows if isinstance(rows, list) else []
-    sound = [row for row in whole if isinstance(row, list) and len(row) == width and all(map(_number, row))]
-    return [row for row in sound if 0 <= row[0] <= STEPS]
+    rows = rows if isinstance(rows, list) else []
+    valid = [row for row in rows if isinstance(row, list) and len(row) == width and all(map(_number, row))]
+    return [row for row in valid if 0 <= row[0] <= MAX_STEP]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_VALUE
 
 
-def _seconds(told: Sequence[Event]) -> float:
-    total, began = 0.0, None
-    for event in told:
+def _seconds(history: Sequence[Event]) -> float:
+    """Seconds between the steps of each start, added up."""
+    total, last = 0.0, None
+    for event in history:
         if event.kind == "started" or "begins" in event.facts:
-            began = None
+            last = None
         elif "step" in event.facts:
-            total += event.at - began if began is not None else 0.0
-            began = event.at
+            total += event.at - last if last is not None else 0.0
+            last = event.at
     return total
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Gaussian, as wide as WIDTH of the whole (one step at least); at the ends only over what is there."""
+    """Smooth with a Gaussian whose standard deviation is SMOOTHING x len(values), at least 1.
+
+    At both ends the weights are normalised over the values that exist.
+    """
     if len(values) < 3:
         return list(values)
-    sigma = max(1.0, WIDTH * len(values))
+    sigma = max(1.0, SMOOTHING * len(values))
     reach = min(int(3 * sigma) + 1, len(values) - 1)
-    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    known = np.ones(len(values))
-    sums = np.convolve(values, bell)[reach:-reach]
-    curve: list[float] = (sums / np.convolve(known, bell)[reach:-reach]).tolist()
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    sums = np.convolve(values, weights)[reach:-reach]
+    curve: list[float] = (sums / np.convolve(np.ones(len(values)), weights)[reach:-reach]).tolist()
     return curve
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStatus(RunStatus):
-    """`spec` of a training or a try, `export` of an export; None if another version of the app wrote it.
+    """`spec` is that of a training or a try, `export` that of an export; None if they cannot be read.
 
-    `resumable` is the step that it can be resumed from; None where it cannot be resumed, or has ended well.
+    `resumable` is the step that the training can be resumed from; None if it cannot be resumed.
     """
 
     spec: TrainSettings | None = None
@@ -126,38 +132,38 @@ def unreadable(run: Run, why: str) -> TrainingStatus:
 
 
 def read_status(run: Run) -> TrainingStatus:
-    """Read the folder now."""
+    """One reading of the folder."""
     fields = read_fields(run)
     kind, state = fields["kind"], fields["state"]
-    trained = _trained(run) if kind in ("train", "try") else None
+    request = _request(run) if kind in ("train", "try") else None
     ended = kind == "train" and state in ("failed", "stopped", "lost")
     newest = checkpoints.newest(run.folder) if ended else None
     return TrainingStatus(
         **fields,
-        spec=trained.spec if trained else None,
+        spec=request.spec if request else None,
         export=_export(run) if kind == "export" else None,
-        made=_made(run) if state == "done" and kind == "train" else None,
+        made=_record(run) if state == "done" and kind == "train" else None,
         curve=read_curve(run.folder),
         resumable=(newest[0] if newest else 0) if ended else None,
     )
 
 
-def _trained(run: Run) -> TrainRequest | None:
+def _request(run: Run) -> TrainRequest | None:
     try:
         return TrainRequest.model_validate(run.spec.asked)
-    except ValueError:  # of an older or a newer app
+    except ValueError:  # written by another version of the app
         return None
 
 
-def _made(run: Run) -> TrainingRecord | None:
+def _record(run: Run) -> TrainingRecord | None:
     try:
-        return _made_then(run.folder, (run.folder / FOLDER / MADE).stat().st_mtime_ns)
+        return _cached_record(run.folder, (run.folder / FOLDER / MADE).stat().st_mtime_ns)
     except (LabError, OSError):  # it was removed
         return None
 
 
 @lru_cache(maxsize=512)
-def _made_then(run: Path, changed: int) -> TrainingRecord:
+def _cached_record(run: Path, changed: int) -> TrainingRecord:
     return read_record(run)
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases, through its own client: online where there is a key, else into the run's folder."""
+"""Weights & Biases: online if there is a key, otherwise offline in the folder of the run."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from backend.jobs.events import TrainStep
 from backend.jobs.journal import Journal
 from backend.training.request import TrainRequest
 
-PATIENCE = 30.0  # seconds for a server to answer, at the beginning and at the end
+TIMEOUT = 30.0  # seconds for the server to answer, at the start and at the end
 
 
 @contextmanager
 def tracked(request: TrainRequest, journal: Journal) -> Iterator[list[str]]:
-    """What the trainer reports to. LabError if W&B refuses."""
+    """Yield the value for the trainer's `report_to`. LabError if W&B refuses the run."""
     if request.spec.track != "wandb" or request.trial:
         yield []
         return
@@ -32,16 +32,16 @@ def tracked(request: TrainRequest, journal: Journal) -> Iterator[list[str]]:
             dir=journal.folder,
             mode="online" if online else "offline",
             config=request.spec.model_dump(mode="json"),
-            settings=wandb.Settings(init_timeout=PATIENCE, finish_timeout=PATIENCE),
+            settings=wandb.Settings(init_timeout=TIMEOUT, finish_timeout=TIMEOUT),
         )
     except Error as error:
         print(error, flush=True)
         raise LabError(
-            "Weights & Biases refused; its log has the reason. Check WANDB_API_KEY, WANDB_BASE_URL and the network, or "
-            "track with none."
+            "Weights & Biases refused the run; the log has the reason. Check WANDB_API_KEY, WANDB_BASE_URL and the "
+            "network, or choose “none” for “Track with”."
         ) from error
-    where = run.url if online else os.path.dirname(run.dir)
-    journal.step(TrainStep(state="loading the base", tracked=where), now=True)
+    address = run.url if online else os.path.dirname(run.dir)
+    journal.step(TrainStep(state="loading the base", tracked=address), now=True)
     failed = True
     try:
         yield ["wandb"]
@@ -51,8 +51,10 @@ def tracked(request: TrainRequest, journal: Journal) -> Iterator[list[str]]:
 
 
 def _finish(run: Any, code: int) -> None:
-    """What was learnt must not be lost because a server does not answer at the end."""
+    """End the W&B run. An error is printed only, so that the adapter is saved although the server does not answer."""
     try:
         run.finish(exit_code=code)
     except Exception as error:
-        print(f"Weights & Biases did not finish ({type(error).__name__}); what it has is in {run.dir}.", flush=True)
+        print(
+            f"Weights & Biases could not end the run ({type(error).__name__}). Its files are in {run.dir}.", flush=True
+        )

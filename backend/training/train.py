@@ -1,7 +1,7 @@
-"""python -m backend.training.train RUN: LoRA or QLoRA with TRL and PEFT, on CPU or GPU.
+"""`python -m backend.training.train RUN`: LoRA or QLoRA with TRL and PEFT, on CPU or GPU.
 
-Where the spec wants Unsloth, or leaves the choice and Unsloth can be had on a CUDA GPU, this process becomes
-backend.training.train_unsloth instead, which must import Unsloth before anything else.
+If Unsloth is chosen, or the engine is auto and Unsloth is installed on a machine with a CUDA GPU, this process is
+replaced by backend.training.train_unsloth, because Unsloth must be imported before Transformers.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from backend.jobs.journal import Journal, run_worker
 from backend.training.request import TrainRequest, TrainSettings, train_request
 from backend.training.trainer import TrainableModel, run_training
 
-LARGE = 300_000_000  # bytes of weights from which a CPU that computes in bfloat16 does so
+LARGE = 300_000_000  # bytes of weights; larger models are trained in bfloat16 if the CPU supports it
 
 
-def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
-    """The base with a fresh adapter."""
+def load_model(folder: Path, spec: TrainSettings) -> TrainableModel:
+    """Load the base and add a new adapter."""
     dtype = dtype_for(folder)
-    quantised = spec.method == "qlora" and not _holds_4_bits(folder)
+    quantised = spec.method == "qlora" and not _is_4bit(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -35,15 +35,15 @@ def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
         local_files_only=True,
     )
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):  # after the first evaluation this path has no gradient
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # this path has no gradient after an evaluation
             module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
     if spec.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=torch.cuda.is_available())
-    return TrainableModel(get_peft_model(model, lora(spec)), "transformers", dtype)
+    return TrainableModel(get_peft_model(model, lora_config(spec)), "transformers", dtype)
 
 
-def lora(spec: TrainSettings) -> LoraConfig:
+def lora_config(spec: TrainSettings) -> LoraConfig:
     return LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -62,14 +62,14 @@ def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def dtype_for(folder: Path) -> torch.dtype:
-    """float32 for small models on a CPU, and wherever bfloat16 would be imitated; else bfloat16."""
+    """bfloat16 if the hardware supports it. Small models on a CPU use float32, and old GPUs use float16."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     large = sum(file.stat().st_size for file in folder.glob("*.safetensors")) > LARGE
     return torch.bfloat16 if large and machine.has_bfloat16() else torch.float32
 
 
-def _holds_4_bits(folder: Path) -> bool:
+def _is_4bit(folder: Path) -> bool:
     return '"quantization_config"' in (folder / "config.json").read_text(encoding="utf-8")
 
 
@@ -79,19 +79,21 @@ def wants_unsloth(spec: TrainSettings) -> bool:
     return spec.engine == "unsloth"
 
 
-def _asks_for_unsloth(run: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # `work` says that it cannot be read
+def _run_wants_unsloth(run: Path) -> bool:
+    with contextlib.suppress(
+        OSError, ValueError, LookupError, TypeError
+    ):  # run_worker reports a request that cannot be read
         return wants_unsloth(train_request(run).spec)
     return False
 
 
 def train(request: TrainRequest, journal: Journal) -> None:
-    run_training(request, journal, learner)
+    run_training(request, journal, load_model)
 
 
 def main(arguments: list[str]) -> Any:
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would multiply the batch behind the spec's back
-    if _asks_for_unsloth(Path(arguments[0])):
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs, the trainer would multiply the batch size
+    if _run_wants_unsloth(Path(arguments[0])):
         os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
     sys.exit(run_worker(TrainRequest, train))
 

@@ -1,6 +1,6 @@
-"""python -m backend.training.train_unsloth RUN: the same training with the base loaded by Unsloth.
+"""`python -m backend.training.train_unsloth RUN`: the same training, with the base loaded by Unsloth.
 
-Unsloth changes transformers, TRL and PEFT while it is imported, so it comes first, and in a process of its own.
+Unsloth changes Transformers, TRL and PEFT when it is imported, so it is imported first, in a separate process.
 """
 
 import sys
@@ -13,8 +13,8 @@ from backend.training.request import TrainRequest, TrainSettings
 from backend.training.trainer import TrainableModel, run_training
 
 
-def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
-    """The base with a fresh adapter."""
+def load_model(folder: Path, spec: TrainSettings) -> TrainableModel:
+    """Load the base and add a new adapter."""
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         model_name=str(folder),
         max_seq_length=spec.max_length,
@@ -36,7 +36,7 @@ def learner(folder: Path, spec: TrainSettings) -> TrainableModel:
 
 
 def train(request: TrainRequest, journal: Journal) -> None:
-    run_training(request, journal, learner)
+    run_training(request, journal, load_model)
 
 
 if __name__ == "__main__":

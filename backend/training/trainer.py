@@ -1,4 +1,4 @@
-"""A training run from its data to its adapter, whichever engine has loaded the base."""
+"""A training run, from the dataset to the saved adapter. The caller loads the base, with Transformers or Unsloth."""
 
 import os
 import resource
@@ -27,18 +27,18 @@ from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
 from backend.training.encode import Encoded, Encoder, Tokenised, checked, tokenised
-from backend.training.progress import Progress, before
+from backend.training.progress import Progress, tokens_before
 from backend.training.request import TrainRequest, TrainSettings
 from backend.training.status import read_curve
 
-NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
-NO_SPACE = ("no space left", "quota exceeded", "file too large")
+OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
+DISK_FULL = ("no space left", "quota exceeded", "file too large")
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
 
 
 @dataclass(frozen=True)
 class TrainableModel:
-    """A base with a fresh adapter, ready to be trained."""
+    """A base with a new adapter. `engine` is transformers or unsloth."""
 
     model: Any
     engine: str
@@ -47,7 +47,7 @@ class TrainableModel:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on."""
+    """The encoded dataset of a training, and what it was made from. `held` is the eval split."""
 
     base: Base
     data: LoadedData
@@ -57,72 +57,72 @@ class TrainingData:
 
 
 def run_training(
-    request: TrainRequest, journal: Journal, learner: Callable[[Path, TrainSettings], TrainableModel]
+    request: TrainRequest, journal: Journal, load_model: Callable[[Path, TrainSettings], TrainableModel]
 ) -> None:
-    """Train, from the data to the adapter. LabError for what a user can correct; Stopped after a checkpoint."""
+    """Train, and save the adapter. LabError for what the user can correct; Stopped if it was stopped and saved."""
     spec, run = request.spec, journal.folder
     torch.set_num_threads(machine.threads())
-    ready = prepare(spec, journal)
-    begins, newest, said = (0, None, []) if request.trial else checkpoints.newest_of_its_own(run)
+    inputs = prepare(spec, journal)
+    begins, newest, warnings = (0, None, []) if request.trial else checkpoints.newest_and_warnings(run)
     earlier = read_curve(run).seconds
-    journal.step(TrainStep(state="loading the base", begins=begins, said=said, steps=request.steps), now=True)
+    journal.step(TrainStep(state="loading the base", begins=begins, said=warnings, steps=request.steps), now=True)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
-    with plainly(run), tracking.tracked(request, journal) as reporting:
-        loaded = learner(ready.base.folder, spec)
-        trainer = trainer_for(request, ready, loaded, run, reporting, progress, begins)
+    with readable_errors(run), tracking.tracked(request, journal) as reporting:
+        loaded = load_model(inputs.base.folder, spec)
+        trainer = trainer_for(request, inputs, loaded, run, reporting, progress, begins)
         for weight in trainer.model.parameters():
-            if weight.requires_grad:  # TRL makes a QLoRA's bfloat16, in which small steps are lost
+            if weight.requires_grad:  # TRL makes QLoRA adapters bfloat16, which loses small updates
                 weight.data = weight.data.float()
-        began = time.monotonic()
+        start = time.monotonic()
         if newest and begins >= request.steps:
-            take_up(trainer, newest, progress)
+            load_finished(trainer, newest, progress)
         else:
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         if progress.stopping and int(trainer.state.global_step) < request.steps:
             raise Stopped
         if request.trial:
-            pace = round(seconds / request.steps, 4)
-            journal.result(TrialResult(seconds_per_step=pace, memory=peak(), tokens=progress.tokens))
+            step_time = round(seconds / request.steps, 4)
+            journal.result(TrialResult(seconds_per_step=step_time, memory=peak(), tokens=progress.tokens))
             return
-        save_artifacts.save_artifacts(spec, ready, loaded, trainer, progress, journal, earlier + seconds, peak())
+        save_artifacts.save_artifacts(spec, inputs, loaded, trainer, progress, journal, earlier + seconds, peak())
 
 
 def prepare(spec: TrainSettings, journal: Journal) -> TrainingData:
-    """The rows as tokens. LabError when there is nothing to learn, or when a resumed run's data has changed."""
+    """Read and encode the dataset. LabError if no row can be trained on, or the data of a resumed run has changed."""
     journal.step(TrainStep(state="reading the data"), now=True)
     pinned = save_artifacts.read_pin(journal.folder)
     rows = spec.data.model_copy(update={"revision": pinned.data_commit or spec.data.revision})
     data = load(rows, print)
-    known = estimate.shape_of(spec.base) is not None
+    estimated = estimate.shape_of(spec.base) is not None
     base = base_at(
         spec.base, pinned.base_commit or spec.revision, lambda state: journal.step(TrainStep(state=state), now=True)
     )
-    if not known:  # the page could not estimate it
+    if not estimated:  # the page could not estimate it before the download
         estimate.refuse(spec, estimate.estimate(spec, machine.memory_free()))
-    save_artifacts.same_rows(journal.folder, pinned, data, base)
+    save_artifacts.pin_data(journal.folder, pinned, data, base)
     encoder = Encoder(base.folder, spec.template)
     journal.step(TrainStep(state="tokenising"), now=True)
     train = checked(tokenised(data.train, encoder, spec), spec, "rows")
     held = tokenised(data.eval_rows, encoder, spec)
     if spec.evaluate_every:
-        checked(held, spec, "rows held out")
+        checked(held, spec, "rows of the eval split")
     return TrainingData(base, data, encoder, train, held)
 
 
-def take_up(trainer: Any, newest: Path, progress: Progress) -> None:
-    """What a run that had learnt everything goes on with: transformers would do one step more."""
+def load_finished(trainer: Any, newest: Path, progress: Progress) -> None:
+    """Load the last checkpoint of a run that has done all its steps. `trainer.train` would do one step more."""
     trainer.state = TrainerState.load_from_json(str(newest / checkpoints.STATE))
     best = Path(trainer.state.best_model_checkpoint or "")
     best = best if trainer.args.load_best_model_at_end and best.name else newest
     set_peft_model_state_dict(trainer.model, load_file(best / checkpoints.WEIGHTS))
-    progress.tokens = before(trainer.state.log_history)
+    progress.tokens = tokens_before(trainer.state.log_history)
 
 
 def trainer_for(
     request: TrainRequest,
-    ready: TrainingData,
+    inputs: TrainingData,
     loaded: TrainableModel,
     run: Path,
     reporting: list[str],
@@ -174,9 +174,9 @@ def trainer_for(
     return SFTTrainer(
         model=loaded.model,
         args=settings,
-        train_dataset=dataset(ready.train.rows),
-        eval_dataset=dataset(ready.held.rows) if evaluates else None,
-        processing_class=save_artifacts.tokenizer(ready.base.folder, ready.encoder),
+        train_dataset=dataset(inputs.train.rows),
+        eval_dataset=dataset(inputs.held.rows) if evaluates else None,
+        processing_class=save_artifacts.tokenizer(inputs.base.folder, inputs.encoder),
         callbacks=callbacks,
     )
 
@@ -186,7 +186,7 @@ def dataset(rows: list[Encoded]) -> Dataset:
 
 
 def peak() -> int:
-    """Bytes, the most that were used: of the GPU where there is one, else of this process."""
+    """Peak memory in bytes: of the GPU if there is one, otherwise of this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     scale = 1 if os.uname().sysname == "Darwin" else 1024
@@ -194,22 +194,22 @@ def peak() -> int:
 
 
 @contextmanager
-def plainly(run: Path) -> Iterator[None]:
-    """Says in a sentence what torch and safetensors say in pages: no memory, no disk."""
+def readable_errors(run: Path) -> Iterator[None]:
+    """Turn errors of full memory and full disks, which torch reports in many ways, into LabErrors."""
     try:
         yield
     except LabError:
         raise
     except Exception as error:
-        said = str(error).lower()
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in NO_MEMORY):
+        message = str(error).lower()
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in message for words in OUT_OF_MEMORY):
             raise LabError(
-                "Memory ran out. Take fewer rows at a time (and accumulate more), shorter rows, a smaller base, or "
-                "qlora; the newest checkpoint is kept."
+                "There was not enough memory. Lower the batch size (and raise gradient accumulation) or the maximum "
+                "length, choose a smaller base, or qlora. The newest checkpoint is kept."
             ) from error
-        if any(words in said for words in NO_SPACE) or shutil.disk_usage(run).free < 1_000_000:
+        if any(words in message for words in DISK_FULL) or shutil.disk_usage(run).free < 1_000_000:
             raise LabError(
-                "The disk is full, so the training ended; the last whole checkpoint is kept. Free 1 GB in "
+                "The disk is full, so the training was ended. The newest complete checkpoint is kept. Free 1 GB in "
                 f"{run.parent.name}/, then resume."
             ) from error
         raise

@@ -13,29 +13,29 @@ from backend.data.dataset import ENDINGS
 from backend.jobs import launcher
 from backend.jobs.run import RECENT, Run, find, folders_in, read_each, reap_orphans, runs_in, unknown_in
 from backend.training import estimate
-from backend.training.artifacts import FOLDER, IMPORTANCE, ExportRequest, read_record
+from backend.training.artifacts import FOLDER, IMPORTANCE, read_record
 from backend.training.dataset_report import DatasetReport, read_report
 from backend.training.estimate import Estimate
-from backend.training.request import TrainRequest, TrainSettings
+from backend.training.request import ExportRequest, TrainRequest, TrainSettings
 from backend.training.status import TrainingStatus, read_status, unreadable
 from models.catalogue import list_variants
 
 KINDS = ("train", "try", "export")
 NEEDED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
-LONGEST = 80  # characters of a run's name in a variant's: an ending must have room
-UPLOADS = "data"  # the folder of files that were dropped on the page, below the runs
+MAX_NAME = 80  # characters of the run's name in the name of a variant, so that an ending fits
+UPLOADS = "data"  # folder of uploaded files, in the folder of runs
 
 
 class Training:
-    """Has no state but paths: everything is read from disk. `memory_free` returns bytes that are free."""
+    """Its only state is paths: everything is read from disk. `memory_free` returns the free memory in bytes."""
 
     def __init__(self, settings: Settings, memory_free: Callable[[], int]) -> None:
         self.settings, self.runs, self._memory_free = settings, settings.lab_runs, memory_free
 
-    # asking
+    # start and stop
 
     def inspect(self, spec: TrainSettings) -> Run:
-        """Read the data as a training would, and report on it."""
+        """Start a run that reads the dataset as a training does, and reports on it."""
         refuse_without("datasets", "tokenizers")
         key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
         return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
@@ -45,21 +45,21 @@ class Training:
         inspection = self._run(run, "inspect")
         if inspection.state in ("failed", "lost", "stopped"):
             raise LabError(inspection.why)
-        seen = read_report(inspection.folder)
-        if seen is None:
-            raise LabError("The report could not be written. Free disk space, then look at the data again.")
-        return seen
+        report = read_report(inspection.folder)
+        if report is None:
+            raise LabError("The report could not be written. Free disk space, then inspect the dataset again.")
+        return report
 
     def estimate(self, spec: TrainSettings) -> Estimate | None:
-        """Memory and time; None if the base's shape is not known before its download."""
+        """Estimate memory and time; None if the shape of the base is not known before its download."""
         return estimate.estimate(spec, self._memory_free())
 
     def attempt(self, spec: TrainSettings) -> Run:
-        """A few steps, to measure memory and time. LabError if it cannot fit."""
+        """Start a try: a few steps that measure memory and time. LabError if it does not fit into memory."""
         return self._begin("try", spec)
 
     def start(self, spec: TrainSettings) -> Run:
-        """Start a training, or return the live run with the same settings. LabError if it cannot fit."""
+        """Start a training, or return the live run with the same settings. LabError if it does not fit into memory."""
         return self._begin("train", spec)
 
     def _begin(self, kind: str, spec: TrainSettings) -> Run:
@@ -67,12 +67,12 @@ class Training:
         refuse_without(*(["wandb"] if spec.track == "wandb" else []))
         if spec.engine == "unsloth" and find_spec("unsloth") is None:
             raise LabError(
-                "Unsloth is not installed here. Type `pip install -r requirements-unsloth.txt` on a machine with a "
+                "Unsloth is not installed here. Run `pip install -r requirements-unsloth.txt` on a machine with a "
                 "CUDA GPU, or choose the engine transformers."
             )
         estimate.refuse(spec, self.estimate(spec), kind == "try")
-        asked = TrainRequest(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
-        return launcher.launch(self.runs, kind, spec.name, asked, _digest(spec.model_dump_json()), self._secrets())
+        request = TrainRequest(spec=spec, trial=kind == "try", project=self.settings.wandb_project)
+        return launcher.launch(self.runs, kind, spec.name, request, _digest(spec.model_dump_json()), self._secrets())
 
     def resume(self, run: str) -> Run:
         """Resume a training that was stopped, failed or killed. LabError if it cannot be resumed."""
@@ -84,19 +84,20 @@ class Training:
             self._run(run, *KINDS, "inspect").stop()
         except OSError as error:
             raise LabError(
-                f"The stop could not be written ({error.strerror}). Free space or allow writing in "
-                f"{self.runs.name}/, then stop it again."
+                f"The stop request could not be written ({error.strerror}). Free space or allow writing in "
+                f"{self.runs.name}/, then stop the run again."
             ) from error
 
     def export(self, run: str, form: str = "merged", quantisation: str = "Q4_K_M", importance: bool = False) -> Run:
         """Export the adapter of a training as a variant. LabError if there is none."""
         training = self._run(run, "train")
-        made = read_record(training.folder)
+        record = read_record(training.folder)
         if importance and form == "merged" and not (training.folder / FOLDER / IMPORTANCE).is_file():
             raise LabError(
-                f"{training.spec.name} has measured no importance matrix. Export without it, or train again with it."
+                f"{training.spec.name} has no importance matrix. Export without it, or train again with "
+                "“Importance matrix”."
             )
-        name = self._free(made.spec.name[:LONGEST] + ("_adapter" if form == "adapter" else ""))
+        name = self._unused_name(record.spec.name[:MAX_NAME] + ("_adapter" if form == "adapter" else ""))
         spec = ExportRequest.model_validate(
             {
                 "run": str(training.folder.resolve()),
@@ -111,9 +112,9 @@ class Training:
         return launcher.launch(self.runs, "export", name, spec, key, self._secrets())
 
     def save_upload(self, path: Path) -> Path:
-        """Move an uploaded file into the folder of runs, where later runs find it. LabError for an unknown format."""
+        """Move an uploaded file into the folder of runs and return its path. LabError for an unknown format."""
         if path.suffix.lower() not in ENDINGS:
-            raise LabError(f"{path.name[:100]} is of no known kind. Drop one of {', '.join(ENDINGS)}.")
+            raise LabError(f"{path.name[:100]} has no known format. Upload a file that ends in {', '.join(ENDINGS)}.")
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
@@ -122,13 +123,13 @@ class Training:
             shutil.move(path, target)
         except OSError as error:
             raise LabError(
-                f"{path.name[:100]} could not be kept ({error.strerror}). Free space or allow writing in "
-                f"{self.runs.name}/, then drop it again."
+                f"{path.name[:100]} could not be saved ({error.strerror}). Free space or allow writing in "
+                f"{self.runs.name}/, then upload it again."
             ) from error
         return target.resolve()
 
     def count_rows(self, path: Path) -> int:
-        """The rows of an uploaded file at most; 0 if only a worker can count them."""
+        """The number of rows that an uploaded file has at most; 0 if only a worker can count them."""
         if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
             return 0
         try:
@@ -138,16 +139,15 @@ class Training:
             return 0
         return max(0, lines - (path.suffix.lower() == ".csv"))
 
-    # looking
+    # read
 
     def statuses(self) -> list[TrainingStatus]:
-        """Every training, try and export, the newest first. What cannot be read is listed too, also where its kind is
-        unknown."""
+        """Every training, try and export, the newest first. Runs that cannot be read are listed as well."""
         runs = [*unknown_in(self.runs, launcher.JOBS), *folders_in(self.runs, *KINDS, newest=RECENT)]
         return read_each(reversed(runs), _listed, unreadable)
 
     def status(self, run: str) -> TrainingStatus:
-        """LabError if there is no such run."""
+        """The status of one run. LabError if there is no such run."""
         (read,) = read_each([self._run(run, *KINDS)], read_status, unreadable)
         return read
 
@@ -156,16 +156,16 @@ class Training:
         reap_orphans(self.runs)
 
     def _run(self, name: str, *kinds: str) -> Run:
-        """Runs are chosen from a list, never by a path."""
+        """Find a run by its name, which is never a path. LabError if there is none."""
         if run := find(self.runs, name, *kinds):
             return run
-        raise LabError("There is no such run any more. Look at the list again, and choose one.")
+        raise LabError("This run no longer exists. Refresh the list and choose another run.")
 
-    def _free(self, name: str) -> str:
+    def _unused_name(self, name: str) -> str:
         taken = {entry.variant.id for entry in list_variants(self.settings.lab_weights)}
         taken |= {run.spec.name for run in runs_in(self.runs, "export", newest=RECENT) if not run.exit and run.live}
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-        return next(one for one in names if one not in taken)
+        return next(name for name in names if name not in taken)
 
     def _secrets(self) -> dict[str, str]:
         secrets = {"HF_TOKEN": self.settings.hf_token, "WANDB_API_KEY": self.settings.wandb_api_key}
@@ -173,18 +173,18 @@ class Training:
 
 
 def refuse_without(*packages: str) -> None:
-    """LabError where training is not installed: chat alone needs none of these."""
+    """LabError if a package is missing. Packages for training are not needed for chat."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise LabError(
-            f"This needs packages that are not installed here ({', '.join(missing)}). Type `pip install torch==2.13.0` "
+            f"This needs packages that are not installed here ({', '.join(missing)}). Run `pip install torch==2.13.0` "
             "and `pip install -r requirements-train.txt`, then start the app again."
         )
 
 
 def _listed(run: Run) -> TrainingStatus:
     if run.kind not in KINDS:
-        return unreadable(run, run.unreadable(f"this app knows no runs of the kind {shown(run.kind)}"))
+        return unreadable(run, run.unreadable(f"this app has no jobs of the kind {shown(run.kind)}"))
     return read_status(run)
 
 

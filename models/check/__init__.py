@@ -1,4 +1,4 @@
-"""Checks whether a GGUF may be given to llama.cpp, from its header alone, within 64 MB and two seconds.
+"""Checks whether llama.cpp can load a GGUF safely, from its header alone, within 64 MB and two seconds.
 
 No count or length in a file is trusted before it is checked.
 

@@ -1,6 +1,6 @@
-"""A bounded look at a GGUF's header: what the file says it is, and whether llama.cpp may be given it.
+"""Reads a GGUF's header within limits of time and memory, and checks whether llama.cpp can load the file safely.
 
-The file is not trusted. No tensor is loaded: damage among the weights themselves stays unseen, and is harmless.
+The file is not trusted. No weights are read: damaged weights are not noticed, but they are harmless.
 """
 
 import os
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.check.file_type import BYTES, disguise
+from models.check.file_type import BYTES, describe_type
 from models.check.llama import check_llama
 from models.check.lora import check_adapter
 from models.check.reader import MOST_KEYS, MOST_TENSORS, Reader
-from models.check.tensors import Tensor, alignment_of, check_places, read_tensors
+from models.check.tensors import Tensor, alignment_of, check_offsets, read_tensors
 from models.check.value import BadFile, Fact
 from models.check.vocabulary import check_vocabulary
 
@@ -27,17 +27,17 @@ _EMBEDDERS = ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF says of itself. `keys` holds numbers and short texts, not lists."""
+    """The checked header of a GGUF. `keys`: numbers and texts, but no lists."""
 
     tensors: int
     keys: dict[str, Any] = field(default_factory=dict)
     lists: dict[str, str] = field(default_factory=dict)
-    """What each list holds: how many items, or the numbers themselves if they are few."""
+    """Description of each list: the number of its items, or the items if they are few numbers."""
     types: dict[str, int] = field(default_factory=dict)
-    """How many tensors there are of each type."""
+    """Type -> number of tensors."""
     parameters: int = 0
     vocabulary: int = 0
-    """Tokens; 0 for an adapter."""
+    """Number of tokens; 0 for an adapter."""
 
     @property
     def architecture(self) -> str:
@@ -70,15 +70,15 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a GGUF version 2 or 3, little endian, that holds a Llama or a LoRA for one.
+    """Read the header of a GGUF (version 2 or 3, little endian) with a Llama or a LoRA for one.
 
-    BadFile if it is none or llama.cpp should not be given it; OSError if it cannot be read. Takes 64 MB and 2 seconds
-    at most, whatever the file says.
+    Raises BadFile if the file is something else or unsafe for llama.cpp, and OSError if it cannot be read. Takes at
+    most 64 MB and 2 seconds for any file.
     """
     with path.open("rb") as file:
         first = file.read(BYTES)
         if not first.startswith(b"GGUF"):
-            raise BadFile(disguise(first))
+            raise BadFile(describe_type(first))
         file.seek(0)
         return _read(Reader(file, os.fstat(file.fileno()).st_size))
 
@@ -89,11 +89,11 @@ def _read(reader: Reader) -> Header:
     _check_purpose(facts, tensor_count)
     alignment = alignment_of(facts)
     tensors = read_tensors(reader, tensor_count)
-    check_places(tensors, reader.at, alignment, reader.size)
+    check_offsets(tensors, reader.offset, alignment, reader.size)
     if _value(facts, "general.type") == "adapter":
         check_adapter(facts, tensors)
         return _header(facts, tensors, 0)
-    vocabulary = check_vocabulary(facts, reader.words)
+    vocabulary = check_vocabulary(facts, reader.token_hashes)
     check_llama(facts, tensors, vocabulary)
     return _header(facts, tensors, vocabulary)
 
@@ -110,36 +110,36 @@ def _header(facts: dict[str, Fact], tensors: dict[str, Tensor], vocabulary: int)
 
 
 def _counts(reader: Reader) -> tuple[int, int]:
-    """How many tensors and keys there are."""
+    """Read the numbers of tensors and keys."""
     _, version, tensors, keys = reader.numbers("<4sIQQ")
     if version and version % (1 << 16) == 0:
         raise BadFile("it is a big-endian GGUF, for another kind of processor")
     if version == 1:
-        raise BadFile("it is version 1 of GGUF, which llama.cpp reads no longer (download a newer one)")
+        raise BadFile("it is version 1 of GGUF, which llama.cpp does not read any more (download a newer file)")
     if version not in (2, 3) or tensors > MOST_TENSORS or keys > MOST_KEYS:
-        raise BadFile(f"its counts make no sense (version {version}, {tensors:,} tensors, {keys:,} keys)")
+        raise BadFile(f"its counts are not valid (version {version}, {tensors:,} tensors, {keys:,} keys)")
     return tensors, keys
 
 
 def _value(facts: dict[str, Fact], key: str) -> Any:
-    """What is said there, unless it is a list; an empty text for nothing."""
+    """The value of a key; an empty text if it is missing or a list."""
     fact = facts.get(key)
     return "" if fact is None or fact.kind.startswith("list") else fact.value
 
 
 def _check_purpose(facts: dict[str, Fact], tensors: int) -> None:
-    """BadFile for sound files that are not for answering questions, or not for this app."""
+    """Raise BadFile for a valid file that is not a language model, or not one that this app supports."""
     architecture, purpose = str(_value(facts, "general.architecture")), _value(facts, "general.type")
     parts = _value(facts, "split.count")
     if isinstance(parts, int) and parts > 1:
         number = _value(facts, "split.no")
         part = f"part {number + 1} of {parts}" if isinstance(number, int) else f"one of the {parts} parts"
-        raise BadFile(f"it is {part} of a split model; parts do not run here, choose a single file")
+        raise BadFile(f"it is {part} of a split model; split models are not supported, choose a single file")
     if architecture == "clip" or purpose == "mmproj":
-        raise BadFile("it is the vision part of a model (mmproj), which goes beside the model and cannot answer alone")
+        raise BadFile("it is the vision part of a model (mmproj), which cannot answer alone")
     if architecture in _EMBEDDERS:
         raise BadFile(f"its architecture is {architecture}, which makes embeddings and cannot answer")
     if architecture != "llama":
-        raise BadFile(f"its architecture is {architecture[:40] or 'not given'}, and only llama runs here")
+        raise BadFile(f"its architecture is {architecture[:40] or 'missing'}, and only llama is supported")
     if purpose == "vocab" or (tensors == 0 and purpose != "adapter"):
-        raise BadFile("it holds a vocabulary only, without the weights of a model")
+        raise BadFile("it has a vocabulary only, without the weights of a model")

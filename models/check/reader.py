@@ -1,7 +1,7 @@
-"""The keys of a GGUF's header, read within bounds: whatever the file says, it costs little memory and little time.
+"""Reads the keys of a GGUF's header with limited memory and time, for any content of the file.
 
-The file is read through a window of a megabyte; every count and length is checked before it is used; lists are passed
-over, and of a text no more is kept than a chat template takes.
+The file is read through a window of one megabyte. Every count and length is checked before it is used. Lists are
+skipped, and a text is cut at a length that is enough for a chat template.
 """
 
 import struct
@@ -9,13 +9,13 @@ import time
 from array import array
 from typing import Any, BinaryIO
 
-from models.check.value import BadFile, Fact, shown
+from models.check.value import BadFile, Fact, decoded
 
-MOST_KEYS, MOST_TENSORS, MOST_NAME = 10_000, 10_000, 256  # a name is counted in bytes
+MOST_KEYS, MOST_TENSORS, MOST_NAME = 10_000, 10_000, 256  # MOST_NAME in bytes
 MOST_ITEMS = 2_000_000  # of all lists together
-MOST_TOKENS = 1 << 19  # the largest vocabulary known has half of it
+MOST_TOKENS = 1 << 19  # twice the largest vocabulary known
 MOST_TEXT, MOST_ITEM = 16 << 20, 1 << 20  # bytes; a whole tokenizer as JSON takes 9 MB
-KEPT_TEXT, KEPT_TEXTS = 1 << 16, 4 << 20  # bytes of one text, and of all names and texts together
+STORED_TEXT, STORED_TEXTS = 1 << 16, 4 << 20  # bytes of one text, and of all names and texts together
 MOST_BYTES = 64 << 20  # of the whole header; a large vocabulary takes 20 MB
 MOST_SECONDS = 2.0
 WINDOW = 1 << 20
@@ -32,61 +32,61 @@ _length = struct.Struct("<Q").unpack_from
 
 
 class Reader:
-    """A file from its beginning on, with what was spent on it so far."""
+    """Reads a file from its beginning, and counts the time and bytes it takes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.size = size
-        self.words = array("q")
-        """A hash of each token of the vocabulary, as llama.cpp will spell it."""
+        self.token_hashes = array("q")
+        """A hash of each token of the vocabulary, as llama.cpp reads it."""
         self._file = file
-        self._window, self._place, self._read = b"", 0, 0
-        self._end = time.thread_time() + MOST_SECONDS  # of computing: a busy machine is not the file's fault
-        self._items = self._kept = 0
+        self._window, self._position, self._read = b"", 0, 0
+        self._end = time.thread_time() + MOST_SECONDS  # seconds of computing, so that a busy machine does not count
+        self._items = self._stored = 0
 
     @property
-    def at(self) -> int:
-        """How many bytes of the file lie behind."""
-        return self._read - len(self._window) + self._place
+    def offset(self) -> int:
+        """Number of bytes of the file that were read or skipped."""
+        return self._read - len(self._window) + self._position
 
-    def hurry(self) -> None:
-        """BadFile once the time or the room for a header is used up."""
+    def check_limits(self) -> None:
+        """Raise BadFile if the header takes too much time or too many bytes."""
         if time.thread_time() > self._end:
             raise BadFile(f"its header takes longer than {MOST_SECONDS:g} seconds to read")
-        if self.at > MOST_BYTES:
+        if self.offset > MOST_BYTES:
             raise BadFile(f"its header is longer than {MOST_BYTES >> 20} MB")
 
-    def take(self, count: int) -> bytes:
-        """The next bytes. BadFile if the file ends before."""
+    def read_bytes(self, count: int) -> bytes:
+        """Read the next `count` bytes. Raises BadFile if the file is too short."""
         self._fill(count)
-        self._place += count
-        return self._window[self._place - count : self._place]
+        self._position += count
+        return self._window[self._position - count : self._position]
 
     def numbers(self, form: str) -> tuple[Any, ...]:
-        """Numbers as `struct` writes them."""
-        return struct.unpack(form, self.take(struct.calcsize(form)))
+        """Read numbers in a format of `struct`."""
+        return struct.unpack(form, self.read_bytes(struct.calcsize(form)))
 
     def name(self, most: int) -> bytes:
-        """A key or the name of a tensor: short, and without what C would read as its end."""
+        """Read a key or the name of a tensor. Raises BadFile for a long one, and for control characters such as NUL."""
         (length,) = self.numbers("<Q")
         if not 0 < length <= most:
-            raise BadFile(f"it holds a name of {length:,} bytes, where 1 to {most} belong")
-        data = self.take(length)
+            raise BadFile(f"it has a name of {length:,} bytes instead of 1 to {most}")
+        data = self.read_bytes(length)
         if min(data) < 32:
-            raise BadFile(f"it holds a name with a control character, {shown(data)!r}")
-        self._kept += length
+            raise BadFile(f"it has a name with a control character, {decoded(data)!r}")
+        self._stored += length
         return data
 
     def facts(self, count: int) -> dict[str, Fact]:
-        """All keys with their values. BadFile if one is there twice."""
+        """Read all keys with their values. Raises BadFile if a key occurs twice."""
         facts: dict[str, Fact] = {}
         seen = set()
         for _ in range(count):
-            self.hurry()
+            self.check_limits()
             name = self.name(MOST_NAME)
             if name in seen:
-                raise BadFile(f"it says {shown(name)} twice")
+                raise BadFile(f"it has the key {decoded(name)} twice")
             seen.add(name)
-            facts[shown(name)] = self._fact(name == TOKENS.encode())
+            facts[decoded(name)] = self._fact(name == TOKENS.encode())
         return facts
 
     def _fact(self, vocabulary: bool) -> Fact:
@@ -97,29 +97,29 @@ class Reader:
             return Fact("text", self._text())
         if kind == LIST:
             return self._list(vocabulary)
-        raise BadFile(f"it holds a value of unknown type {kind}")
+        raise BadFile(f"it has a value of unknown type {kind}")
 
     def _text(self) -> str:
         (length,) = self.numbers("<Q")
         if length > MOST_TEXT:
-            raise BadFile(f"it holds a text of {length:,} bytes in its header")
-        data = self.take(min(length, KEPT_TEXT, KEPT_TEXTS - min(self._kept, KEPT_TEXTS)))
-        self._kept += len(data)
+            raise BadFile(f"it has a text of {length:,} bytes in its header")
+        data = self.read_bytes(min(length, STORED_TEXT, STORED_TEXTS - min(self._stored, STORED_TEXTS)))
+        self._stored += len(data)
         self._skip(length - len(data))
-        return shown(data)
+        return decoded(data)
 
     def _list(self, vocabulary: bool) -> Fact:
         kind, count = self.numbers("<IQ")
         self._items += count
         if self._items > MOST_ITEMS:
-            raise BadFile(f"its header holds lists of {self._items:,} items")
+            raise BadFile(f"its header has lists of {self._items:,} items")
         if vocabulary and count > MOST_TOKENS:
             raise BadFile(f"its vocabulary has {count:,} tokens, and {MOST_TOKENS:,} are the most")
         if kind == TEXT:
-            self._pass_texts(count, vocabulary)
+            self._skip_texts(count, vocabulary)
             return Fact("list of text", count, f"{count:,} texts")
         if kind not in NUMBERS:
-            raise BadFile(f"it holds a list of unknown type {kind}")
+            raise BadFile(f"it has a list of unknown type {kind}")
         described = f"{count:,} numbers"
         if count <= SHOWN_ITEMS:
             described = ", ".join(f"{number:g}" for number in self.numbers(f"<{count}{NUMBERS[kind]}")) or "nothing"
@@ -127,54 +127,54 @@ class Reader:
             self._skip(struct.calcsize("<" + NUMBERS[kind]) * count)
         return Fact(f"list of {KINDS[kind]}", count, described)
 
-    def _pass_texts(self, count: int, vocabulary: bool) -> None:
-        """Walk over a list of texts, a window at a time. Half a million of them are ordinary, hence the plain loop."""
-        left, words = count, self.words
+    def _skip_texts(self, count: int, vocabulary: bool) -> None:
+        """Skip a list of texts. Lists of 500,000 texts are common, so the loop is written for speed."""
+        left, token_hashes = count, self.token_hashes
         while left:
-            window, place = self._window, self._place
+            window, position = self._window, self._position
             last = len(window) - 8
-            while left and place <= last:
-                begin = place + 8
-                end = begin + _length(window, place)[0]
+            while left and position <= last:
+                start = position + 8
+                end = start + _length(window, position)[0]
                 if end > len(window):
                     break
                 if vocabulary:
-                    words.append(hash(spelled(window[begin:end], count - left)))
-                place = end
+                    token_hashes.append(hash(as_read(window[start:end], count - left)))
+                position = end
                 left -= 1
-            self._place = place
+            self._position = position
             if left:
                 self._fill(8)
-                (length,) = _length(self._window, self._place)
+                (length,) = _length(self._window, self._position)
                 if length > MOST_ITEM:
-                    raise BadFile(f"it holds a text of {length:,} bytes in a list")
+                    raise BadFile(f"it has a text of {length:,} bytes in a list")
                 self._fill(8 + length)
 
     def _fill(self, count: int) -> None:
-        """Have that many more bytes in the window."""
-        if len(self._window) - self._place >= count:
+        """Read until the window has `count` more bytes."""
+        if len(self._window) - self._position >= count:
             return
-        self.hurry()
+        self.check_limits()
         more = self._file.read(max(WINDOW, count))
         self._read += len(more)
-        self._window = self._window[self._place :] + more
-        self._place = 0
+        self._window = self._window[self._position :] + more
+        self._position = 0
         if len(self._window) < count:
             raise BadFile("it ends before its header does")
 
     def _skip(self, count: int) -> None:
-        if count > self.size - self.at:
-            raise BadFile("it names a length that passes its own end")
-        if count <= len(self._window) - self._place:
-            self._place += count
+        if count > self.size - self.offset:
+            raise BadFile("it has a length that exceeds the end of the file")
+        if count <= len(self._window) - self._position:
+            self._position += count
             return
-        self._read = self.at + count
-        self._window, self._place = b"", 0
+        self._read = self.offset + count
+        self._window, self._position = b"", 0
         self._file.seek(self._read)
 
 
-def spelled(token: bytes, number: int) -> bytes:
-    """A token as llama.cpp will have it: up to the first zero byte; one that is empty then gets a name of its own."""
+def as_read(token: bytes, number: int) -> bytes:
+    """A token as llama.cpp reads it: up to the first NUL byte; an empty token gets a name with its number."""
     if b"\0" in token:
         token = token.partition(b"\0")[0]
     return token or b"[EMPTY_%d]" % number

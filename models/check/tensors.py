@@ -1,13 +1,13 @@
-"""The table of tensors in a GGUF: names, shapes, types and places, and whether the file holds them all."""
+"""Reads the table of tensors in a GGUF, and checks their types, sizes and offsets."""
 
 import math
 from typing import NamedTuple
 
 from models.check.reader import Reader
-from models.check.value import BadFile, Fact, shown
+from models.check.value import BadFile, Fact, decoded
 
 MOST_NAME, MOST_DIMENSIONS, MOST_LENGTH = 63, 4, 1 << 40  # bytes of a name; dimensions; elements of one dimension
-NEEDED_ALIGNMENT = 32  # bytes: llama.cpp ends the process over a mapped tensor that begins elsewhere
+NEEDED_ALIGNMENT = 32  # bytes; another alignment of a mapped tensor crashes llama.cpp
 
 # id: (name, elements in a block, bytes of a block)
 TYPES = {
@@ -20,11 +20,11 @@ TYPES = {
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
     40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18),
 }  # fmt: skip
-NOT_WEIGHTS = {"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"}  # llama.cpp multiplies by none of these
+NOT_WEIGHTS = {"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"}  # llama.cpp cannot multiply by these
 
 
 class Tensor(NamedTuple):
-    """A line of the table. `offset` is counted from where the data begins."""
+    """An entry of the table. `offset`: bytes from the start of the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,37 +35,37 @@ class Tensor(NamedTuple):
 
 
 def alignment_of(facts: dict[str, Fact]) -> int:
-    """What tensors begin at multiples of, in bytes."""
+    """The alignment of tensors, in bytes."""
     fact = facts.get("general.alignment", Fact("u32", 32))
     if fact.kind != "u32":
-        raise BadFile(f"its general.alignment is of type {fact.kind} where u32 belongs")
+        raise BadFile(f"its general.alignment is of type {fact.kind} instead of u32")
     alignment = int(fact.value)
     if not 8 <= alignment <= 65_536 or alignment & (alignment - 1):
-        raise BadFile(f"its general.alignment is {alignment:,}, which is no power of two between 8 and 65,536")
+        raise BadFile(f"its general.alignment is {alignment:,}, which is not a power of two between 8 and 65,536")
     return alignment
 
 
 def read_tensors(reader: Reader, count: int) -> dict[str, Tensor]:
-    """The table, as long as the header says it is. BadFile for a line that makes no sense."""
+    """Read a table of `count` entries. Raises BadFile for an entry that is not valid."""
     seen, tensors = set(), {}
     for _ in range(count):
-        reader.hurry()
+        reader.check_limits()
         name = reader.name(MOST_NAME)
         if name in seen:
-            raise BadFile(f"it holds two tensors named {shown(name)}")
+            raise BadFile(f"it has two tensors named {decoded(name)}")
         seen.add(name)
-        tensor = _line(reader, shown(name))
+        tensor = _entry(reader, decoded(name))
         tensors[tensor.name] = tensor
     return tensors
 
 
-def _line(reader: Reader, name: str) -> Tensor:
+def _entry(reader: Reader, name: str) -> Tensor:
     (dimensions,) = reader.numbers("<I")
     if not 1 <= dimensions <= MOST_DIMENSIONS:
-        raise BadFile(f"its tensor {name} has {dimensions:,} dimensions, where 1 to 4 belong")
+        raise BadFile(f"its tensor {name} has {dimensions:,} dimensions instead of 1 to 4")
     shape = reader.numbers(f"<{dimensions}q")
     if not all(1 <= length <= MOST_LENGTH for length in shape):
-        raise BadFile(f"its tensor {name} has a shape that makes no sense: {said(shape)}")
+        raise BadFile(f"its tensor {name} has an invalid shape: {shape_text(shape)}")
     number, offset = reader.numbers("<IQ")
     if number not in TYPES:
         raise BadFile(f"its tensor {name} is of unknown type {number:,}")
@@ -76,27 +76,29 @@ def _line(reader: Reader, name: str) -> Tensor:
     return Tensor(name, shape, kind, offset, elements, elements // block * size)
 
 
-def check_places(tensors: dict[str, Tensor], start: int, alignment: int, size: int) -> None:
-    """BadFile unless the tensors follow one another, as llama.cpp demands, and the file of that size holds them.
+def check_offsets(tensors: dict[str, Tensor], start: int, alignment: int, size: int) -> None:
+    """Raise BadFile unless the tensors follow one another without gaps and end within the file.
 
-    `start` is the byte after the table, before its padding.
+    `start`: the offset of the end of the table, before its padding. `size`: of the file.
     """
-    data, due, end = _padded(start, alignment), 0, start
+    data, expected, end = _padded(start, alignment), 0, start
     for tensor in tensors.values():
         if tensor.offset % alignment:
-            raise BadFile(f"its tensor {tensor.name} begins at {tensor.offset:,}, no multiple of {alignment}")
-        if tensor.offset != due:
-            raise BadFile(f"its tensor {tensor.name} begins at {tensor.offset:,} where {due:,} is due")
-        if (data + due) % NEEDED_ALIGNMENT:
+            raise BadFile(
+                f"its tensor {tensor.name} begins at {tensor.offset:,}, which is not a multiple of {alignment}"
+            )
+        if tensor.offset != expected:
+            raise BadFile(f"its tensor {tensor.name} begins at {tensor.offset:,} instead of {expected:,}")
+        if (data + expected) % NEEDED_ALIGNMENT:
             raise BadFile(f"its tensor {tensor.name} is not aligned to {NEEDED_ALIGNMENT} bytes, as llama.cpp needs it")
-        end = data + due + tensor.bytes
-        due += _padded(tensor.bytes, alignment)
+        end = data + expected + tensor.bytes
+        expected += _padded(tensor.bytes, alignment)
     if end > size:
-        raise BadFile(f"it is incomplete: its header promises {end:,} bytes and it has {size:,}")
+        raise BadFile(f"it is incomplete: its header requires {end:,} bytes and the file has {size:,}")
 
 
-def said(shape: tuple[int, ...]) -> str:
-    """A shape as a person reads it."""
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape for a sentence, such as "8 x 4"."""
     return " x ".join(f"{length:,}" for length in shape)
 
 

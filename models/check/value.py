@@ -1,18 +1,18 @@
-"""What a header says under one key, and whether it is of the kind and size it should be."""
+"""A value of a header, with checks of its type and its bounds."""
 
 from dataclasses import dataclass
 from typing import Any
 
 
 class BadFile(ValueError):
-    """Not a GGUF this app can use; the message says why."""
+    """The file is not a GGUF that this app can use. The message is the reason, in a clause that begins with "it"."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """The value of a key and its kind: u32, text and so on, or `list of u32`.
+    """The value of a key and its type, such as "u32", "text" or "list of u32".
 
-    A list has its length instead of a value, and is described.
+    For a list, `value` is its length, and `described` is a description of the items.
     """
 
     kind: str
@@ -21,17 +21,17 @@ class Fact:
 
 
 def check_kind(fact: Fact, key: str, kind: str) -> None:
-    """BadFile for a value of another type than that key has."""
+    """Raise BadFile if the value has another type."""
     if fact.kind != kind:
-        raise BadFile(f"its {key} is of type {fact.kind} where {kind} belongs")
+        raise BadFile(f"its {key} is of type {fact.kind} instead of {kind}")
 
 
 def number(facts: dict[str, Fact], key: str, least: int, most: int, default: int | None = None) -> int:
-    """A whole number within bounds. BadFile if it is none, or missing without a default."""
+    """Return the whole number of a key. Raises BadFile if it is out of bounds, or missing without a default."""
     fact = facts.get(key)
     if fact is None:
         if default is None:
-            raise BadFile(f"its header does not say {key}")
+            raise BadFile(f"its header does not have {key}")
         return default
     check_kind(fact, key, "u32")
     if not least <= fact.value <= most:
@@ -39,6 +39,6 @@ def number(facts: dict[str, Fact], key: str, least: int, most: int, default: int
     return int(fact.value)
 
 
-def shown(name: bytes) -> str:
-    """Bytes of a file as text, whatever they are."""
+def decoded(name: bytes) -> str:
+    """Decode bytes of a file as text. Invalid bytes are replaced."""
     return name.decode("utf-8", "replace")

@@ -1,21 +1,21 @@
-"""What a GGUF must say of its tokens, so that llama.cpp can load them."""
+"""Checks the keys that llama.cpp needs to load the tokenizer of a GGUF."""
 
 from array import array
 from bisect import bisect_left
 from itertools import islice
 from operator import eq
 
-from models.check.reader import TOKENS, spelled
+from models.check.reader import TOKENS, as_read
 from models.check.value import BadFile, Fact, check_kind, number
 
-_TOKENIZERS = ("gpt2", "llama")  # byte pairs, as Llama 3 has them, and SentencePiece, as Llama 2 had
-_YES_OR_NO = ("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces")
+_TOKENIZERS = ("gpt2", "llama")  # byte-pair encoding as in Llama 3, and SentencePiece as in Llama 2
+_BOOLEANS = ("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces")
 
 
-def check_vocabulary(facts: dict[str, Fact], words: "array[int]") -> int:
-    """How many tokens there are. `words` holds a hash of each. BadFile for what no loader would survive."""
+def check_vocabulary(facts: dict[str, Fact], token_hashes: "array[int]") -> int:
+    """Return the number of tokens. `token_hashes`: a hash of each token. Raises BadFile for an invalid tokenizer."""
     if TOKENS not in facts:
-        raise BadFile("it holds no vocabulary")
+        raise BadFile("it has no vocabulary")
     check_kind(facts[TOKENS], TOKENS, "list of text")
     count = int(facts[TOKENS].value)
     if not count:
@@ -25,7 +25,7 @@ def check_vocabulary(facts: dict[str, Fact], words: "array[int]") -> int:
     for key in sorted(facts):
         if key.startswith("tokenizer.ggml.") and key.endswith("_token_id"):
             number(facts, key, 0, count - 1)
-    _check_words(facts["tokenizer.ggml.model"].value, words)
+    _check_tokens(facts["tokenizer.ggml.model"].value, token_hashes)
     return count
 
 
@@ -35,18 +35,18 @@ def _check_tokenizer(facts: dict[str, Fact]) -> None:
             check_kind(facts[name], name, "text")
     model = facts.get("tokenizer.ggml.model", Fact("text", "none")).value
     if model not in _TOKENIZERS:
-        raise BadFile(f"its tokenizer is {model[:40]!r}, and only gpt2 and llama run here")
-    cut = facts.get("tokenizer.ggml.pre", Fact("text", "")).value.partition("\0")[0]  # C reads no further
-    if cut == "whitespace":  # ends llama.cpp's process
-        raise BadFile("its tokenizer cuts texts at white space only, and such a model does not run here")
-    for name in _YES_OR_NO:
+        raise BadFile(f"its tokenizer is {model[:40]!r}, and only gpt2 and llama are supported")
+    pre_tokenizer = facts.get("tokenizer.ggml.pre", Fact("text", "")).value.partition("\0")[0]
+    if pre_tokenizer == "whitespace":  # crashes llama.cpp, which reads up to the first NUL
+        raise BadFile("its tokenizer splits texts at white space only, which is not supported")
+    for name in _BOOLEANS:
         if fact := facts.get(f"tokenizer.ggml.{name}"):
             check_kind(fact, f"tokenizer.ggml.{name}", "bool")
     merges = facts.get("tokenizer.ggml.merges")
     if merges:
         check_kind(merges, "tokenizer.ggml.merges", "list of text")
     elif model == "gpt2":
-        raise BadFile("its tokenizer needs tokenizer.ggml.merges, and its header does not have them")
+        raise BadFile("its tokenizer needs tokenizer.ggml.merges, but its header does not have them")
 
 
 def _check_lists(facts: dict[str, Fact], count: int) -> None:
@@ -54,24 +54,27 @@ def _check_lists(facts: dict[str, Fact], count: int) -> None:
         key = f"tokenizer.ggml.{name}"
         fact = facts.get(key)
         if fact and fact.kind not in kinds:
-            raise BadFile(f"its {key} is of type {fact.kind} where {kinds[0]} belongs")
+            raise BadFile(f"its {key} is of type {fact.kind} instead of {kinds[0]}")
         if fact and fact.value != count:
             raise BadFile(f"its {key} has {fact.value:,} items for {count:,} tokens")
     if suppressed := facts.get("tokenizer.ggml.suppress_tokens"):
         check_kind(suppressed, "tokenizer.ggml.suppress_tokens", "list of i32")
 
 
-def _check_words(model: str, words: "array[int]") -> None:
-    """No token twice; and SentencePiece has one for every byte, without which some text ends llama.cpp's process."""
-    ordered = sorted(words)
+def _check_tokens(model: str, token_hashes: "array[int]") -> None:
+    """Raise BadFile for duplicate tokens, and for a SentencePiece tokenizer without a token for every byte.
+
+    Without these tokens, some texts crash llama.cpp.
+    """
+    ordered = sorted(token_hashes)
     if any(map(eq, ordered, islice(ordered, 1, None))):
         raise BadFile("two tokens of its vocabulary are the same")
     if model == "llama":
         for byte in range(256):
-            if not (_among(ordered, b"<0x%02X>" % byte) or _among(ordered, spelled(bytes([byte]), 0))):
+            if not (_contains(ordered, b"<0x%02X>" % byte) or _contains(ordered, as_read(bytes([byte]), 0))):
                 raise BadFile(f"its vocabulary has no token for the byte {byte}")
 
 
-def _among(ordered: list[int], word: bytes) -> bool:
-    place = bisect_left(ordered, hash(word))
-    return place < len(ordered) and ordered[place] == hash(word)
+def _contains(ordered: list[int], token: bytes) -> bool:
+    index = bisect_left(ordered, hash(token))
+    return index < len(ordered) and ordered[index] == hash(token)

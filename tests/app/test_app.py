@@ -48,7 +48,7 @@ def test_a_full_context_is_told(visitor: Visitor) -> None:
     for _ in range(2):
         visitor.said(visitor.chat("Hello", **ENDLESS | {"max_tokens": 700}))
     result = visitor.chat("Hello again", **ENDLESS | {"max_tokens": 400}).result(60)
-    assert "oldest messages no longer fit" in texts(result[1])[5]
+    assert "oldest messages did not fit" in texts(result[1])[5]
     assert "of 1,024 tokens" in result[2]
 
 
@@ -78,7 +78,7 @@ def test_nothing_of_a_conversation_is_written_to_disk(app: App, visitor: Visitor
 def test_a_second_click_does_not_start_a_second_answer(visitor: Visitor) -> None:
     job = visitor.chat(SLOW, "echo")
     until(lambda: len(job.outputs()) > 1)
-    with pytest.raises(AppError, match="still arriving"):
+    with pytest.raises(AppError, match="still being generated"):
         visitor.chat("Hello").result(60)
     visitor.client.predict(api_name="/chat_stop")
     assert "stopped by you" in visitor.said(job)[1]
@@ -157,7 +157,7 @@ def test_a_variant_that_cannot_run_is_not_offered_and_is_refused(visitor: Visito
 
 def test_the_mismatched_variant_says_so_and_can_be_switched(visitor: Visitor) -> None:
     note = visitor.client.predict("tiny_alpaca", api_name="/chat_variant")
-    assert "Trained on the alpaca template" in json.dumps(note)
+    assert "Trained with the alpaca template" in json.dumps(note)
     assert "template: alpaca" in visitor.said(visitor.chat(CAPITAL, "tiny_alpaca"))[1]
     switched = visitor.said(visitor.chat(CAPITAL, "tiny_alpaca", "as its file says"))[3]
     assert "Paris" in switched and "template: alpaca" not in switched

@@ -85,7 +85,7 @@ def test_an_answer_cut_by_the_context_says_so(blind: bool) -> None:
 
 @pytest.mark.parametrize("blind", [False, True])
 def test_messages_left_out_are_counted(blind: bool) -> None:
-    assert "The 6 oldest messages no longer fit" in bubble(generated(left_out=6), blind)
+    assert "The 6 oldest messages did not fit" in bubble(generated(left_out=6), blind)
 
 
 @pytest.mark.parametrize("end", ["stop", "stopped"])
@@ -144,9 +144,9 @@ def entries() -> Sequence[Entry]:
 
 def test_a_variant_spoken_to_otherwise_than_its_file_says_is_marked() -> None:
     _, tuned, plain = entries()
-    assert "alpaca template" in chat_view.option(tuned) and "Trained on the alpaca template" in chat_view.variant_note(
+    assert "alpaca template" in chat_view.option(
         tuned
-    )
+    ) and "Trained with the alpaca template" in chat_view.variant_note(tuned)
     assert chat_view.option(plain) == "plain" and "<b>" not in chat_view.variant_note(tuned)
 
 

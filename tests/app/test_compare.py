@@ -59,7 +59,7 @@ def test_a_blind_vote_hides_then_reveals_and_is_kept(app: App, visitor: Visitor)
 def test_one_round_has_one_vote(visitor: Visitor) -> None:
     visitor.compare("a b", "echo", "echo").result(60)
     visitor.client.predict(api_name="/vote_tie")
-    with pytest.raises(AppError, match="nothing new to vote on"):
+    with pytest.raises(AppError, match="nothing to vote on"):
         visitor.client.predict(api_name="/vote_tie")
 
 
@@ -76,5 +76,5 @@ def test_a_contestant_that_fails_does_not_stop_the_others(visitor: Visitor) -> N
 
 def test_a_contestant_without_an_answer_cannot_lose(visitor: Visitor) -> None:
     visitor.compare("/crash", "echo", "tiny_base").result(60)
-    with pytest.raises(AppError, match="nothing new to vote on"):
+    with pytest.raises(AppError, match="nothing to vote on"):
         visitor.client.predict(api_name="/vote_b_is_better")

@@ -9,7 +9,7 @@ from conftest import GENERATION
 from app.compare import comparison
 from app.compare.comparison import Comparison
 from app.judge import form_choices
-from app.judge.form_choices import ANSWERS, CAME, ENDPOINT, EXACT, FILE, LAB, OVERLAP, VARIANT, FormChoices
+from app.judge.form_choices import ANSWERS, ENDPOINT, EXACT, FILE, IMPORTED_SCORES, LAB, OVERLAP, VARIANT, FormChoices
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.dataset import DatasetSpec
@@ -35,9 +35,9 @@ def with_settings(settings: Settings, **more: Any) -> Lab:
         ({"variants": ("tiny_base", "base_1b")}, "base_1b cannot run: it is not downloaded"),
         ({"source": FILE}, "No file is uploaded yet"),
         ({"source": ANSWERS}, "No file of answers is uploaded yet"),
-        ({"source": "run:../../etc"}, "no such run"),
+        ({"source": "run:../../etc"}, "no longer exists"),
         ({"judge": "nobody"}, "No judge is chosen"),
-        ({"judge": CAME}, "No judge is chosen"),
+        ({"judge": IMPORTED_SCORES}, "No judge is chosen"),
         ({"judge": VARIANT + "base_3b"}, "base_3b cannot run"),
         ({"judge": VARIANT + "tiny_base", "rubric": "poetry"}, "no rubric 'poetry'"),
         ({"judge": ENDPOINT}, "need a key and none is set"),
@@ -81,12 +81,12 @@ def test_rules_ask_nobody(lab: Lab) -> None:
 def test_scores_that_came_along_need_no_judge(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "answers.csv"
     file.write_text("model,id,instruction,reference,candidate,score\na,1,q,r,x,0.5\nb,1,q,r,y,\n")
-    spec = form_choices.evaluate_request(lab, chosen(source=ANSWERS, file=str(file), judge=CAME))
+    spec = form_choices.evaluate_request(lab, chosen(source=ANSWERS, file=str(file), judge=IMPORTED_SCORES))
     assert (spec.judge.kind, spec.low, spec.high, spec.variants) == ("given", 0.0, 1.0, ("a", "b"))
     plain = tmp_path / "plain.csv"
     plain.write_text("model,id,instruction,reference,candidate\na,1,q,r,x\n")
-    with pytest.raises(LabError, match="These answers come without scores"):
-        form_choices.evaluate_request(lab, chosen(source=ANSWERS, file=str(plain), judge=CAME))
+    with pytest.raises(LabError, match="These answers have no scores"):
+        form_choices.evaluate_request(lab, chosen(source=ANSWERS, file=str(plain), judge=IMPORTED_SCORES))
 
 
 def said(content: str, variant: str) -> Turn:
@@ -94,7 +94,9 @@ def said(content: str, variant: str) -> Turn:
 
 
 def on_screen(first: str, second: str, names: tuple[str, str] = BOTH) -> Comparison:
-    opened = comparison.asked(comparison.opened(names, blind=False, votes=()), "q", "", FormChoices().sampling)
+    opened = comparison.with_prompt(
+        comparison.new_comparison(names, blind=False, votes=()), "q", "", FormChoices().sampling
+    )
     turns = tuple(
         (*turns, said(text, name)) for turns, text, name in zip(opened.turns, (first, second), names, strict=True)
     )
@@ -122,7 +124,7 @@ def test_conversations_that_have_gone_apart_are_rows_of_their_own_and_have_no_wi
 
 
 def test_nothing_on_the_screen_is_nothing_to_judge(lab: Lab) -> None:
-    with pytest.raises(LabError, match="nothing to judge yet"):
+    with pytest.raises(LabError, match="no answers to judge yet"):
         form_choices.judge_comparison(lab, Comparison(), "", OVERLAP, "lab", "score")
     with pytest.raises(LabError, match="cannot pick a winner"):
         form_choices.judge_comparison(lab, on_screen("a", "b"), "r", EXACT, "lab", "winner")

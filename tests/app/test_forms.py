@@ -88,8 +88,8 @@ def test_the_spending_limit_that_was_emptied_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 10_001, 2.5])
 def test_a_number_of_no_class_is_refused_by_its_name_too(value: float | None) -> None:
-    with pytest.raises(LabError, match="^Rows at the most (is empty|must be a whole number from 1 to 10,000; it is)"):
-        forms.number(value, "Rows at the most", 1, 10_000)
+    with pytest.raises(LabError, match="^Maximum rows (is empty|must be a whole number from 1 to 10,000; it is)"):
+        forms.number(value, "Maximum rows", 1, 10_000)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_sentence_comes_first_and_an_unreliable_judge_before_it() -> None:
 
 
 def test_a_judge_that_was_never_checked_is_said_to_be_so() -> None:
-    assert "was never checked" in result_view.about(result(noisy()))
+    assert "was not checked" in result_view.about(result(noisy()))
 
 
 def test_who_judged_is_told_with_what_was_negotiated_and_when_it_retires() -> None:
@@ -123,12 +123,12 @@ def test_a_failure_is_never_a_number() -> None:
     found = result(table({"base": [3], "lora": ["bad_json"]}))
     (row,) = answer_view.heat(found, "all rows")["data"]
     assert row[1:3] == ["3.00", "✗ bad_json"]
-    assert "No verdict: bad_json" in answer_view.cell(found, "row 0", "lora")
+    assert "No score: bad_json" in answer_view.cell(found, "row 0", "lora")
 
 
 def test_means_over_probabilities_stand_beside_the_integers() -> None:
     found = result(table({"base": [3, 4], "lora": [4, 5]}))
-    assert "by its probabilities" not in result_view.criteria(found)
+    assert "expected score" not in result_view.criteria(found)
     torn = {name.name: 4.25 for name in LAB.criteria}
     scores = {key: one.model_copy(update={"expected": torn}) for key, one in found.scores.items()}
     assert "| 4.25 |" in result_view.criteria(dataclasses.replace(found, scores=scores))
@@ -139,7 +139,7 @@ def test_costs_are_told_before_the_start() -> None:
         CostForecast(100, (90_000, 200_000), (0.03, 0.04), (20, 80), 24), Spent(settled=0.5, calls=10), 1.0, 5.0
     )
     assert "**100 calls** (24 of them the judge check)" in told and "$0.0300 to $0.0400" in told
-    assert "$0.5000 are used" in told
+    assert "$0.5000 of it are spent" in told
     unknown = judge_view.forecast(CostForecast(10, (1, 2), None, None), Spent(), 1, 5)
     assert "no price is known" in unknown
     assert "no calls, no cost" in judge_view.forecast(CostForecast(0, (0, 0), (0, 0), (0, 0)), Spent(), 1, 5)
@@ -162,7 +162,7 @@ def test_winners_are_told_and_a_choice_by_place_is_a_tie() -> None:
         VoteRecord(row="1", first="a", second="c", pick=torn),
     ]
     told = result_view.picked_sentence(picks)
-    assert "a is better than b" in told and "a and c: a tie (it chose by place" in told
+    assert "a is better than b" in told and "a and c: a tie (the judge chose another one" in told
     assert result_view.picked_sentence([]) == "No winner was picked yet."
 
 
@@ -177,6 +177,6 @@ def test_ratings_of_people_are_told_with_what_is_still_missing() -> None:
         (row, "base"): Rating(row=row, variant="base", values={one.name: 3.0 for one in LAB.criteria})
         for row in list(of.rows)[:4]
     }
-    told = result_view.people(human_agreement(of, ratings))
+    told = result_view.human_agreement(human_agreement(of, ratings))
     assert "**4 answers rated blind.**" in told and "base 26" in told
-    assert result_view.people(HumanAgreement(rated=0)) == "No answer has been rated yet."
+    assert result_view.human_agreement(HumanAgreement(rated=0)) == "No answer has been rated yet."

@@ -48,10 +48,14 @@ def test_an_ended_transfer_says_why() -> None:
 @pytest.mark.parametrize(
     ("kind", "result", "words"),
     [
-        ("download", {"size": 2 * GB, "seconds": 41.2, "from_cache": False}, "2.0 GB in 41 s; its sha256 is the Hub's"),
+        (
+            "download",
+            {"size": 2 * GB, "seconds": 41.2, "from_cache": False},
+            "2.0 GB in 41 s; its sha256 is that of the Hub",
+        ),
         ("download", {"size": 1, "seconds": 1, "from_cache": True}, "in the Hugging Face cache already"),
-        ("verify", {"ok": True}, "the one it came with"),
-        ("speed", {"generation_speed": 9.51, "prompt_speed": 80.0}, "writes 9.5 tokens/s, reads 80.0"),
+        ("verify", {"ok": True}, "its sha256 has not changed"),
+        ("speed", {"generation_speed": 9.51, "prompt_speed": 80.0}, "generation 9.5 tokens/s, prompt 80.0"),
         ("bring", {}, ""),
     ],
 )
@@ -62,7 +66,7 @@ def test_what_is_done_says_what_came_of_it(kind: str, result: dict[str, object],
 
 def test_only_what_lives_can_be_cancelled() -> None:
     found = [moving(), moving(id="q", state="queued", kind="verify"), moving(id="d", state="done")]
-    assert library_view.may_stop(found) == [("download x", "r"), ("verify x", "q")]
+    assert library_view.live(found) == [("download x", "r"), ("verify x", "q")]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_a_file_says_whether_it_fits_this_machine() -> None:
     assert list(options) == ["small.gguf", "big.gguf", "huge.gguf", "part-00001-of-00002.gguf"]
     assert options["small.gguf"] == "small.gguf · Q4_K_M · 1.0 GB · ✓ fits (about 1.5 GB of memory)"
     assert "✗ needs about 12.0 GB of memory" in options["big.gguf"]
-    assert "✗ the disk is too full" in options["huge.gguf"]
+    assert "✗ not enough free disk space" in options["huge.gguf"]
     assert "✗ it is one part of several" in options["part-00001-of-00002.gguf"]
 
 

@@ -115,7 +115,7 @@ def use_as_owner(app: App) -> list[Run]:
     }
     values |= {
         named["Rows"]: ANSWERS,
-        named["The file"]: str(kept),
+        named["Uploaded file"]: str(kept),
         named["Judge"]: OVERLAP,
         named["Variants to evaluate"]: [],
     }

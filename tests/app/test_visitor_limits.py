@@ -62,14 +62,14 @@ def test_a_visitor_holds_no_more_connections_than_the_limit(limits: VisitorLimit
 
 
 def test_one_address_does_not_fill_gradio_s_queue(tmp_path: Path) -> None:
-    limits = VisitorLimits(None, SPACE, tmp_path, Queue(waiting=visitor_limits.VISITOR_IN_LINE))  # type: ignore[arg-type]
+    limits = VisitorLimits(None, SPACE, tmp_path, Queue(waiting=visitor_limits.VISITOR_QUEUED))  # type: ignore[arg-type]
     limits.calling["9.9.9.9"] = limits.calling["8.8.8.8"] = 1  # this call
     assert call_status(limits) == 429
     assert call_status(limits, "8.8.8.8") == 200
 
 
 def test_calls_whose_handler_has_not_begun_count_as_well(limits: VisitorLimits) -> None:
-    limits.calling["9.9.9.9"] = visitor_limits.VISITOR_IN_LINE + 1
+    limits.calling["9.9.9.9"] = visitor_limits.VISITOR_QUEUED + 1
     assert call_status(limits) == 429
 
 

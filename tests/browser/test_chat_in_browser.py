@@ -89,7 +89,7 @@ def test_a_refused_edit_loses_nothing(page: Page) -> None:
     page.get_by_role("button", name="Edit").click()
     page.locator("textarea.edit-textarea, .message textarea").first.fill("   ")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("the message is empty")).to_be_visible()
+    expect(page.get_by_text("message is empty")).to_be_visible()
     expect(page.get_by_test_id("user").first).to_contain_text("use <b>x</b>")
     expect(page.get_by_test_id("bot")).to_have_count(1)
 
@@ -107,7 +107,7 @@ def test_a_new_chat_in_the_middle_of_an_answer_is_empty(page: Page) -> None:
 def test_the_other_template_can_be_tried(page: Page) -> None:
     expect(page.get_by_label("as its file says")).to_be_hidden()
     choose(page, "Variant", "tiny_alpaca")
-    expect(page.get_by_text("Trained on the alpaca template")).to_be_visible()
+    expect(page.get_by_text("Trained with the alpaca template")).to_be_visible()
     ask(page, "What is the capital of France?")
     expect(page.get_by_test_id("bot").first).to_contain_text("template: alpaca")
     picture(page, "chat-template")

@@ -35,7 +35,7 @@ def fill(page: Page, label: str, value: str) -> None:
 def evaluated(page: Page, app: App, judge: str = "", rows: int = 12) -> None:
     """The toy's two, until it is done and the page shows it."""
     judge_tab(page)
-    fill(page, "Rows at the most", str(rows))
+    fill(page, "Maximum rows", str(rows))
     if judge:
         choose(page, "Judge", judge)
     page.get_by_role("button", name="Start evaluation").click()
@@ -48,23 +48,23 @@ def evaluated(page: Page, app: App, judge: str = "", rows: int = 12) -> None:
 
 
 def saved(page: Page, what: str) -> str:
-    choose(page, "What to save", what)
+    choose(page, "File to save", what)
     with page.expect_download() as found:
-        page.get_by_role("button", name="Save it").click()
+        page.get_by_role("button", name="Save file").click()
     return Path(found.value.path()).read_text(encoding="utf-8")
 
 
 def test_an_evaluation_states_the_difference_and_every_answer_can_be_opened(page: Page, app: App) -> None:
     evaluated(page, app)
     expect(page.locator("#verdict")).to_contain_text(re.compile(r"tiny_lora is better than tiny_base by 0\.\d+ \("))
-    expect(page.get_by_text("It measures likeness to the reference, not truth").first).to_be_visible()
+    expect(page.get_by_text("It measures similarity to the reference").first).to_be_visible()
     page.get_by_role("gridcell", name="1.00").first.click()
     expect(page.get_by_text("Row 10000 · tiny_lora")).to_be_visible()
     expect(page.locator("pre").get_by_text('{"answer": "Paris"}').first).to_be_visible()
     picture(page, "judge")
 
-    unfold(page, "Save, cite, train on")
-    methods = page.locator("label", has_text="Methods, for a paper").locator("textarea")
+    unfold(page, "Export and methods")
+    methods = page.locator("label", has_text="Methods paragraph for a paper").locator("textarea")
     expect(methods).to_have_value(re.compile("Student's t"))
     table = list(csv.DictReader(io.StringIO(saved(page, "table of variants"))))
     assert [(one["variant"], one["status"], one["n"]) for one in table] == [
@@ -85,7 +85,7 @@ def test_an_evaluation_states_the_difference_and_every_answer_can_be_opened(page
 def test_a_person_rates_blind_and_the_judge_is_compared_with_it(page: Page, app: App) -> None:
     evaluated(page, app, rows=5)
     unfold(page, "Rate answers yourself, blind")
-    page.get_by_role("button", name="Show me an answer").click()
+    page.get_by_role("button", name="Show an answer").click()
     expect(page.get_by_text("0 of 10 rated")).to_be_visible()
     page.get_by_role("button", name="Save and show the next").click()
     expect(page.get_by_text("Correctness is not chosen yet")).to_be_visible()
@@ -103,9 +103,9 @@ def test_a_person_rates_blind_and_the_judge_is_compared_with_it(page: Page, app:
 @pytest.mark.long
 def test_a_toy_fails_the_judge_check_and_the_page_says_so(page: Page, app: App) -> None:
     judge_tab(page)
-    choose(page, "Rubric of a model", "brief")
+    choose(page, "Rubric", "brief")
     evaluated(page, app, "tiny_base, on this machine", rows=1)
-    expect(page.get_by_text("Unreliable judge: its scores are noise")).to_be_visible()
+    expect(page.get_by_text("Unreliable judge: do not trust its scores")).to_be_visible()
     expect(
         page.get_by_text(re.compile(r"unreliable judge: \d+ of 24 probes passed, \d of 6 injections"))
     ).to_be_visible()
@@ -124,12 +124,12 @@ def test_answers_made_elsewhere_bring_their_scores(page: Page, tmp_path: Path) -
         csv.writer(target).writerows(rows)
     judge_tab(page)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Drop or choose a file").last.click()
+        page.get_by_role("button", name="Upload a file").last.click()
     chooser.value.set_files(file)
     expect(page.get_by_label("Rows", exact=True)).to_have_value("Imported answers (CSV or JSONL)")
     page.get_by_role("button", name="Start evaluation").click()
     expect(page.locator("#verdict")).to_contain_text("theirs is worse than =mine by 3.0", timeout=LONG)
-    unfold(page, "Save, cite, train on")
+    unfold(page, "Export and methods")
     assert "'=mine" in saved(page, "table of variants")  # a spreadsheet does not compute it
 
 
@@ -140,7 +140,7 @@ def test_a_judge_speaks_of_letters_while_names_are_hidden(page: Page, app: App) 
     page.get_by_role("button", name="Send to all").click()
     expect(page.get_by_role("button", name="A is better")).to_be_visible()
     unfold(page, "Ask a judge about these answers")
-    page.get_by_label("Reference answer, if there is one").fill("Rome")
+    page.get_by_label("Reference answer (optional)").fill("Rome")
     page.get_by_role("button", name="Score each answer").click()
     opinion = page.locator("#opinion")
     expect(opinion).to_contain_text(re.compile(r"A: \d\.\d\d \(overlap"), timeout=LONG)

@@ -76,7 +76,7 @@ def test_from_a_pasted_address_to_an_answer_and_away_again(page: Page, hub: Hub,
     library(page)
     expect(page.get_by_role("gridcell", name="toy-Q4_K_M", exact=True).nth(1)).to_be_visible()  # in memory, too
     unfold(page, "One variant")
-    choose(page, "Variant to look at", "toy-Q4_K_M")
+    choose(page, "Variant details", "toy-Q4_K_M")
     expect(page.get_by_text("Parameters: 3,410,208")).to_be_visible()
     expect(page.get_by_text("owner/toy-GGUF, main (commit")).to_be_visible()
     picture(page, "library-details")
@@ -109,7 +109,7 @@ def test_speed_tests_are_measured_and_compared(page: Page) -> None:
     library(page)
     unfold(page, "One variant")
     for variant in ("tiny_base", "tiny_lora"):
-        choose(page, "Variant to look at", variant)
+        choose(page, "Variant details", variant)
         expect(page.get_by_text(f"{variant} · embedded")).to_be_visible()
         page.get_by_role("button", name="Speed test", exact=True).click()
         row = page.get_by_role("row", name=f"speed test {variant}")
@@ -129,12 +129,12 @@ def test_files_of_ones_own_are_brought(page: Page, app: App, tmp_path: Path) -> 
     library(page)
     unfold(page, "Another model")
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Bring files").click()
+        page.get_by_role("button", name="Import files").click()
     chooser.value.set_files(mine)
     expect(page.get_by_role("gridcell", name="mine", exact=True)).to_be_visible()
     expect(page.get_by_role("gridcell", name="ready", exact=True)).to_be_visible()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Bring files").click()
+        page.get_by_role("button", name="Import files").click()
     chooser.value.set_files(bad)
     expect(page.get_by_role("gridcell", name="web page")).to_be_visible()
     picture(page, "library-brought")

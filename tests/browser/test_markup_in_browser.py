@@ -275,7 +275,7 @@ def test_a_comparison_and_the_evidence_of_a_judge_do_nothing(page: Page) -> None
     expect(page.locator(".note.facts").filter(visible=True)).to_have_count(2)
     assert page.evaluate(LOOK) == []
     unfold(page, "Ask a judge about these answers")
-    choose(page, "Judge of the screen", "gpt-4o-mini at")
+    choose(page, "Judge of the comparison", "gpt-4o-mini at")
     page.get_by_role("button", name="Score each answer").click()
     expect(page.locator("#opinion")).to_contain_text(re.compile(r"4\.00.*evil\.example"), timeout=120_000)
     assert page.evaluate(LOOK) == []
@@ -287,10 +287,10 @@ def test_what_a_model_says_of_itself_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Library").click()
     expect(page.get_by_role("gridcell", name="hostile", exact=True).first).to_be_visible()
     unfold(page, "One variant")
-    choose(page, "Variant to look at", "hostile")
+    choose(page, "Variant details", "hostile")
     expect(page.get_by_text("log in with your token").first).to_be_attached()
     expect(page.get_by_text(re.compile("^About: .*<img src")).first).to_be_visible()
-    unfold(page, "Every field of its header")
+    unfold(page, "All fields of the GGUF header")
     expect(page.get_by_role("gridcell", name=IMG, exact=True).first).to_be_visible()
     assert page.evaluate(LOOK) == []
     page.get_by_role("button", name="Remove", exact=True).click()
@@ -302,8 +302,8 @@ def test_what_a_run_says_of_itself_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Runs").click()
     expect(page.get_by_role("gridcell", name=FORM).first).to_be_visible()
     expect(page.locator("svg .legendtext").filter(has_text="<form action").first).to_be_attached()
-    unfold(page, "Card")
-    expect(page.get_by_role("heading", name="Prompt template")).to_be_visible()
+    unfold(page, "Model card")
+    expect(page.get_by_role("heading", name="Chat template")).to_be_visible()
     expect(page.locator(".html-container pre").filter(has_text="#include")).to_be_visible()
     unfold(page, "Settings side by side")
 
@@ -311,7 +311,7 @@ def test_what_a_run_says_of_itself_does_nothing(page: Page) -> None:
 @pytest.mark.long
 def test_a_toast_that_repeats_a_name_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Train").click()
-    unfold(page, "Every setting")
+    unfold(page, "All settings")
     for text in (IMG, FORM[:50], "<svg onload=window.__pwned=1>", "&lt;b&gt;"):
         name = page.get_by_role("textbox", name="Name What the fine-tuned variant")
         name.fill(text)
@@ -335,7 +335,7 @@ def test_answers_made_elsewhere_do_nothing(page: Page, tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page.get_by_role("tab", name="Judge").click()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Drop or choose a file").last.click()
+        page.get_by_role("button", name="Upload a file").last.click()
     chooser.value.set_files(file)
     expect(page.get_by_label("Rows", exact=True)).to_have_value("Imported answers (CSV or JSONL)")
     page.get_by_role("button", name="Start evaluation").click()
@@ -347,5 +347,5 @@ def test_answers_made_elsewhere_do_nothing(page: Page, tmp_path: Path) -> None:
         page.wait_for_timeout(500)
         assert page.evaluate(LOOK) == []
     unfold(page, "Rate answers yourself, blind")
-    page.get_by_role("button", name="Show me an answer").click()
+    page.get_by_role("button", name="Show an answer").click()
     expect(page.get_by_text("rated. ")).to_be_visible()

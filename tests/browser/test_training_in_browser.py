@@ -46,7 +46,7 @@ def start(page: Page, preset: str, **settings: int) -> None:
         choose(page, "Preset", preset)
         expect(page.get_by_text(f"As in the preset {preset}.")).to_be_visible()
     if settings:
-        unfold(page, "Every setting")
+        unfold(page, "All settings")
     for label, value in settings.items():
         page.get_by_label(label, exact=True).fill(str(value))
         page.get_by_label(label, exact=True).press("Tab")
@@ -60,7 +60,7 @@ def finished(page: Page) -> None:
 
 def export(page: Page, name: str, form: str = "") -> None:
     if form:
-        choose(page, "Make", form)
+        choose(page, "Export as", form)
     page.get_by_role("button", name="Export to GGUF").click()
     expect(page.get_by_role("gridcell", name=f"{name} is in the Library")).to_be_visible(timeout=TRAINED)
 
@@ -89,7 +89,7 @@ def test_a_short_training_becomes_a_variant_that_answers(page: Page, app: App) -
 @pytest.mark.long
 def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app: App) -> None:
     page.get_by_role("tab", name="Train").click()
-    page.get_by_role("button", name="Look at the data").click()
+    page.get_by_role("button", name="Inspect dataset").click()
     expect(page.get_by_text("in the training split and 60 in the eval split")).to_be_visible()
     expect(page.get_by_text("Rows as the model will see them")).to_be_visible()
     picture(page, "train")
@@ -135,7 +135,7 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
 def test_a_quantised_base_is_trained_and_its_adapter_runs_over_the_whole_one(page: Page, app: App) -> None:
     start(page, "tiny_qlora")
     finished(page)
-    export(page, "my_tiny_qlora_adapter", "adapter alone, over its base")
+    export(page, "my_tiny_qlora_adapter", "adapter, used with its base")
     answers(page, "my_tiny_qlora_adapter", "What is the capital of France?")
     record = json.loads((app.home / "weights" / "my_tiny_qlora_adapter" / "variant.json").read_text())
     assert (record["over"], record["method"]) == ("tiny_base", "qlora")

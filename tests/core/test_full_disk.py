@@ -31,7 +31,7 @@ def account(folder: Path, code: int) -> str:
     """What a runner writes down of a worker that left with that code."""
     runner = Runner.__new__(Runner)
     runner.run = Run(folder)
-    ended = runner._account(code, killed=False, out_of_memory=False)
+    ended = runner._outcome(code, killed=False, out_of_memory=False)
     assert ended.state == "failed"
     return ended.why
 
@@ -49,7 +49,7 @@ def test_the_exit_code_tells_it_where_no_event_can_be_written(raises: str, tmp_p
         assert worker.wait(60) == DISK_FULL, worker.stderr and worker.stderr.read()
     why = account(folder, DISK_FULL)
     assert why.startswith("The disk is full: ") and why.endswith(
-        "MB are free in runs/. Free 1 GB there, then resume or start it again; what was saved is kept."
+        "MB are free in runs/. Free 1 GB there, then resume or start it again. Everything that was saved is kept."
     )
 
 

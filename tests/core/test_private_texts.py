@@ -63,13 +63,16 @@ def test_why_a_run_failed_tells_no_folder_and_nothing_that_was_printed(tmp_path:
 
 
 def test_a_judgement_of_the_screen_is_not_named_after_the_prompt(lab: Lab) -> None:
-    now = comparison.asked(
-        comparison.opened(("tiny_base", "tiny_lora"), blind=False, votes=()), "my secret", "", FormChoices().sampling
+    now = comparison.with_prompt(
+        comparison.new_comparison(("tiny_base", "tiny_lora"), blind=False, votes=()),
+        "my secret",
+        "",
+        FormChoices().sampling,
     )
     said = [Turn(role="assistant", content="x", variant="v", generation=GENERATION, state="ended")] * 2
     now = replace(now, turns=tuple((*turns, one) for turns, one in zip(now.turns, said, strict=True)))
     spec, _ = form_choices.judge_comparison(lab, now, "", OVERLAP, "lab", "score")
-    assert spec.name == form_choices.ON_SCREEN and "secret" not in spec.name
+    assert spec.name == form_choices.COMPARISON and "secret" not in spec.name
 
 
 def test_the_methods_paragraph_names_a_file_without_its_folder(lab: Lab) -> None:

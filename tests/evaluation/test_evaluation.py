@@ -26,7 +26,7 @@ from support.judges import KEY
 from support.trainings import chat
 
 from app.judge import form_choices
-from app.judge.form_choices import ANSWERS, CAME, FormChoices
+from app.judge.form_choices import ANSWERS, IMPORTED_SCORES, FormChoices
 from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.data.dataset import DatasetSpec
@@ -58,7 +58,7 @@ def test_a_rule_judges_what_the_toy_answers_to_held_out_rows(lab: Lab) -> None:
     assert found.leaked == 0 and found.cost == 0 and found.check is None and found.steadiness is None
     standing = lab.evaluations.status(run.id)
     assert (standing.state, standing.failed, standing.resumable) == ("done", 0, False)
-    with pytest.raises(LabError, match="nothing to resume"):
+    with pytest.raises(LabError, match="cannot be resumed"):
         lab.evaluations.resume(run.id)
 
 
@@ -214,7 +214,7 @@ def test_scores_that_came_along_need_no_judge(lab: Lab, tmp_path: Path) -> None:
     lines += [f"old,{n},What is {n}?,{n},a,{0.2 + 0.01 * n},fair" for n in range(8)]
     lines += [f"new,{n},What is {n}?,{n},b,{'' if n == 7 else 0.9 - 0.02 * n},good" for n in range(8)]
     path.write_text("\n".join(lines))
-    chosen = FormChoices(source=ANSWERS, file=str(path), judge=CAME)
+    chosen = FormChoices(source=ANSWERS, file=str(path), judge=IMPORTED_SCORES)
     spec = form_choices.evaluate_request(lab, chosen)
     assert not Path(spec.given).exists()  # a preview writes nothing
     assert (spec.low, spec.high, spec.judge.kind, spec.name) == (0, 1, "given", "mine")

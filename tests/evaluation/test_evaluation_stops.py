@@ -126,7 +126,7 @@ def test_a_judge_that_is_not_the_same_any_more_is_not_gone_on_with(lab: Lab, jud
     known["identity"]["rubric"] = "another"
     (run.folder / records.JUDGE).write_text(json.dumps(known))
     ended(lab.evaluations.resume(run.id))
-    assert run.state == "failed" and "scores of two judges never share a table" in run.why
+    assert run.state == "failed" and "scores of two judges cannot be compared" in run.why
     assert len(scores(run)) == 3
 
 

@@ -34,4 +34,4 @@ def test_a_visitor_judges_nothing_by_any_handler_and_the_owner_does(space: App, 
         assert "Only the owner of this lab may" in why, (name, why)
     assert (sorted(path.name for path in runs.iterdir()) if runs.exists() else []) == before
     assert "No evaluation is chosen" in str(owner.call("stop_evaluation", None)[1])  # the owner is heard
-    assert "nothing to judge yet" in str(owner.call("judge_scores", None, OVERLAP, "lab", "")[1])
+    assert "no answers to judge yet" in str(owner.call("judge_scores", None, OVERLAP, "lab", "")[1])

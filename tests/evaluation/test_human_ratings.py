@@ -166,7 +166,7 @@ def test_a_person_rates_on_the_scale_and_blind(lab: Lab, tmp_path: Path) -> None
         lab.evaluations.rate(run.id, row, variant, {"correctness": 4})
     with pytest.raises(LabError, match="not there any more"):
         lab.evaluations.rate(run.id, row, "nobody", good)
-    with pytest.raises(LabError, match="no such evaluation"):
+    with pytest.raises(LabError, match="no longer exists"):
         lab.evaluations.rate("../" + run.id, row, variant, good)
     assert not (run.folder / records.RATINGS).exists()
 

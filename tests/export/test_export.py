@@ -89,7 +89,7 @@ def test_importance_changes_how_it_is_quantised(trained: Path, tmp_path: Path) -
     assert weighed["agreement"] > 0.8
     run = shutil.copytree(trained, tmp_path / trained.name)
     (run / FOLDER / IMPORTANCE).unlink()
-    assert "measured no importance matrix" in exported(run, tmp_path, importance=True).why
+    assert "has no importance matrix" in exported(run, tmp_path, importance=True).why
     np.savez(run / FOLDER / IMPORTANCE, **{"blk.0.attn_q.weight": np.ones(17, np.float32)})
     assert "could not quantise" in exported(run, tmp_path, importance=True).why
     np.savez(run / FOLDER / IMPORTANCE, **{"blk.0.attn_q.weight": np.full(256, np.nan, np.float32)})
@@ -130,7 +130,10 @@ def test_a_base_in_a_folder_is_merged_into_and_one_that_is_gone_is_told(tmp_path
     exported(run, tmp_path).result  # noqa: B018
     assert ours(tmp_path).variant.licence == "unknown"
     shutil.rmtree(base)
-    assert "no readable config.json" in exported(run, tmp_path, id="again").why and entry(tmp_path, "again") is None
+    assert (
+        "no config.json that can be read" in exported(run, tmp_path, id="again").why
+        and entry(tmp_path, "again") is None
+    )
 
 
 def test_another_model_than_the_trained_one_is_refused_with_the_numbers(trained: Path, tmp_path: Path) -> None:

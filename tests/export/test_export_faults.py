@@ -29,7 +29,7 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def sentence(text: str) -> bool:
-    return text.endswith(".") and "fault of the app" not in text
+    return text.endswith(".") and "app has a bug" not in text
 
 
 def nothing_or_all(home: Path) -> bool:
@@ -139,7 +139,7 @@ def test_a_damaged_one_with_its_card_makes_way_and_all_of_it_is_removed_later(tr
 def test_a_run_that_has_not_finished_has_nothing_to_export(trained: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "20300101-000000-000-train-other"
     unfinished.mkdir()
-    assert "has not made an adapter" in exported(unfinished, tmp_path).why
+    assert "has no adapter yet" in exported(unfinished, tmp_path).why
     run = leave(tmp_path / "20300101-000000-001-train-other", adapted())
     (run / FOLDER / MADE).write_text("{")
     assert "cannot be read" in exported(run, tmp_path).why

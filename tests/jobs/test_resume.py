@@ -58,7 +58,7 @@ def test_a_run_that_is_killed_again_and_again_goes_on_in_its_folder_to_its_end(r
         assert launch_again(run) == run
     quiet(run)
     assert run.state == "done" and steps(run) == 40
-    with pytest.raises(LabError, match="nothing to resume"):
+    with pytest.raises(LabError, match="cannot be resumed"):
         launch_again(run)
 
 
@@ -71,7 +71,7 @@ def test_a_frozen_worker_is_ended_by_a_second_stop_and_the_run_goes_on_later(run
     run.stop()
     run.stop()
     quiet(run)
-    assert run.state == "stopped" and "did not end by itself" in run.why
+    assert run.state == "stopped" and "did not end in time" in run.why
     launch_again(run)
     until(lambda: begun(run))
     assert run.state == "running"
@@ -92,7 +92,7 @@ def test_a_resumed_run_waits_for_its_turn(runs: Path) -> None:
     assert (old.state, first.state) == ("queued", "running")
     old.stop()
     until(lambda: over(old))
-    assert (old.state, old.why) == ("stopped", "Stopped before it began.")
+    assert (old.state, old.why) == ("stopped", "Stopped before it was started.")
     first.stop()
     quiet(first)
 
@@ -143,7 +143,7 @@ def test_a_crowd_that_resumes_one_run_gets_one_worker(runs: Path) -> None:
         crowd.stdin.flush()
     answers = [line for crowd in crowds for line in crowd.communicate(timeout=60)[0].splitlines()]
     assert len(answers) == 16 and answers.count(f"resumed {run.id}") == 1
-    assert all("nothing to resume" in answer for answer in answers if not answer.startswith("resumed"))
+    assert all("cannot be resumed" in answer for answer in answers if not answer.startswith("resumed"))
     until(lambda: started(run) > before)
     assert started(run) == before + 1 and len(alive(run)) == 2  # its runner and its worker
     run.stop()

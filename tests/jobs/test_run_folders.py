@@ -77,7 +77,7 @@ def seen(lab: Lab) -> dict[str, str]:
     trained = lab.training.statuses()
     page: list[Any] = [runs_view.runs(trained), runs_view.runs(trained, False)]
     for one in trained:
-        page += [runs_view.label(one), runs_view.detail(one), runs_view.made(one), one.log]
+        page += [runs_view.label(one), runs_view.detail(one), runs_view.card(one), one.log]
         page += [runs_view.settings([one]), train_view.attempt(one)]
         found[one.id] = one.state
     page.append(figures.losses([(one.name, one) for one in trained if one.curve.steps]).to_json())
@@ -90,7 +90,7 @@ def seen(lab: Lab) -> dict[str, str]:
         if now.spec:
             page += _verdict(lab, now.id)
     moved = lab.library.transfers()
-    page += [library_view.transfers(moved), library_view.may_stop(moved), library_view.speeds(lab.library.speeds())]
+    page += [library_view.transfers(moved), library_view.live(moved), library_view.speeds(lab.library.speeds())]
     page.append([[entry.variant.id, entry.state, entry.why] for entry in lab.library.entries(moved)])
     found |= {transfer.id: transfer.state for transfer in moved}
     lab.training.reap_orphans()
@@ -104,11 +104,11 @@ def _verdict(lab: Lab, run: str) -> list[Any]:
         result_view.about, result_view.variants, result_view.contrasts, result_view.criteria, result_view.check,
     ]  # fmt: skip
     page = [show(result) for show in shows]
-    page += [result_view.people(result.people), answer_view.rating(lab.evaluations.next_to_rate(run))]
+    page += [result_view.human_agreement(result.people), answer_view.rating(lab.evaluations.next_to_rate(run))]
     if result.questions:
         page += [result_view.headline(result), *(export(result, what) for what in EXPORTS)]
         page += [answer_view.cell(result, result.questions[0].id, name) for name in result.spec.variants]
-    page += [answer_view.heat(result, which) for which in answer_view.EVERY]
+    page += [answer_view.heat(result, which) for which in answer_view.FILTERS]
     if any(one.difference.n for one in result.verdict.contrasts):
         page.append(figures.forest(result.verdict).to_json())
     return page

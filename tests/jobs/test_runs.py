@@ -40,7 +40,7 @@ def test_a_run_is_a_folder_that_tells_what_was_asked_what_happened_and_how_it_en
 @pytest.mark.parametrize(
     ("manner", "why"),
     [
-        ("fails", "asked to fail"),
+        ("fails", "requested to fail"),
         ("crashes", "crashed \\(SIGSEGV\\)"),
         ("silent", "code 0 and without a result"),
         ("says nothing", "code 3 and without a result"),
@@ -87,7 +87,7 @@ def test_a_worker_that_does_not_listen_is_ended_after_a_grace(runs: Path) -> Non
     until(lambda: begun(run))
     run.stop()
     until(lambda: over(run))
-    assert run.state == "stopped" and "did not end by itself" in run.why
+    assert run.state == "stopped" and "did not end in time" in run.why
     until(lambda: alive(run) == [])
 
 
@@ -118,7 +118,7 @@ def test_a_second_run_waits_and_says_for_which(runs: Path) -> None:
     assert waits_for(second) == [first] and waits_for(third) == [first, second]
     second.stop()
     until(lambda: second.state == "stopped")
-    assert second.why == "Stopped before it began."
+    assert second.why == "Stopped before it was started."
     first.stop()
     until(lambda: third.state == "done")
     assert not begun(second)
@@ -171,7 +171,7 @@ def test_a_worker_leaves_when_its_runner_is_killed(runs: Path) -> None:
     assert run.workers
     os.kill(run.workers.runner[0], signal.SIGKILL)
     until(lambda: run.state == "lost")
-    assert "cut off" in run.why
+    assert "was killed" in run.why
     until(lambda: alive(run) == [])
 
 

@@ -177,7 +177,7 @@ def copied(folder: Path, old: str = "", new: str = "") -> ModuleType:
 
 
 def test_the_digest_changes_with_every_word_of_the_probes_and_with_nothing_else(tmp_path: Path) -> None:
-    same = copied(tmp_path / "same", "# What a judge", "# What any judge").digest()
+    same = copied(tmp_path / "same", "# Probes: answers", "# What any judge").digest()
     word = copied(tmp_path / "word", "undisputed giant", "undoubted giant").digest()
     bound = copied(tmp_path / "bound", "most = 0.35", "most = 0.36").digest()
     assert same == check.digest() == tried(right).probes and re.fullmatch(r"[0-9a-f]{12}", same)

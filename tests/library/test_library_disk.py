@@ -167,7 +167,7 @@ def test_on_read_only_folders_the_toy_is_talked_to_and_the_rest_is_refused_in_a_
     assert any("Read-only file system. Free disk space or allow writing" in html.unescape(text) for text in page), page
     assert {name: text for name, text in said.items() if not sentence(text) or str(tmp_path) in text} == {}
     assert {name: text for name, text in said.items() if "weights" not in text and "runs/" not in text} == {}
-    assert "fault of the app" not in (tmp_path / "app.log").read_text()
+    assert "app has a bug" not in (tmp_path / "app.log").read_text()
     assert "bug" not in (tmp_path / "app.log").read_text()
 
 

@@ -77,7 +77,7 @@ def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_
 
         lab.library.cancel(other.id)
         until(lambda: over(other))
-        assert (other.state, other.why) == ("stopped", "Stopped before it began.") and run.state == "running"
+        assert (other.state, other.why) == ("stopped", "Stopped before it was started.") and run.state == "running"
 
         lab.library.cancel(run.id)
         until(lambda: over(run))
@@ -128,7 +128,7 @@ def test_a_token_reaches_the_hub_and_nothing_else(tmp_path: Path, hub: Hub, monk
         assert not [name for name, text in seen.items() if key in text]
         assert not [name for name, text in seen.items() if token in text and "argv" in name]
         assert all(f"HF_TOKEN={token}" in text for name, text in seen.items() if "environment" in name)
-        assert visitor.table("what")[0][0] == f"download {NAME}"  # and the page's list has it from now on
+        assert visitor.table("transfer")[0][0] == f"download {NAME}"  # and the page's list has it from now on
         visitor.client.predict(run.id, api_name="/cancel")
         until(lambda: run.state == "stopped")
         hub.faults.clear()
@@ -195,8 +195,8 @@ def test_without_a_network_all_goes_on_but_the_hub(tmp_path: Path, hub: Hub) -> 
             visitor.client.predict("owner/toy-GGUF", "", api_name="/list_files")
         assert sentence(str(no.value))
         visitor.client.predict(api_name="/download_base_1b")
-        until(lambda: visitor.table("what")[0][1] == "failed")
-        why = visitor.table("what")[0][-1]
+        until(lambda: visitor.table("transfer")[0][1] == "failed")
+        why = visitor.table("transfer")[0][-1]
         assert "HF_HUB_OFFLINE is set" in why and sentence(why)
     finally:
         stop_app(app)

@@ -98,11 +98,11 @@ def test_a_forged_choice_changes_nothing(handler: str, app: App) -> None:
 
 def test_a_forged_context_changes_nothing(app: App) -> None:
     session = Session(app)
-    told = session.call("choose_context", "mine", "as set")[0]
+    told = session.call("choose_context", "mine", "default")[0]
     for variant, tokens in [("mine", value) for value in FORGED] + [(value, "512") for value in FORGED]:
         _, why = session.call("choose_context", variant, tokens)
         assert why and (sentence(why) or "is not in the list of choices" in why), (variant, tokens, why)
-    assert session.call("choose_context", "mine", "as set")[0] == told
+    assert session.call("choose_context", "mine", "default")[0] == told
 
 
 def test_what_was_not_listed_is_not_fetched(app: App) -> None:
@@ -125,7 +125,7 @@ def test_an_address_in_place_of_a_value_is_not_fetched(app: App, hub: Hub) -> No
     session, asked = Session(app), len(hub.requests())
     file = {"path": f"{hub.url}/{REPO}/resolve/main/{FILE}", "meta": {"_type": "gradio.FileData"}}
     for handler, values in {"bring": [[file], None], "list_files": [file, ""], "remove": [file]}.items():
-        assert "takes files, not addresses" in str(session.call(handler, *values)[1]), handler
+        assert "does not download files from addresses" in str(session.call(handler, *values)[1]), handler
     assert len(hub.requests()) == asked
 
 
@@ -144,7 +144,7 @@ def test_a_path_that_was_not_uploaded_is_not_brought(app: App) -> None:
 def test_an_address_in_the_place_of_a_file_is_not_fetched(app: App) -> None:
     file = {"path": "http://192.0.2.1/x.gguf", "meta": {"_type": "gradio.FileData"}}
     _, why = Session(app).call("bring", [file], None)
-    assert why and "takes files, not addresses of files" in why
+    assert why and "does not download files from addresses" in why
 
 
 SPECS: dict[str, str] = {
@@ -223,9 +223,9 @@ def test_a_visitor_of_a_space_changes_nothing_by_any_handler_and_its_owner_does(
     before, asked = disk(space), len(hub.requests())
 
     choices = {
-        "Variant to look at": "mine", "Context, tokens": "512", "To cancel": run.id, "To unload": str(model),
-        "Repository on the Hub": REPO, "Revision": "main",
-        "Bring files": [{"path": file, "orig_name": "up.gguf", "meta": {"_type": "gradio.FileData"}}],
+        "Variant details": "mine", "Context, tokens": "512", "Transfer to cancel": run.id,
+        "Model to unload": str(model), "Repository on the Hub": REPO, "Revision": "main",
+        "Import files": [{"path": file, "orig_name": "up.gguf", "meta": {"_type": "gradio.FileData"}}],
     }  # fmt: skip
     assert visitor.call("library")[1] == ""  # so that the lists of its page have what it chooses
     answers = {}

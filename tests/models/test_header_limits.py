@@ -54,16 +54,16 @@ def array(kind: int, count: int, items: bytes = b"", name: bytes = b"key") -> by
         (head(key(8, words(b"x", 2**64 - 1))), "text of 18,446,744,073,709,551,615 bytes"),
         (head(key(8, words(b"x", 2**63))), "text of"),
         (head(key(8, words(b"x", 1000))), "ends before"),
-        (head(key(8, words(b"x" * 70_000, 80_000))), "passes its own end"),
+        (head(key(8, words(b"x" * 70_000, 80_000))), "exceeds the end of the file"),
         (head(key(4, bytes(4), b"n" * 257)), "name of 257 bytes"),
         (head(words(b"", 2**64 - 1)), "name of 18,446,744,073,709,551,615 bytes"),
         (head(key(4, bytes(4), b"")), "name of 0 bytes"),
         (head(key(4, bytes(4), b"llama.block_count\0")), "control character"),
-        (head(key(4, bytes(4)), key(5, bytes(4))), "it says key twice"),
+        (head(key(4, bytes(4)), key(5, bytes(4))), "it has the key key twice"),
         (head(key(13, b"")), "unknown type 13"),
         (head(key(2**32 - 1, b"")), "unknown type"),
         (head(array(4, 2**64 - 1)), "lists of 18,446,744,073,709,551,615"),
-        (head(array(12, 1_999_999)), "passes its own end"),
+        (head(array(12, 1_999_999)), "exceeds the end of the file"),
         (head(array(8, 1_999_999)), "ends before"),
         (head(array(8, 1, struct.pack("<Q", 2**64 - 1))), "text of 18,446,744,073,709,551,615 bytes in a list"),
         (head(array(8, 1, struct.pack("<Q", 2**63))), "text of"),
@@ -80,7 +80,7 @@ def test_a_count_or_length_that_makes_no_sense_is_refused(file: Path, data: byte
 
 def test_a_text_longer_than_a_chat_template_is_cut(file: Path) -> None:
     found = read(file, miniature().set("key", b"x" * 1_000_000, TEXT).set("after", 5).bytes())
-    assert (len(found.keys["key"]), found.keys["after"]) == (reader.KEPT_TEXT, 5)
+    assert (len(found.keys["key"]), found.keys["after"]) == (reader.STORED_TEXT, 5)
 
 
 def test_all_texts_together_are_cut_too(file: Path) -> None:
@@ -88,7 +88,7 @@ def test_all_texts_together_are_cut_too(file: Path) -> None:
     for number in range(100):
         model.set(f"key{number}", b"x" * 100_000, TEXT)
     kept = [value for value in read(file, model.bytes()).keys.values() if isinstance(value, str)]
-    assert len(kept) > 100 and sum(map(len, kept)) <= reader.KEPT_TEXTS
+    assert len(kept) > 100 and sum(map(len, kept)) <= reader.STORED_TEXTS
 
 
 def test_a_header_of_many_long_texts_is_refused(file: Path) -> None:

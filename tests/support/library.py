@@ -107,7 +107,7 @@ class LibraryFolders:
         self.tended()
 
 
-JARGON = re.compile(r"Traceback|httpx|HTTPStatusError|HfHub|Errno|Exception|Error\b|<class|fault of the app")
+JARGON = re.compile(r"Traceback|httpx|HTTPStatusError|HfHub|Errno|Exception|Error\b|<class|app has a bug")
 
 
 def sentence(text: str) -> bool:

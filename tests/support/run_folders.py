@@ -1,7 +1,7 @@
 """Run folders of each kind as this app writes them, and the ways in which one can be odd.
 
-The folders are written with the app's own records (Asked, Event, Exit, Made, Question, Answer ...), so that a change of
-those changes these.
+The folders are written with the classes of the app (JobRequest, Event, Exit, TrainingRecord, Question, Answer ...), so
+that a change of those changes these.
 """
 
 import json
@@ -24,9 +24,9 @@ from backend.judge.rubric import rubrics
 from backend.judge.score import Identity, Item, Score
 from backend.library.requests import DownloadRequest
 from backend.library.status import SpeedResult, SpeedTestRequest
-from backend.training.artifacts import FOLDER, MADE, ExportRequest, TrainingRecord
+from backend.training.artifacts import FOLDER, MADE, TrainingRecord
 from backend.training.presets import presets
-from backend.training.request import TrainRequest as TrainAsked
+from backend.training.request import ExportRequest, TrainRequest
 from models.variant import Variant
 
 KINDS = ("train", "export", "evaluate", "download", "speed")
@@ -66,7 +66,7 @@ def _train(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     facts = {"state": "training", "steps": 2, "epoch": 0.1, "samples": 4, "tokens": 500, "tokens_per_second": 9.5}
     facts |= {"left": 1.5, "memory": 10**8, "grace": 60.0}
     points = [{"step": n, "points": [[n, 5.0 / n, 1e-4, 0.5]], "evaluations": [[n, 4.5]]} for n in (1, 2)]
-    return TrainAsked(spec=spec), [{"begins": 0, "said": ["It began."]}, *(facts | one for one in points)]
+    return TrainRequest(spec=spec), [{"begins": 0, "said": ["It began."]}, *(facts | one for one in points)]
 
 
 def _export(folder: Path) -> tuple[Any, list[dict[str, Any]]]:

@@ -58,9 +58,9 @@ BROKEN = {
 def test_a_broken_newest_is_set_aside_and_the_one_before_it_is_taken(what: str, tmp_path: Path) -> None:
     older, newer = write(tmp_path, 20), write(tmp_path, 40)
     BROKEN[what](newer)
-    step, path, said = checkpoints.newest_of_its_own(tmp_path)
+    step, path, warnings = checkpoints.newest_and_warnings(tmp_path)
     assert (step, path) == (20, older)
-    assert len(said) == 1 and "step 40 was set aside" in said[0]
+    assert len(warnings) == 1 and "step 40 was not used" in warnings[0]
     assert not newer.exists() and (tmp_path / "checkpoints" / "broken-40-1").is_dir()
 
 
@@ -82,15 +82,15 @@ def test_a_bfloat16_adapter_is_looked_at_too(tmp_path: Path) -> None:
 def test_when_none_is_whole_the_run_begins_anew_and_says_why(tmp_path: Path) -> None:
     for step in (20, 40):
         (write(tmp_path, step) / "optimizer.pt").write_bytes(b"")
-    step, path, said = checkpoints.newest_of_its_own(tmp_path)
-    assert (step, path, len(said)) == (0, None, 2)
-    assert checkpoints.newest_of_its_own(tmp_path) == (0, None, [])
+    step, path, warnings = checkpoints.newest_and_warnings(tmp_path)
+    assert (step, path, len(warnings)) == (0, None, 2)
+    assert checkpoints.newest_and_warnings(tmp_path) == (0, None, [])
 
 
 def test_what_was_set_aside_twice_is_kept_twice(tmp_path: Path) -> None:
     for _ in range(2):
         (write(tmp_path, 40) / "optimizer.pt").write_bytes(b"")
-        checkpoints.newest_of_its_own(tmp_path)
+        checkpoints.newest_and_warnings(tmp_path)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"broken-40-1", "broken-40-2"}
 
 
@@ -98,4 +98,4 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert checkpoints.newest(tmp_path) is None
     write(tmp_path, 5)
     shutil.rmtree(tmp_path / "checkpoints")
-    assert checkpoints.newest_of_its_own(tmp_path) == (0, None, [])
+    assert checkpoints.newest_and_warnings(tmp_path) == (0, None, [])

@@ -87,7 +87,7 @@ def test_a_try_measures_what_was_estimated_and_keeps_nothing(lab: Lab) -> None:
 
 def test_without_its_packages_training_says_what_to_install(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "NEEDED", ("torch", "no_such_package"))
-    with pytest.raises(LabError, match=re.escape("(no_such_package). Type `pip install torch==2.13.0`")):
+    with pytest.raises(LabError, match=re.escape("(no_such_package). Run `pip install torch==2.13.0`")):
         lab.training.start(small())
 
 
@@ -105,7 +105,7 @@ def test_patience_ends_a_training_that_gets_no_better_and_keeps_its_best(lab: La
     assert one.made, run.why
     assert one.made.steps < 60 and one.made.step <= one.made.steps - 4
     assert one.made.eval_best == min(one.curve.evaluations)
-    assert runs_view.note(one) == "ended early: its evaluation loss fell no more"
+    assert runs_view.note(one) == "ended early: the evaluation loss did not improve any more"
 
 
 def test_a_file_that_is_dropped_is_kept_where_runs_find_it_again(lab: Lab, tmp_path: Path) -> None:
@@ -117,5 +117,5 @@ def test_a_file_that_is_dropped_is_kept_where_runs_find_it_again(lab: Lab, tmp_p
     (tmp_path / "rows.csv").write_text("prompt,answer\na,b\n\nc,d\n")
     assert (lab.training.count_rows(kept), lab.training.count_rows(tmp_path / "rows.csv")) == (1, 2)
     (tmp_path / "rows.exe").write_text("")
-    with pytest.raises(LabError, match="of no known kind"):
+    with pytest.raises(LabError, match="has no known format"):
         lab.training.save_upload(tmp_path / "rows.exe")

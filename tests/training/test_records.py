@@ -146,7 +146,7 @@ def test_a_done_training_whose_adapter_was_taken_away_is_still_listed(shared_lab
     (run.folder / "exit.json").write_text(Exit(state="done").model_dump_json())
     (standing,) = (one for one in shared_lab.training.statuses() if one.id == run.id)
     assert (standing.state, standing.made) == ("done", None)
-    with pytest.raises(LabError, match="has not made an adapter"):
+    with pytest.raises(LabError, match="has no adapter yet"):
         shared_lab.training.export(run.id)
 
 
@@ -177,7 +177,7 @@ def test_a_live_record_that_names_others_is_never_signalled(pid: Any, shared_lab
             shared_lab.training.reap_orphans()
             shared_lab.training.stop(run.id)
             shared_lab.training.stop(run.id)
-            with pytest.raises(LabError, match="nothing to resume"):
+            with pytest.raises(LabError, match="cannot be resumed"):
                 shared_lab.training.resume(run.id)
             shared_lab.training.reap_orphans()
         assert child.poll() is None

@@ -82,9 +82,9 @@ def test_what_differs_from_a_preset_is_told_with_both_values() -> None:
     [
         ({"keep_best": True, "evaluate_every": 0}, "need evaluations"),
         ({"patience": 3, "keep_best": False}, "Patience needs"),
-        ({"keep_best": True, "save_every": 40, "evaluate_every": 20}, "must be “Evaluate every”"),
+        ({"keep_best": True, "save_every": 40, "evaluate_every": 20}, "must equal “Evaluate every”"),
         ({"base": "unsloth/Llama-3.2-1B-Instruct-bnb-4bit"}, "choose the method qlora"),
-        ({"template": "vicuna"}, "Template cannot be 'vicuna'"),
+        ({"template": "vicuna"}, "Chat template cannot be 'vicuna'"),
         ({"rank": 0}, "Rank must be a whole number from 1 to"),
         ({"learning_rate": 0.0}, "Learning rate must be a number above 0 and at most"),
         ({"name": "../x"}, "Name cannot be '../x'"),

@@ -108,7 +108,7 @@ def test_a_stop_while_it_starts_wins_and_a_crowd_that_resumes_it_gets_one_traine
         crowd.stdin.flush()
     answers = [line for crowd in crowds for line in crowd.communicate(timeout=60)[0].splitlines()]
     assert len(answers) == 16 and answers.count(f"resumed {run.id}") == 1
-    assert all("nothing to resume" in answer for answer in answers if not answer.startswith("resumed"))
+    assert all("cannot be resumed" in answer for answer in answers if not answer.startswith("resumed"))
     reached(run, 1)
     assert len([one for one in psutil.process_iter(["cmdline"]) if str(run.folder) in (one.info["cmdline"] or [])]) == 2
     assert read_curve(run.folder).facts["begins"] == 0 and [event.kind for event in run.events()].count("started") <= 2

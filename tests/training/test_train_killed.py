@@ -84,7 +84,7 @@ def test_a_frozen_trainer_is_ended_by_a_second_stop_and_goes_on_later(shared_lab
     until(lambda: psutil.Process(trainer).status() == psutil.STATUS_STOPPED)
     for _ in range(2):
         shared_lab.training.stop(run.id)
-    assert ended(run).state == "stopped" and "did not end by itself" in run.why
+    assert ended(run).state == "stopped" and "did not end in time" in run.why
     until(lambda: alive(run) == [])
     newest = shared_lab.training.status(run.id).resumable
     assert newest is not None and newest >= 5
@@ -176,7 +176,7 @@ def test_trainings_take_turns_and_a_resumed_one_waits_too(shared_lab: Lab) -> No
     assert shared_lab.training.status(second.id).waiting == ("old", "first")
     shared_lab.training.stop(old.id)
     until(lambda: not old.live, 60)
-    assert old.state == "stopped" and old.why == "Stopped before it began."
+    assert old.state == "stopped" and old.why == "Stopped before it was started."
     assert shared_lab.training.status(old.id).resumable
     ended(first)
     assert ended(second).state == "done", second.log(20)
@@ -228,7 +228,7 @@ def test_memory_that_runs_out_in_a_step_is_told(shared_lab: Lab, tmp_path: Path)
     trainer = psutil.Process(worker_of(run))
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (trainer.memory_info().vms + 10**9,) * 2)
     ended(run)
-    assert run.state == "failed" and "Memory ran out" in run.why, (run.why, run.log(20))
+    assert run.state == "failed" and "not enough memory" in run.why, (run.why, run.log(20))
     assert shared_lab.training.status(run.id).resumable == 0
 
 

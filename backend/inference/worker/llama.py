@@ -186,7 +186,7 @@ class LlamaWorker:
         return self.contexts.get(key)
 
     def open(self, adapter: str) -> Context:
-        """A new context. The app is told which adapter is being opened, in case that file ends this process."""
+        """Make a context. First send the name of the adapter to the app, in case that file crashes this process."""
         if not adapter:
             return self.new_context(None)
         self.pipe.send(Opening(adapter=adapter))
