@@ -38,7 +38,7 @@ PLANTED = {
     "JUDGE_BASE_URL": "http://canary-judge.example:9/v1",
     "HF_ENDPOINT": "http://127.0.0.1:9/canary-endpoint",
 }
-READING = ("runs", "runs_tick", "judge", "judge_tick", "library", "library_tick", "compare_refresh", "describe")
+TABS = ("runs", "judge", "library")
 VOTE = {
     "blind": True,
     "candidates": [
@@ -127,15 +127,13 @@ def use_as_owner(app: App) -> list[Run]:
 
 
 def everything(app: App, runs: list[Run], user: str) -> Iterator[tuple[str, str]]:
-    """(where, text) of all that a user can get: pages, and every handler that changes nothing, about every run."""
+    """(where, text) of all that a visitor can get: pages, and the answer of every handler, for every run."""
     for path in ("/", "/config", "/gradio_api/info", "/gradio_api/openapi.json", "/theme.css", "/gradio_api/app_id"):
         yield path, httpx.get(app.url + path).text
     session = Session(app, cookie(user))
-    for tab in ("runs", "judge", "library"):
+    for tab in TABS:
         yield tab, said(session, tab)
     for number, handler in session.handlers.items():
-        if user == "u1" and handler["api_name"] not in READING:
-            continue
         labels = [session.parts[part]["props"].get("label") for part in handler["inputs"]]
         defaults = [session.parts[part]["props"].get("value") for part in handler["inputs"]]
         chosen = [n for n, label in enumerate(labels) if label in ("Run", "Evaluation", "Curves of")]
@@ -165,8 +163,8 @@ def test_no_planted_word_reaches_a_visitor(space: App) -> None:
     for word in ("canary-prompt", "canary-question", "canary-log", "canary-first", "canary-path"):
         assert word in planted, word  # or the test would look for nothing
     assert leaks(space, runs, "u2") == {}
-    owner = leaks(space, runs, "u1")  # so that the search is known to find
-    assert {"runs", "judge", "library"} <= owner.keys(), owner
+    owner = Session(space, cookie("u1"))  # the search must find the words that the owner sees
+    assert all(SECRET.search(said(owner, tab)) for tab in TABS)
 
 
 def leaks(app: App, runs: list[Run], user: str) -> dict[str, set[str]]:

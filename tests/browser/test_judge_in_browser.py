@@ -133,6 +133,7 @@ def test_answers_made_elsewhere_bring_their_scores(page: Page, tmp_path: Path) -
     assert "'=mine" in saved(page, "table of variants")  # a spreadsheet does not compute it
 
 
+@pytest.mark.long
 def test_a_judge_speaks_of_letters_while_names_are_hidden(page: Page, app: App) -> None:
     page.get_by_role("tab", name="Compare").click()
     page.get_by_label("Blind").check()

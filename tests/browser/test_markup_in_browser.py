@@ -283,6 +283,7 @@ def test_a_comparison_and_the_evidence_of_a_judge_do_nothing(page: Page) -> None
     expect(page.locator("#vote-status")).to_contain_text("Your vote")
 
 
+@pytest.mark.long
 def test_what_a_model_says_of_itself_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Library").click()
     expect(page.get_by_role("gridcell", name="hostile", exact=True).first).to_be_visible()

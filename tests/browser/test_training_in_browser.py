@@ -91,7 +91,7 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
     page.get_by_role("tab", name="Train").click()
     page.get_by_role("button", name="Inspect dataset").click()
     expect(page.get_by_text("in the training split and 60 in the eval split")).to_be_visible()
-    expect(page.get_by_text("Rows as the model will see them")).to_be_visible()
+    expect(page.get_by_text("Rows as the model sees them")).to_be_visible()
     picture(page, "train")
     start(page, "tiny_lora")
     expect(page.get_by_role("gridcell", name="training")).to_be_visible(timeout=TRAINED)

@@ -73,7 +73,7 @@ def test_kills_at_any_moment_lose_no_score_and_ask_nothing_twice(
         lab.evaluations.resume(run.id)
     found = done(lab, ended(run))
     print(f"{len(kills)} kills, {judge.calls} calls")
-    assert len(kills) > times // 2
+    assert len(kills) >= max(1, times // 2)  # the run may end in the pause before a kill
 
     several = records.scores(run.folder)
     assert [cell.status for cell in found.table.cells.values()] == ["ok"] * 2 * rows

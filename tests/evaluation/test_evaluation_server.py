@@ -57,6 +57,7 @@ def ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
     raise RuntimeError(log.read_text())
 
 
+@pytest.mark.long
 def test_an_evaluation_by_a_strangers_server_ends_with_every_answer_accounted_for(server: str, lab: Lab) -> None:
     """The toy is no judge: what it says is mostly a failure, and each has its name."""
     columns = {"one": ["It is 1.", "It is 2."], "two": ["I do not know.", "Three!"]}

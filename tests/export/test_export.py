@@ -82,6 +82,7 @@ def test_without_a_tokenizer_of_its_own_it_has_the_bases(tmp_path: Path) -> None
     assert said["tokenizer.ggml.eos_token_id"] == ids["<|eot_id|>"] and said["tokenizer.chat_template"] == TEMPLATE
 
 
+@pytest.mark.long
 def test_importance_changes_how_it_is_quantised(trained: Path, tmp_path: Path) -> None:
     plain = exported(trained, tmp_path, id="plain").result
     weighed = exported(trained, tmp_path, id="aided", importance=True).result

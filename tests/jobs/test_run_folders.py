@@ -243,6 +243,7 @@ def test_records_that_cannot_be_read_make_an_evaluation_unreadable_when_it_is_lo
         lab.evaluations.result(folder.name)
 
 
+@pytest.mark.long
 def test_the_tabs_of_the_app_show_them(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for number, kind in enumerate(KINDS):

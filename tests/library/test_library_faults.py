@@ -39,6 +39,7 @@ with Lab(Settings(_env_file=None, lab_runs=Path(sys.argv[1]), lab_weights=Path(s
 """
 
 
+@pytest.mark.long
 def test_all_who_ask_for_one_file_share_one_transfer_and_another_file_waits_for_it(
     folders: LibraryFolders, hub: Hub
 ) -> None:

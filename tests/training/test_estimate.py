@@ -74,6 +74,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_nothing_is_begun(settin
     assert training.statuses() == []
 
 
+@pytest.mark.long
 def test_a_try_measures_what_was_estimated_and_keeps_nothing(lab: Lab) -> None:
     spec = small("tried", steps=1000, batch=8, max_length=256)
     expected = estimate(spec, PLENTY)
@@ -97,6 +98,7 @@ def test_unsloth_is_asked_for_only_where_it_is(lab: Lab) -> None:
             lab.training.start(small(engine="unsloth"))
 
 
+@pytest.mark.long
 def test_patience_ends_a_training_that_gets_no_better_and_keeps_its_best(lab: Lab) -> None:
     hasty: dict[str, Any] = {"learning_rate": 0.5, "schedule": "constant", "warmup_steps": 0, "dropout": 0.5}
     hasty |= {"steps": 60, "evaluate_every": 2, "save_every": 2, "keep_best": True, "patience": 2}
