@@ -12,7 +12,7 @@ __all__ = ["page"]  # the fixture
 
 def endless(page: Page) -> None:
     """Make answers long enough to be stopped."""
-    page.get_by_role("button", name="How the next token is chosen").click()
+    page.get_by_role("button", name="Generation settings").click()
     grammar = page.get_by_role("textbox", name="Grammar")
     grammar.click()  # the controls of an accordion are made when it opens; a person would not be as quick
     page.wait_for_timeout(500)

@@ -248,7 +248,7 @@ def grammar(text: str) -> str:
 
 @pytest.mark.long
 def test_lines_of_an_answer_do_nothing(page: Page) -> None:
-    unfold(page, "How the next token is chosen")
+    unfold(page, "Generation settings")
     page.get_by_label("number input for Max tokens").fill("900")
     page.get_by_label("number input for Max tokens").press("Tab")
     for text in batches([*FENCES, *BLOCKS, *LINKS[:8]], 6):
@@ -314,7 +314,7 @@ def test_a_toast_that_repeats_a_name_does_nothing(page: Page) -> None:
     page.get_by_role("tab", name="Train").click()
     unfold(page, "All settings")
     for text in (IMG, FORM[:50], "<svg onload=window.__pwned=1>", "&lt;b&gt;"):
-        name = page.get_by_role("textbox", name="Name What the fine-tuned variant")
+        name = page.get_by_role("textbox", name="Name Name of the fine-tuned variant")
         name.fill(text)
         name.press("Tab")
         page.get_by_role("button", name="Start training").click()
