@@ -220,7 +220,7 @@ class Answer(BaseHTTPRequestHandler):
     def spoil(self, fault: "Fault", blob: Blob, start: int, end: int) -> None:
         """Send a file, but not as it should be."""
         if fault.kind == "drip":
-            return self.drip(fault.options["rate"], blob, start, end)
+            return self.drip(fault, blob, start, end)
         last = {"cut": int(blob.size * fault.options.get("at", 0.6)), "stall": fault.options.get("after", 0)}
         at, bad = start, blob.size // 2
         for piece in blob.pieces(start, max(start, min(end, last.get(fault.kind, end)))):
@@ -236,11 +236,14 @@ class Answer(BaseHTTPRequestHandler):
             self.wait(lambda: not self.connection.recv(1, socket.MSG_PEEK))  # until the client has had enough
         return None
 
-    def drip(self, rate: int, blob: Blob, start: int, end: int) -> None:
-        for at in range(start, end, max(1, rate // 20)):
-            self.connection.sendall(b"".join(blob.pieces(at, min(end, at + max(1, rate // 20)))))
-            if self.shelf.over.wait(0.05):
-                return
+    def drip(self, fault: "Fault", blob: Blob, start: int, end: int) -> None:
+        """Send slowly for as long as the fault is there; `clear` lets the rest through at once."""
+        at, step = start, max(1, fault.options["rate"] // 20)
+        while at < end and not self.shelf.over.wait(0.05 if at > start else 0):
+            stop = min(end, at + step) if any(fault is other for other in self.shelf.faults) else end
+            for piece in blob.pieces(at, stop):
+                self.connection.sendall(piece)
+            at = stop
 
     def wait(self, done: Callable[[], bool]) -> None:
         self.connection.settimeout(0.1)
