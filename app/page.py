@@ -53,10 +53,10 @@ def create_ui(lab: Lab) -> gr.Blocks:
     return page
 
 
-def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
-    """Return a web server for the page. Its socket listens already; `run` serves until Ctrl-C or SIGTERM.
+def server(page: gr.Blocks, settings: Settings, listening: socket.socket) -> uvicorn.Server:
+    """Return a web server for the page on a socket that listens; `run` serves until Ctrl-C or SIGTERM.
 
-    OSError if the port cannot be used. Gradio is mounted in our own FastAPI app for two reasons: its `launch` sends
+    Gradio is mounted in our own FastAPI app for two reasons: its `launch` sends
     a request to itself through the proxies of the environment, and `RequestRules` must run before its CORS
     middleware. Telemetry, sharing, monitoring and the run history are off.
     """
@@ -98,11 +98,11 @@ def server(page: gr.Blocks, settings: Settings) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    return _Server(config, _listen(settings.lab_host, settings.port), stopping)
+    return _Server(config, listening, stopping)
 
 
 class _Server(uvicorn.Server):
-    """A server on a socket that is bound already, so that a port in use is reported before anything is started."""
+    """A server on a socket that listens already. It prints its address once it answers."""
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket, stopping: asyncio.Event) -> None:
         super().__init__(config)
@@ -120,16 +120,3 @@ class _Server(uvicorn.Server):
         host, port = self.listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         print(f"PEFT Lab is open at http://{name}:{port} (Ctrl-C ends it)", flush=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen()
-    except OSError:
-        listening.close()
-        raise
-    return listening

@@ -47,7 +47,7 @@ SLOWEST = [
     "jobs/test_runs.py",
     "evaluation/test_evaluation_winners.py",
     "export/test_export.py",
-    "training/test_train_visitors.py",
+    "app/test_visitors.py",
     "library/test_library_disk.py",
     "inference/test_memory.py",
     "hub/test_listing.py",

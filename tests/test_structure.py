@@ -1,10 +1,10 @@
 """The structure of the code: layers, workers, file sizes, and that README and package docstrings name what exists."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,7 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@functools.cache
 def ours() -> dict[str, Path]:
     return {module_name(path): path for path in tracked("*.py") if path.parts[len(ROOT.parts)] in OURS}
 
@@ -55,16 +56,20 @@ def ours() -> dict[str, Path]:
 OURS = ("app", "backend", "models", "bench", "examples")
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Every module a file imports, at any depth of its code."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            found.add(node.module)
+            found.update(f"{node.module}.{name.name}" for name in node.names)
+    return frozenset(found)
 
 
+@functools.cache
 def edges() -> dict[str, set[str]]:
     modules = ours()
     return {name: {found for found in imports(path) if found in modules} - {name} for name, path in modules.items()}
@@ -74,6 +79,7 @@ def package_of(module: str) -> str:
     return max((name for name in LAYER if module == name or module.startswith(name + ".")), key=len, default="")
 
 
+@functools.cache
 def workers() -> set[str]:
     """Modules that are started as processes: those that can be run."""
     return {

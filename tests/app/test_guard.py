@@ -1,8 +1,6 @@
 """Who may do what, asked where it counts: at the handlers and at the door."""
 
-import json
 import socket
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,9 +8,8 @@ from urllib.parse import urlsplit
 import gradio as gr
 import httpx
 import pytest
-from conftest import App, start_app, stop_app
-from gradio_client import Client
-from support.session import cookie
+from conftest import App
+from support.spaces import upload
 
 from app import guard
 from backend.core.errors import LabError
@@ -90,10 +87,6 @@ def test_the_door_stays_shut_for_other_names(app: App, headers: dict[str, str]) 
     assert "LAB_HOSTS" in answer.text
 
 
-def upload(app: App, **headers: str) -> int:
-    return httpx.post(app.url + "/gradio_api/upload", files={"files": b"x"}, headers=headers).status_code
-
-
 def test_the_owner_may_upload_and_no_other_page(app: App) -> None:
     assert upload(app) == 200
     assert upload(app, Origin="https://evil.example") == 403
@@ -112,53 +105,3 @@ def test_pages_carry_the_policy_against_remote_images(app: App) -> None:
 def test_files_of_this_machine_are_not_served(app: App) -> None:
     for path in ("/etc/passwd", "env.template", str(app.home / "app.log")):
         assert httpx.get(f"{app.url}/gradio_api/file={path}").status_code in (403, 404)
-
-
-@pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app as it finds itself on a Space."""
-    oauth = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "s3cret", "OAUTH_SCOPES": "openid"}
-    where = {"SYSTEM": "spaces", "SPACE_ID": "me/lab", "SPACE_CREATOR_USER_ID": "u1", "LAB_VISITOR_TOKENS": "3"}
-    app = start_app(
-        tmp_path_factory.mktemp("space"),
-        **oauth,
-        **where,
-        OPENID_PROVIDER_URL="http://127.0.0.1:9",
-        GRADIO_SERVER_NAME="127.0.0.1",
-    )
-    yield app
-    stop_app(app)
-
-
-def compare_and_vote(app: App, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """One comparison and one vote; returns the judgements on disk."""
-    client = Client(app.url, verbose=False, analytics_enabled=False, headers=headers)
-    values = [0.0, 40, 0.95, 0.05, 1.0, -1, 20, ""]
-    client.predict(
-        "one two three four", "echo", "echo", "none", "none", False, "together", "", *values, api_name="/compare"
-    )
-    client.predict(api_name="/vote_a_is_better")
-    file = app.home / "runs" / "judgements.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def test_a_visitors_vote_changes_nothing_on_disk_and_its_answers_are_short(space: App) -> None:
-    assert compare_and_vote(space) == []
-
-
-def test_the_owners_vote_is_kept(space: App) -> None:
-    kept = compare_and_vote(space, cookie("u1"))
-    assert [record["judge"] for record in kept] == ["you"]
-    assert [len(candidate["messages"][-1]["content"].split()) for candidate in kept[0]["candidates"]] == [4, 4]
-
-
-def test_only_the_owner_of_a_space_uploads(space: App) -> None:
-    assert upload(space) == 403
-    assert upload(space, **cookie("u2")) == 403
-    assert upload(space, **cookie("u1")) == 200
-
-
-def test_a_forged_login_is_a_visitors(space: App) -> None:
-    before = compare_and_vote(space)
-    forged = {"Cookie": cookie("u1")["Cookie"][:-4] + "AAAA"}
-    assert compare_and_vote(space, forged) == before

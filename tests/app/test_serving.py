@@ -1,6 +1,7 @@
 """How the web server starts and ends: proxies, temporary files, a busy port, SIGTERM while answers stream."""
 
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from conftest import ROOT, TINY, start_app, stop_app
 from servers.hub import Hub
@@ -43,7 +45,14 @@ def test_the_app_answers_behind_any_proxy(tmp_path: Path, proxy: str) -> None:
 
 @pytest.mark.parametrize("streams", [6, pytest.param(24, marks=pytest.mark.long)])
 def test_sigterm_ends_the_app_while_answers_stream(streams: int, tmp_path: Path) -> None:
-    app = start_app(tmp_path, LAB_WAITING="100")
+    """It leaves no worker, no traceback and no uploads, neither its own nor those of an app that was killed."""
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left = tmp_path / f"peft-lab-{killed.pid}-left"
+    left.mkdir()
+    app = start_app(tmp_path, LAB_WAITING="100", TMPDIR=str(tmp_path), GRADIO_TEMP_DIR=tempfile.gettempdir())
+    own = [path for path in tmp_path.glob("peft-lab-*") if path != left]
+    assert len(own) == 1 and own[0].stat().st_mode & 0o077 == 0
     visitors = [Visitor(app) for _ in range(streams)]
     jobs = [
         visitor.chat(SLOW * 9, "echo") if n % 2 else visitor.chat("Hello", **ENDLESS)
@@ -56,18 +65,21 @@ def test_sigterm_ends_the_app_while_answers_stream(streams: int, tmp_path: Path)
     assert app.process.returncode == 0 and workers
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()))
     assert "Traceback" not in (tmp_path / "app.log").read_text()
-
-
-def test_uploads_are_kept_in_a_folder_of_the_app_s_own_and_removed(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = tmp_path / f"peft-lab-{dead.pid}-left"
-    left.mkdir()
-    app = start_app(tmp_path, TMPDIR=str(tmp_path), GRADIO_TEMP_DIR=tempfile.gettempdir())
-    own = [path for path in tmp_path.glob("peft-lab-*") if path != left]
-    assert len(own) == 1 and own[0].stat().st_mode & 0o077 == 0
-    stop_app(app)
     assert not list(tmp_path.glob("peft-lab-*"))
+
+
+def test_gradio_keeps_no_statistics_of_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Otherwise each call would cost a pandas summary of the 10,000 calls before it."""
+    for name in ("GRADIO_ANALYTICS_CACHE_FREQUENCY", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runpy.run_path(str(ROOT / "app.py"), run_name="started_elsewhere")
+    queue = gr.Blocks()._queue
+    queue.events_recorded = 10_000
+    call = {"function": "chat", "status": "success", "process_time": 1.0}
+    assert queue.compute_analytics_summary([call]) == {"functions": {}}
+    assert queue.ANALYTICS_MAX_EVENTS == 1
 
 
 def test_a_port_in_use_is_a_sentence() -> None:

@@ -62,6 +62,10 @@ class Session:
         }
 
 
+def upload(app: App, **headers: str) -> int:
+    return httpx.post(app.url + "/gradio_api/upload", files={"files": b"x"}, headers=headers).status_code
+
+
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
     with Hub() as hub:
@@ -95,7 +99,7 @@ def space(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Iterator[App]:
     (home / "weights").mkdir()
     shutil.copy(TOY, home / "weights" / "mine.gguf")
     oauth = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "s3cret", "OAUTH_SCOPES": "openid"}
-    where = {"SYSTEM": "spaces", "SPACE_ID": "me/lab", "SPACE_CREATOR_USER_ID": "u1"}
+    where = {"SYSTEM": "spaces", "SPACE_ID": "me/lab", "SPACE_CREATOR_USER_ID": "u1", "LAB_VISITOR_TOKENS": "20"}
     there = {"OPENID_PROVIDER_URL": "http://127.0.0.1:9", "GRADIO_SERVER_NAME": "127.0.0.1"}
     app = start_app(home, **oauth, **where, **there, HF_ENDPOINT=hub.url, HF_HOME=str(home / "hf"))
     yield app
