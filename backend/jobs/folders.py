@@ -181,3 +181,22 @@ def tail(path: Path) -> bytes:
             return file.read(TAIL)
     except OSError:
         return b""
+
+
+def new_folder(runs: Path, spec: JobRequest) -> Path:
+    """Make a folder whose name sorts after the names of all older runs."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
+    newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
+    while True:
+        now = time.time()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
+        if stamp > newest:
+            break
+        if stamp[:15] < newest[:15]:  # the clock was set back: use the newest name + 1 ms
+            digits = f"{int(newest.replace('-', '')) + 1:017d}"
+            stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
+            break
+        time.sleep(0.001)
+    folder = runs / f"{stamp}-{spec.kind}-{plain}"
+    folder.mkdir()
+    return folder

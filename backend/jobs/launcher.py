@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.files import locked, write_atomic
 from backend.jobs.events import append_event
-from backend.jobs.folders import STAMP, YEARS, JobRequest
+from backend.jobs.folders import JobRequest, new_folder
 from backend.jobs.run import RECENT, Run, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +76,7 @@ def launch(
                 return same
             _check_space(runs)
             spec = JobRequest(kind=kind, name=name, key=key, created=time.time(), asked=request.model_dump(mode="json"))
-            return _start(_new_folder(runs, spec), spec, secrets or {})
+            return _start(new_folder(runs, spec), spec, secrets or {})
     except OSError as error:
         raise LabError(
             f"{name} could not be started ({error.strerror or type(error).__name__}). Free space or allow writing in "
@@ -124,25 +123,6 @@ def _live_run(runs: Path, kind: str, key: str) -> Run | None:
         if not (run.folder / "exit.json").exists() and run.spec.key == key and run.live:
             return run
     return None
-
-
-def _new_folder(runs: Path, spec: JobRequest) -> Path:
-    """Make a folder whose name sorts after the names of all older runs."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", spec.name)[:60]
-    newest = max((name[:19] for name in os.listdir(runs) if STAMP.match(name) and int(name[:4]) in YEARS), default="")
-    while True:
-        now = time.time()
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + f"-{int(now * 1000) % 1000:03d}"
-        if stamp > newest:
-            break
-        if stamp[:15] < newest[:15]:  # the clock was set back: use the newest name + 1 ms
-            digits = f"{int(newest.replace('-', '')) + 1:017d}"
-            stamp = f"{digits[:8]}-{digits[8:14]}-{digits[14:]}"
-            break
-        time.sleep(0.001)
-    folder = runs / f"{stamp}-{spec.kind}-{plain}"
-    folder.mkdir()
-    return folder
 
 
 def _take(lock: BinaryIO) -> None:
