@@ -4,7 +4,6 @@ import html
 from typing import Any
 
 from backend.evaluation.contrasts import failure, values
-from backend.evaluation.human_ratings import FEWEST, MOST, RatingTask
 from backend.evaluation.records import Answer, Question
 from backend.evaluation.result import Result
 from backend.judge.prompt import conversation
@@ -79,9 +78,9 @@ def cell(result: Result, row: str, name: str) -> str:
     if question is None:
         return ""
     parts = [f"<h4>Row {html.escape(row)} · {html.escape(name)}</h4>"]
-    parts.append(_text("Question", conversation(question.messages)))
-    parts.append(_text("Reference", question.reference or "(none)"))
-    parts.append(_text(_answer_title(answer), (answer.text or answer.error) if answer else "(not answered yet)"))
+    parts.append(text_block("Question", conversation(question.messages)))
+    parts.append(text_block("Reference", question.reference or "(none)"))
+    parts.append(text_block(_answer_title(answer), (answer.text or answer.error) if answer else "(not answered yet)"))
     parts.append(_score(score) if score else _imported_score(answer))
     return "".join(parts)
 
@@ -96,7 +95,7 @@ def _answer_title(answer: Answer | None) -> str:
 def _imported_score(answer: Answer | None) -> str:
     if answer is None or answer.score is None:
         return "<p>Not judged.</p>"
-    return f"<p><b>Score {answer.score:g}</b>, imported with the answer.</p>" + _text(
+    return f"<p><b>Score {answer.score:g}</b>, imported with the answer.</p>" + text_block(
         "Explanation", answer.explanation or "–"
     )
 
@@ -108,7 +107,7 @@ def _score(score: Score) -> str:
     parts += [f"<p>Means over the probabilities of the judge's tokens: {html.escape(means)}</p>"] if means else []
     parts += [f"<p>{html.escape(score.why)}</p>"] if score.why else []
     parts += [f"<p>Flags: {html.escape(', '.join(score.flags))}</p>"] if score.flags else []
-    parts += [_text("Evidence", score.evidence)] if score.evidence else []
+    parts += [text_block("Evidence", score.evidence)] if score.evidence else []
     parts += [_folded("The reply", score.reply)] if score.reply else []
     if score.prompt:
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in score.prompt)
@@ -120,19 +119,8 @@ def _score(score: Score) -> str:
     return "".join(parts)
 
 
-def rating(task: RatingTask | None) -> str:
-    """An answer to rate, without the name of its variant, in HTML."""
-    if task is None:
-        return "<p>All answers are rated.</p>"
-    parts = [f"<p>{task.done} of {task.wanted} rated. Rate {FEWEST} to {MOST} rows; you can stop at any time.</p>"]
-    parts.append(_text("Question", conversation(task.question.messages)))
-    if task.question.reference:
-        parts.append(_text("Reference", task.question.reference))
-    parts.append(_text("Answer" + (" – ⚠ CUT at its limit" if task.answer.cut else ""), task.answer.text))
-    return "".join(parts)
-
-
-def _text(title: str, text: str) -> str:
+def text_block(title: str, text: str) -> str:
+    """A title above preformatted text, in HTML."""
     return f'<p style="margin-bottom:0"><b>{html.escape(title)}</b></p><pre style="{PRE}">{html.escape(text)}</pre>'
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import gradio as gr
 
 from app import guard
-from app.judge import answer_view, result_view
+from app.judge import result_view
+from app.judge.answer_view import text_block
 from app.polling import LiveSection
 from backend.core.errors import LabError
-from backend.evaluation.human_ratings import SCALE
+from backend.evaluation.human_ratings import FEWEST, MOST, SCALE, RatingTask
+from backend.judge.prompt import conversation
 from backend.judge.rubric import Criterion, rubrics
 from backend.lab import Lab
 
@@ -34,7 +36,7 @@ def ratings_panel(lab: Lab, evaluation_list: Any) -> LiveSection:
         task = lab.evaluations.next_to_rate(run)
         key = (run, task.question.id, task.answer.variant) if task else None
         visible = gr.update(visible=task is not None)
-        return [key, answer_view.rating(task), visible, visible, *[gr.update(value=None) for _ in radios]]
+        return [key, task_html(task), visible, visible, *[gr.update(value=None) for _ in radios]]
 
     @shown
     def show(run: str | None, request: gr.Request) -> list[Any]:
@@ -72,3 +74,15 @@ def ratings_panel(lab: Lab, evaluation_list: Any) -> LiveSection:
 
 def _points(criterion: Criterion) -> list[tuple[str, int]]:
     return [(f"{number}: {anchor}", number) for number, anchor in enumerate(criterion.anchors, int(criterion.low))]
+
+
+def task_html(task: RatingTask | None) -> str:
+    """An answer to rate, without the name of its variant, in HTML."""
+    if task is None:
+        return "<p>All answers are rated.</p>"
+    parts = [f"<p>{task.done} of {task.wanted} rated. Rate {FEWEST} to {MOST} rows; you can stop at any time.</p>"]
+    parts.append(text_block("Question", conversation(task.question.messages)))
+    if task.question.reference:
+        parts.append(text_block("Reference", task.question.reference))
+    parts.append(text_block("Answer" + (" – ⚠ CUT at its limit" if task.answer.cut else ""), task.answer.text))
+    return "".join(parts)

@@ -17,7 +17,7 @@ from conftest import start_app, stop_app
 from gradio_client import Client
 from support.run_folders import KINDS, changed, written
 
-from app.judge import answer_view, result_view
+from app.judge import answer_view, ratings_panel, result_view
 from app.judge import view as judge_view
 from app.library import view as library_view
 from app.runs import view as runs_view
@@ -104,7 +104,7 @@ def _verdict(lab: Lab, run: str) -> list[Any]:
         result_view.about, result_view.variants, result_view.contrasts, result_view.criteria, result_view.check,
     ]  # fmt: skip
     page = [show(result) for show in shows]
-    page += [result_view.human_agreement(result.people), answer_view.rating(lab.evaluations.next_to_rate(run))]
+    page += [result_view.human_agreement(result.people), ratings_panel.task_html(lab.evaluations.next_to_rate(run))]
     if result.questions:
         page += [result_view.headline(result), *(export(result, what) for what in EXPORTS)]
         page += [answer_view.cell(result, result.questions[0].id, name) for name in result.spec.variants]

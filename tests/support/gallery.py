@@ -10,7 +10,7 @@ import gradio as gr
 
 from app import guard, markup
 from app.chat import view as chat_view
-from app.judge import answer_view
+from app.judge import ratings_panel
 from app.train import view as train_view
 from backend.core.messages import Message, plain
 from backend.evaluation.human_ratings import RatingTask
@@ -43,7 +43,7 @@ def markdown() -> str:
 def page_html() -> str:
     """As the Judge tab and the Train tab show texts."""
     parts = [
-        answer_view.rating(
+        ratings_panel.task_html(
             RatingTask(
                 Question(id="1", cluster="1", messages=[Message(role="user", content=text)], reference=text),
                 Answer(row="1", variant="x", text=text), 0, 10,
