@@ -117,7 +117,7 @@ def test_from_a_preset_to_a_variant_that_answers_beside_its_base(page: Page, app
     page.get_by_role("tab", name="Judge").click()
     choose(page, "Variants to evaluate", "my_tiny_lora")
     page.get_by_label("Variants to evaluate").press("Escape")
-    choose(page, "Rows", "Held-out rows of my_tiny_lora")
+    choose(page, "Rows", "Eval split of my_tiny_lora")
     page.get_by_role("button", name="Start evaluation").click()
     sentence = page.locator("#verdict")
     expect(sentence).to_contain_text("my_tiny_lora is better than tiny_base by 0.", timeout=TRAINED)

@@ -96,7 +96,7 @@ class LibraryFolders:
     def again(self) -> None:
         """The same once more ends well, whatever happened before."""
         if self.whole():
-            with pytest.raises(LabError, match="is already here"):
+            with pytest.raises(LabError, match="is already downloaded"):
                 self.fetch()
             with Lab(self.settings) as lab:
                 lab.library.remove(NAME)
