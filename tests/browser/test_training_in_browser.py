@@ -74,9 +74,9 @@ def answers(page: Page, variant: str, question: str) -> None:
 
 def test_a_short_training_becomes_a_variant_that_answers(page: Page, app: App) -> None:
     """From the preset to Chat. Whether it learnt something is for the longer one below."""
-    start(page, "tiny_lora", Steps=6)
+    start(page, "tiny_lora", Steps=2)
     finished(page)
-    expect(page.get_by_text("Step 6/6")).to_be_visible()
+    expect(page.get_by_text("Step 2/2")).to_be_visible()
     export(page, "my_tiny_lora")
     page.get_by_role("tab", name="Chat").click()
     choose(page, "Variant", "my_tiny_lora")
