@@ -1,7 +1,8 @@
 """python -m bench.library [--quick]
 
 A file of a Hub's double on this machine, fetched by the app (list, click, wait until the variant is ready: transfer,
-sha256, header check, fsync), by huggingface_hub's own download and by curl, in turns; the memory of the app's process
+sha256, header check, fsync), by huggingface_hub's own download, by the same with `sha256sum` after it (the client does
+not verify the content), and by curl, in turns; the memory of the app's process
 meanwhile; and the header check of the toy and of a file in the true shape of Llama 3.2 3B.
 """
 
@@ -76,6 +77,10 @@ class Place:
         command = [sys.executable, "-c", CLIENT, REPO, self.file.name, str(self.home / "client")]
         subprocess.run(command, env=self.environment, check=True, stderr=subprocess.DEVNULL)
 
+    def by_client_and_sum(self) -> None:
+        self.by_client()
+        subprocess.run(["sha256sum", str(self.home / "client" / self.file.name)], check=True, stdout=subprocess.DEVNULL)
+
     def by_curl(self) -> None:
         url = f"{self.url}/{REPO}/resolve/main/{self.file.name}"
         subprocess.run(["curl", "-sSLf", "-o", str(self.home / "curl.gguf"), url], check=True)
@@ -121,13 +126,17 @@ def watched(do: Callable[[], None], pid: int) -> float:
 
 
 def download(shape: str, rounds: int) -> list[str]:
-    """Time the three, print the table. Return the lines of the aims."""
+    """Time the four, print the table. Return the lines of the aims."""
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as home:
         place = Place(Path(home), shape)
         try:
             place.client.predict(f"{place.url}/{REPO}", "", api_name="/list_files")
-            peers = {"the app, verified and synced": place.by_app, "huggingface_hub": place.by_client,
-                     "curl": place.by_curl}  # fmt: skip
+            peers = {
+                "the app, verified and synced": place.by_app,
+                "huggingface_hub": place.by_client,
+                "huggingface_hub, then sha256sum": place.by_client_and_sum,
+                "curl": place.by_curl,
+            }
             taken: dict[str, list[float]] = {name: [] for name in peers}
             grown = []
             for number in range(rounds):
@@ -145,11 +154,17 @@ def download(shape: str, rounds: int) -> list[str]:
     middle = {name: statistics.median(times) for name, times in taken.items()}
     for name, seconds in middle.items():
         print(f"| {name} | {seconds:.2f} | {place.size / 1e6 / seconds:.0f} |")
-    ours, client, curl = middle.values()
+    ours, client, verified, curl = middle.values()
     growth = max(grown)
     print(f"\nthe app beside curl: {ours / curl:.2f}x")
     return [
         aim("download", f"{ours / client:.2f}x", f"at most {TIME_AIM}x of huggingface_hub", ours / client <= TIME_AIM),
+        aim(
+            "verified download",
+            f"{ours / verified:.2f}x",
+            f"at most {TIME_AIM}x of huggingface_hub with sha256sum",
+            ours / verified <= TIME_AIM,
+        ),
         aim("memory", f"{growth:.1f} MB", f"the screen grows by at most {MEMORY_AIM:.0f} MB", growth <= MEMORY_AIM),
     ]
 
