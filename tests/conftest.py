@@ -28,7 +28,6 @@ PICTURES = ROOT / "build" / "screenshots"
 
 # The slowest files, the slowest first. Others follow in the order of their names.
 SLOWEST = [
-    "browser/test_training_in_browser.py",
     "training/test_train.py",
     "app/test_privacy.py",
     "browser/test_judge_in_browser.py",
