@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Gradio summarises all calls with pandas after each call, for a monitoring page that is off here: most of its CPU time.
+# After each call, Gradio summarises all calls before it with pandas, for a monitoring page that is off here.
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 # Gradio reads this when it is imported. A folder of our own: the default is shared by all Gradio apps and users.
@@ -32,10 +32,10 @@ def main() -> None:
         listening = listen(settings)
     except LabError as error:
         sys.exit(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the engines are closed then, too
     # After all that can be refused at once: importing Gradio takes seconds.
     from app.page import create_ui, server  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the engines are closed then, too
     with contextlib.suppress(KeyboardInterrupt), Lab(settings) as lab:
         server(create_ui(lab), settings, listening).run()
 

@@ -56,9 +56,9 @@ def create_ui(lab: Lab) -> gr.Blocks:
 def server(page: gr.Blocks, settings: Settings, listening: socket.socket) -> uvicorn.Server:
     """Return a web server for the page on a socket that listens; `run` serves until Ctrl-C or SIGTERM.
 
-    Gradio is mounted in our own FastAPI app for two reasons: its `launch` sends
-    a request to itself through the proxies of the environment, and `RequestRules` must run before its CORS
-    middleware. Telemetry, sharing, monitoring and the run history are off.
+    Gradio is mounted in our own FastAPI app for two reasons: its `launch` sends a request to itself through the proxies
+    of the environment, and `RequestRules` must run before its CORS middleware. Telemetry, sharing, monitoring and the
+    run history are off.
     """
     files = Path(os.environ["GRADIO_TEMP_DIR"])
     limits = Middleware(VisitorLimits, settings=settings, files=files, queue=GradioQueue(page))

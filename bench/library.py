@@ -2,8 +2,8 @@
 
 A file of a Hub's double on this machine, fetched by the app (list, click, wait until the variant is ready: transfer,
 sha256, header check, fsync), by huggingface_hub's own download, by the same with `sha256sum` after it (the client does
-not verify the content), and by curl, in turns; the memory of the app's process
-meanwhile; and the header check of the toy and of a file in the true shape of Llama 3.2 3B.
+not verify the content), and by curl, in turns; the memory of the app's process meanwhile; and the header check of the
+toy and of a file in the true shape of Llama 3.2 3B.
 """
 
 import argparse

@@ -33,7 +33,7 @@ def compare_and_vote(app: App, headers: dict[str, str] | None = None) -> list[di
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_visitors_vote_changes_nothing_on_disk_and_its_answers_are_short(space: App) -> None:
+def test_a_visitors_vote_changes_nothing_on_disk(space: App) -> None:
     assert compare_and_vote(space) == []
 
 
@@ -56,6 +56,12 @@ def test_a_forged_login_is_a_visitors(space: App) -> None:
     assert compare_and_vote(space, forged) == before
 
 
+def assert_refused(visitor: Session, calls: dict[str, list[object]]) -> None:
+    for name, values in calls.items():
+        why = str(visitor.call(name, *values)[1])
+        assert "Only the owner of this lab may" in why, (name, why)
+
+
 def test_a_visitor_trains_nothing_by_any_handler_and_the_owner_does(space: App, hub: Hub) -> None:
     owner, visitor = Session(space, cookie("u1")), Session(space, cookie("u2"))
     spec = presets()["tiny_lora"].spec
@@ -66,13 +72,11 @@ def test_a_visitor_trains_nothing_by_any_handler_and_the_owner_does(space: App, 
     before = sorted(path.name for path in runs.iterdir())
 
     assert visitor.call("runs")[1] == ""
-    asked = {
+    asked: dict[str, list[object]] = {
         "inspect": form, "try": form, "train": form, "bring_data": [None], "stop_run": [None], "resume_run": [None],
         "export_run": [None, "merged", "Q4_K_M", False],
     }  # fmt: skip
-    for name, values in asked.items():
-        why = str(visitor.call(name, *values)[1])
-        assert "Only the owner of this lab may" in why, (name, why)
+    assert_refused(visitor, asked)
     assert sorted(path.name for path in runs.iterdir()) == before
     assert "No run is chosen" in str(owner.call("stop_run", None)[1])  # the owner is heard
 
@@ -94,9 +98,7 @@ def test_a_visitor_judges_nothing_by_any_handler_and_the_owner_does(space: App, 
         "rate_next": [None], "rate": [None, 5, 5, 5], "judge_scores": [None, OVERLAP, "lab", ""],
         "judge_picks": [None, OVERLAP, "lab", ""], "save_evaluation": [None, "preference pairs for TRL (JSON lines)"],
     }  # fmt: skip
-    for name, values in asked.items():
-        why = str(visitor.call(name, *values)[1])
-        assert "Only the owner of this lab may" in why, (name, why)
+    assert_refused(visitor, asked)
     assert (sorted(path.name for path in runs.iterdir()) if runs.exists() else []) == before
     assert "No evaluation is chosen" in str(owner.call("stop_evaluation", None)[1])  # the owner is heard
     assert "no answers to judge yet" in str(owner.call("judge_scores", None, OVERLAP, "lab", "")[1])

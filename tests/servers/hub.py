@@ -45,15 +45,10 @@ class Hub:
         self.repos: dict[str, Repo] = {}
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, dict[str, str]]] = []
-        self.over = threading.Event()
+        self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        hub = self
-
-        class Bound(Answer):
-            shelf = hub
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Bound)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (Answer,), {"hub": self}))
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.url, self.cdn = f"http://127.0.0.1:{self.port}", f"http://localhost:{self.port}"
@@ -63,7 +58,7 @@ class Hub:
         return self
 
     def stop(self) -> None:
-        self.over.set()
+        self.stopped.set()
         self.server.shutdown()
         self.server.server_close()
 

@@ -72,7 +72,7 @@ def blob_of(path: str, data: bytes | Path) -> Blob:
 class Answer(BaseHTTPRequestHandler):
     """One connection."""
 
-    shelf: "Hub"
+    hub: "Hub"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -93,17 +93,17 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def answer(self, body: bytes = b"") -> None:
-        self.shelf.log.append((self.command, self.path, dict(self.headers)))
+        self.hub.log.append((self.command, self.path, dict(self.headers)))
         self.where = urlsplit(self.path)
         self.parts = [unquote(part) for part in self.where.path.strip("/").split("/")]
-        if fault := self.shelf.due(self.command, unquote(self.where.path), bodies=False):
+        if fault := self.hub.due(self.command, unquote(self.where.path), bodies=False):
             return self.go_wrong(fault)
         match self.parts:
             case ["api", "models" | "datasets" as kind, owner, name, *rest]:
                 prefix = "" if kind == "models" else kind + "/"
                 self.tell(f"{prefix}{owner}/{name}", rest, body)
             case ["cdn", owner, name, commit, *path]:
-                self.send_blob(self.shelf.repos[f"{owner}/{name}"].commits[commit]["/".join(path)])
+                self.send_blob(self.hub.repos[f"{owner}/{name}"].commits[commit]["/".join(path)])
             case ["datasets", owner, name, "resolve", revision, *path]:
                 self.resolve(f"datasets/{owner}/{name}", revision, "/".join(path))
             case [owner, name, "resolve", revision, *path]:
@@ -120,12 +120,12 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(b'{"id": "a/b", "siblings": [')
-            while not self.shelf.over.wait(0.01):
+            while not self.hub.stopped.wait(0.01):
                 self.wfile.write(b'{"rfilename": "x.gguf"},' * 2000)
             return None
         if fault.kind == "page":
             return self.send_bytes(b"<html><title>Sign in to this network</title></html>", "text/html")
-        places = {"loop": self.shelf.url + self.path, "elsewhere": f"http://127.0.0.1:9{self.where.path}"}
+        places = {"loop": self.hub.url + self.path, "elsewhere": f"http://127.0.0.1:9{self.where.path}"}
         return self.send_bytes(b"", status=302, headers={"Location": places[fault.kind]})
 
     def refuse(self, kind: str, headers: dict[str, str]) -> None:
@@ -134,7 +134,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def find(self, name: str, revision: str) -> "tuple[Repo, str] | None":
         """The repository and the commit meant, unless the refusal has been sent."""
-        repo = self.shelf.repos.get(name)
+        repo = self.hub.repos.get(name)
         token = self.headers.get("Authorization", "")
         if repo is None or (repo.private and token != f"Bearer {TOKEN}"):
             self.send_json({"error": "Repository not found"}, 404 if token else 401, {"X-Error-Code": "RepoNotFound"})
@@ -193,7 +193,7 @@ class Answer(BaseHTTPRequestHandler):
         if not blob.large:
             return self.send_blob(blob, commits)
         linked = {"X-Linked-Etag": f'"{blob.oid}"', "X-Linked-Size": str(blob.size)}
-        place = {"Location": f"{self.shelf.cdn}/cdn/{quote(name)}/{commit}/{quote(path)}"}
+        place = {"Location": f"{self.hub.cdn}/cdn/{quote(name)}/{commit}/{quote(path)}"}
         return self.send_bytes(b"", status=302, headers=commits | linked | place)
 
     def send_blob(self, blob: Blob, headers: dict[str, str] | None = None) -> None:
@@ -208,7 +208,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        fault = self.shelf.due("GET", unquote(self.where.path), bodies=True)
+        fault = self.hub.due("GET", unquote(self.where.path), bodies=True)
         if fault:
             self.spoil(fault, blob, start, end)
         elif blob.file:
@@ -238,16 +238,16 @@ class Answer(BaseHTTPRequestHandler):
 
     def drip(self, fault: "Fault", blob: Blob, start: int, end: int) -> None:
         """Send slowly for as long as the fault is there; `clear` lets the rest through at once."""
-        at, step = start, max(1, fault.options["rate"] // 20)
-        while at < end and not self.shelf.over.wait(0.05 if at > start else 0):
-            stop = min(end, at + step) if any(fault is other for other in self.shelf.faults) else end
-            for piece in blob.pieces(at, stop):
+        sent, part = start, max(1, fault.options["rate"] // 20)
+        while sent < end and not self.hub.stopped.wait(0.05):
+            last = min(end, sent + part) if fault in self.hub.faults else end
+            for piece in blob.pieces(sent, last):
                 self.connection.sendall(piece)
-            at = stop
+            sent = last
 
     def wait(self, done: Callable[[], bool]) -> None:
         self.connection.settimeout(0.1)
-        while not self.shelf.over.is_set():
+        while not self.hub.stopped.is_set():
             with contextlib.suppress(TimeoutError):
                 if done():
                     return
