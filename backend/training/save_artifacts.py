@@ -27,12 +27,17 @@ from backend.training.base_model import Base, sixteen_bit
 from backend.training.encode import Encoder
 from backend.training.progress import Progress
 from backend.training.request import TrainSettings
+from backend.training.status import read_curve
 
 DATA = "data.json"
 MAX_LOGITS = 8_000_000  # saved to check an export: positions x vocabulary
 MAX_POSITIONS = 256
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
 PREFIX = "base_model.model."
+NO_IMPORTANCE = (
+    "There is no importance matrix: the layers of this engine do not show their inputs. Exports are quantised without "
+    "one. To get one, train with the engine transformers."
+)
 
 
 class DataPin(BaseModel):
@@ -113,10 +118,7 @@ def save_artifacts(
         if matrix:
             np.savez(part / artifacts.IMPORTANCE, **matrix)
         else:
-            print(
-                "This engine does not give access to the inputs of its layers, so there is no importance matrix.",
-                flush=True,
-            )
+            warn_of_no_importance(journal)
     for path in part.iterdir():
         sync(path)
     shutil.rmtree(
@@ -126,6 +128,12 @@ def save_artifacts(
     sync(journal.folder)
     facts = record.model_dump(include={"step", "loss_first", "loss_last", "eval_first", "eval_best", "seconds"})
     journal.result(TrainResult(**facts, memory=memory))
+
+
+def warn_of_no_importance(journal: Journal) -> None:
+    """Add a warning to those that the page shows for this run."""
+    said = [*read_curve(journal.folder).facts.get("said", []), NO_IMPORTANCE]
+    journal.step(TrainStep(state="saving the adapter", said=said), now=True)
 
 
 def name_base(path: Path, base: str) -> None:

@@ -94,6 +94,8 @@ def train(request: TrainRequest, journal: Journal) -> None:
 def main(arguments: list[str]) -> Any:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs, the trainer would multiply the batch size
     if _run_wants_unsloth(Path(arguments[0])):
+        cache = Path(arguments[0]).parent / ".unsloth"  # otherwise Unsloth writes its code into the working directory
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))
         os.execv(sys.executable, [sys.executable, "-m", "backend.training.train_unsloth", *arguments])
     sys.exit(run_worker(TrainRequest, train))
 

@@ -27,7 +27,7 @@ from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
 from backend.training.encode import Encoded, Encoder, Tokenised, checked, tokenised
-from backend.training.progress import Progress, tokens_before
+from backend.training.progress import Progress, tokens_seen
 from backend.training.request import TrainRequest, TrainSettings
 from backend.training.status import read_curve
 
@@ -117,7 +117,7 @@ def load_finished(trainer: Any, newest: Path, progress: Progress) -> None:
     best = Path(trainer.state.best_model_checkpoint or "")
     best = best if trainer.args.load_best_model_at_end and best.name else newest
     set_peft_model_state_dict(trainer.model, load_file(best / checkpoints.WEIGHTS))
-    progress.tokens = tokens_before(trainer.state.log_history)
+    progress.tokens = tokens_seen(trainer.state)
 
 
 def trainer_for(
@@ -149,6 +149,7 @@ def trainer_for(
         dataset_kwargs={"skip_prepare_dataset": True},
         logging_steps=1,
         logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
         save_strategy="no" if request.trial else "steps",
         save_steps=spec.save_every,
         save_total_limit=3,

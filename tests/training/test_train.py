@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, Tr
 
 from backend.core.errors import LabError
 from backend.core.settings import Settings
+from backend.jobs.events import TrainStep
 from backend.jobs.fake_request import FakeRequest
 from backend.jobs.journal import Journal
 from backend.jobs.launcher import launch
@@ -29,8 +30,9 @@ from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoints
 from backend.training.artifacts import read_record
-from backend.training.progress import Progress, tokens_before
+from backend.training.progress import Progress, tokens_seen
 from backend.training.request import TrainRequest
+from backend.training.save_artifacts import NO_IMPORTANCE, warn_of_no_importance
 from backend.training.status import read_curve
 from backend.training.tracking import tracked
 from backend.training.trainer import readable_errors
@@ -52,9 +54,7 @@ def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def whole(shared_lab: Lab) -> Run:
     """A training that nobody disturbed, with everything that can be asked for."""
-    run = trained(
-        shared_lab, small("whole", steps=16, evaluate_every=4, keep_best=True, importance=True, track="wandb")
-    )
+    run = trained(shared_lab, WHOLE)
     assert run.state == "done", (run.why, run.log(20))
     return run
 
@@ -121,16 +121,41 @@ def test_weights_and_biases_writes_into_the_run_where_there_is_no_key(whole: Run
     assert where.is_relative_to(whole.folder) and list(where.glob("*.wandb"))
 
 
-def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(shared_lab: Lab) -> None:
-    undisturbed = train_here(shared_lab.settings.lab_runs, small("undisturbed", steps=16))
-    run = shared_lab.training.start(small("disturbed", steps=16))
+@pytest.fixture(scope="module")
+def undisturbed(shared_lab: Lab) -> Run:
+    return train_here(shared_lab.settings.lab_runs, small("undisturbed", steps=16))
+
+
+def stopped_here(lab: Lab) -> Run:
+    return train_here(lab.settings.lab_runs, small("disturbed", steps=16), stop_at=5)
+
+
+def stopped_as_process(lab: Lab) -> Run:
+    run = lab.training.start(small("disturbed", steps=16))
     reached(run, 3)
-    shared_lab.training.stop(run.id)
-    ended(run)
+    lab.training.stop(run.id)
+    return ended(run)
+
+
+def resumed_as_process(lab: Lab, run: Run) -> Run:
+    return ended(lab.training.resume(run.id))
+
+
+@pytest.mark.parametrize(
+    ("stopped", "resumed"),
+    [
+        (stopped_here, lambda lab, run: resume_here(run)),
+        pytest.param(stopped_as_process, resumed_as_process, marks=pytest.mark.long),
+    ],
+)
+def test_a_training_that_was_stopped_and_resumed_ends_as_one_that_was_not(
+    stopped: Callable[[Lab], Run], resumed: Callable[[Lab, Run], Run], shared_lab: Lab, undisturbed: Run
+) -> None:
+    run = stopped(shared_lab)
     assert run.state == "stopped" and 3 <= step_of(run) < 16
     standing = shared_lab.training.status(run.id)
     assert standing.resumable == step_of(run) and standing.made is None
-    assert ended(shared_lab.training.resume(run.id)).state == "done", run.log(20)
+    assert resumed(shared_lab, run).state == "done", run.log(20)
     found = read_curve(run.folder)
     assert found.steps == list(range(1, 17))
     assert found.losses == pytest.approx(read_curve(undisturbed.folder).losses, rel=1e-3)
@@ -250,9 +275,17 @@ def test_too_little_memory_is_said_in_a_sentence(error: Exception, tmp_path: Pat
         raise error
 
 
+def test_a_missing_importance_matrix_is_said_beside_earlier_warnings(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.step(TrainStep(state="loading the base", said=["The checkpoint of step 9 was not used."]), now=True)
+    warn_of_no_importance(journal)
+    assert read_curve(tmp_path).facts["said"] == ["The checkpoint of step 9 was not used.", NO_IMPORTANCE]
+
+
 def test_tokens_of_a_run_that_was_resumed_twice_are_counted_once_each() -> None:
-    counts = [10, 20, 30, 8, 16, 5]
-    assert tokens_before([{"num_tokens": count} for count in counts] + [{"eval_loss": 1.0}]) == 30 + 16 + 5
+    older = [{"num_tokens": count} for count in (10, 20, 30, 8, 16, 5)] + [{"eval_loss": 1.0}]
+    newer = [{"num_tokens": 4, "num_input_tokens_seen": 4}, {"num_tokens": 7, "num_input_tokens_seen": 7}]
+    assert tokens_seen(TrainerState(log_history=older + newer, num_input_tokens_seen=7)) == 30 + 16 + 5 + 7
 
 
 def keyed(settings: Settings, key: str) -> Settings:
