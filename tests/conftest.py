@@ -26,13 +26,16 @@ ROOT = Path(__file__).parents[1]
 TINY = ROOT / "models" / "tiny"
 PICTURES = ROOT / "build" / "screenshots"
 
-# The slowest files, the slowest first. Others follow in the order of their names.
+# The slowest files, the slowest first, the long tests counted too. Others follow in the order of their names.
 SLOWEST = [
+    "training/test_train_killed.py",
+    "training/test_train_faults.py",
     "training/test_train.py",
     "app/test_privacy.py",
     "browser/test_judge_in_browser.py",
     "browser/test_markup_in_browser.py",
     "browser/test_library_in_browser.py",
+    "browser/test_training_in_browser.py",
     "library/test_download.py",
     "browser/test_chat_in_browser.py",
     "evaluation/test_evaluation.py",
@@ -47,7 +50,6 @@ SLOWEST = [
     "evaluation/test_evaluation_winners.py",
     "export/test_export.py",
     "app/test_visitors.py",
-    "library/test_library_disk.py",
     "inference/test_memory.py",
     "hub/test_listing.py",
     "jobs/test_resume.py",

@@ -19,7 +19,8 @@ from support.spaces import Session
 HTTP, SOCKS = "http://127.0.0.1:9", "socks5://127.0.0.1:9"  # nothing listens there
 
 
-@pytest.mark.parametrize("proxy", [SOCKS, pytest.param(HTTP, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("proxy", [SOCKS, HTTP])
 def test_the_app_reaches_a_hub_on_loopback_past_any_proxy(tmp_path: Path, proxy: str) -> None:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     with Hub() as hub:

@@ -233,7 +233,7 @@ def test_what_is_asked_and_answered_in_a_chat_does_nothing(page: Page) -> None:
     choose(page, "Variant", "speaking")
     expect(page.get_by_text("log in with your token").first).to_be_visible()  # what is said about it
     choose(page, "Variant", "echo")
-    for count, text in enumerate(batches(PAYLOADS, 13)):
+    for count, text in enumerate(batches(PAYLOADS, 32)):
         ask(page, text)
         expect(page.locator(".note.facts")).to_have_count(count + 1)
         typed = shown(text).replace("\r\n", "\n").replace("\r", "\n")  # a box knows one kind of line end

@@ -149,6 +149,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 def test_on_read_only_folders_the_toy_is_talked_to_and_the_rest_is_refused_in_a_sentence(tmp_path: Path) -> None:
     weights, runs = tmp_path / "weights", tmp_path / "runs"
     weights.mkdir()

@@ -151,15 +151,20 @@ def test_a_token_reaches_the_hub_and_nothing_else(tmp_path: Path, hub: Hub, monk
     assert not [path for path in files for canary in (token, key) if canary.encode() in path.read_bytes()]
 
 
+REFUSALS = {
+    "gated": "accept it there",
+    "gone": "has no file gone.gguf",
+    "away": "it is private",
+    "wrong": "arrived twice",
+}
+
+
+@pytest.mark.parametrize("names", [("gated", "gone"), pytest.param(tuple(REFUSALS), marks=pytest.mark.long)])
 def test_every_refusal_is_a_sentence_for_the_person_who_waits(
-    folders: LibraryFolders, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], folders: LibraryFolders, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = {
-        "gated": "accept it there",
-        "gone": "has no file gone.gguf",
-        "away": "it is private",
-        "wrong": "arrived twice",
-    }
+    """The reasons of a download themselves: test_download.py."""
+    expected = {name: REFUSALS[name] for name in names}
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
     with Lab(folders.settings) as lab:
         for name in expected:
