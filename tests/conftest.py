@@ -29,6 +29,7 @@ PICTURES = ROOT / "build" / "screenshots"
 # The slowest files, the slowest first, the long tests counted too. Others follow in the order of their names.
 SLOWEST = [
     "training/test_train_killed.py",
+    "library/test_library_killed.py",
     "training/test_train_faults.py",
     "training/test_train.py",
     "app/test_privacy.py",
