@@ -33,6 +33,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.stopping = False
         self.tokens = 0
         self.memory = 0
+        self._older_tokens = 0
         self.losses: list[tuple[int, float]] = []
         self._points: list[list[float]] = []
         self._times: deque[float] = deque(maxlen=RECENT)
@@ -47,8 +48,16 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         """From now on a SIGTERM waits for the end of the step, and saves."""
         if signal.signal(signal.SIGTERM, self._stop) == signal.SIG_IGN:
             self.stopping = True  # SIGTERM came during loading, and a library ignored it
-        self.tokens = tokens_seen(state)
+        self.count_from(state)
         self._step_start = self._step_end = time.monotonic()
+
+    def count_from(self, state: TrainerState) -> None:
+        """Continue with the tokens of a checkpoint: those that were trained on, without padding.
+
+        The count is that of Transformers, because Unsloth replaces the loss of TRL, which has another one.
+        """
+        self._older_tokens = older_tokens(state.log_history)
+        self.tokens = self._older_tokens + int(state.num_input_tokens_seen)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._points:
@@ -85,7 +94,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def _log_step(self, state: TrainerState, logs: dict[str, Any], saved: bool, scaled: bool) -> None:
         step, loss, norm = state.global_step, float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
-        tokens = tokens_seen(state)
+        tokens = self._older_tokens + int(state.num_input_tokens_seen)
         step_time = self._times[-1] if self._times else 0.0
         if step_time and self.tokens:
             self._speeds.append((tokens - self.tokens) / step_time)
@@ -139,24 +148,12 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         }
 
 
-def tokens_seen(state: TrainerState) -> int:
-    """Tokens that were trained on, without padding, of all parts of a run that was resumed.
-
-    It is the count of Transformers: Unsloth replaces the loss of TRL, which has another count. Checkpoints of older
-    versions of this app have only that one, in entries without `num_input_tokens_seen`.
-    """
-    older = [int(entry["num_tokens"]) for entry in state.log_history if _has_older_count(entry)]
-    return int(state.num_input_tokens_seen) + _sum_of_parts(older)
-
-
-def _has_older_count(entry: dict[str, Any]) -> bool:
-    return "num_tokens" in entry and "num_input_tokens_seen" not in entry
-
-
-def _sum_of_parts(counts: Sequence[int]) -> int:
-    """TRL counts from 0 after each resume, so the counts of all parts are added."""
+def older_tokens(history: Sequence[dict[str, Any]]) -> int:
+    """Tokens that only TRL counted, in checkpoints of older versions of this app: entries without
+    `num_input_tokens_seen`. TRL counts from 0 after each resume, so the counts of all parts are added."""
+    older = [entry for entry in history if "num_tokens" in entry and "num_input_tokens_seen" not in entry]
     total = highest = 0
-    for count in counts:
+    for count in [int(entry["num_tokens"]) for entry in older]:
         total, highest = (total + highest, count) if count < highest else (total, count)
     return total + highest
 

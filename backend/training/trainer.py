@@ -27,7 +27,7 @@ from backend.jobs.journal import Journal, Stopped
 from backend.training import checkpoints, estimate, save_artifacts, tracking
 from backend.training.base_model import Base, base_at
 from backend.training.encode import Encoded, Encoder, Tokenised, checked, tokenised
-from backend.training.progress import Progress, tokens_seen
+from backend.training.progress import Progress
 from backend.training.request import TrainRequest, TrainSettings
 from backend.training.status import read_curve
 
@@ -117,7 +117,7 @@ def load_finished(trainer: Any, newest: Path, progress: Progress) -> None:
     best = Path(trainer.state.best_model_checkpoint or "")
     best = best if trainer.args.load_best_model_at_end and best.name else newest
     set_peft_model_state_dict(trainer.model, load_file(best / checkpoints.WEIGHTS))
-    progress.tokens = tokens_seen(trainer.state)
+    progress.count_from(trainer.state)
 
 
 def trainer_for(

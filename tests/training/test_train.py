@@ -30,7 +30,7 @@ from backend.jobs.run import Run
 from backend.lab import Lab
 from backend.training import checkpoints
 from backend.training.artifacts import read_record
-from backend.training.progress import Progress, tokens_seen
+from backend.training.progress import Progress
 from backend.training.request import TrainRequest
 from backend.training.save_artifacts import NO_IMPORTANCE, warn_of_no_importance
 from backend.training.status import read_curve
@@ -282,10 +282,12 @@ def test_a_missing_importance_matrix_is_said_beside_earlier_warnings(tmp_path: P
     assert read_curve(tmp_path).facts["said"] == ["The checkpoint of step 9 was not used.", NO_IMPORTANCE]
 
 
-def test_tokens_of_a_run_that_was_resumed_twice_are_counted_once_each() -> None:
+def test_tokens_of_a_run_that_was_resumed_twice_are_counted_once_each(tmp_path: Path) -> None:
     older = [{"num_tokens": count} for count in (10, 20, 30, 8, 16, 5)] + [{"eval_loss": 1.0}]
     newer = [{"num_tokens": 4, "num_input_tokens_seen": 4}, {"num_tokens": 7, "num_input_tokens_seen": 7}]
-    assert tokens_seen(TrainerState(log_history=older + newer, num_input_tokens_seen=7)) == 30 + 16 + 5 + 7
+    progress = Progress(Journal(tmp_path), 4)
+    progress.count_from(TrainerState(log_history=older + newer, num_input_tokens_seen=7))
+    assert progress.tokens == 30 + 16 + 5 + 7
 
 
 def keyed(settings: Settings, key: str) -> Settings:
