@@ -8,6 +8,10 @@ Claims are ratios, taken side by side in one run. No module imports this package
     train         the trainer beside a bare TRL script
     export        an export beside llama.cpp's tools
     export_model  the model that is exported
+    engine        answers beside llama-server, llama-bench and the loop of the lab report
+    engine_models the models that answer
+    engine_peers  builds and runs the peers
+    engine_work   the prompts, and the app's side
     judge         100 judgements beside the loop of the lab report
     coverage      intervals and verdicts where the truth is known
     shapes        a GGUF in the shapes of Llama 3.2

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     lab_threads: int = Field(0, ge=0, le=256)
     lab_context: int = Field(4096, ge=256, le=131072)
-    lab_slots: int = Field(4, ge=1, le=32)
+    lab_slots: int = Field(4, ge=1, le=64)
     lab_waiting: int = Field(16, ge=0, le=1000)
     lab_visitor_tokens: int = Field(256, ge=1, le=8192)
 

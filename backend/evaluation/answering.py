@@ -1,11 +1,12 @@
 """Reads the rows of an evaluation and generates the answers of its variants.
 
 A base and its adapters share one engine, and their answers are generated row by row: after a stop, the rows that are
-done can be compared. Each variant uses its own chat template.
+done can be compared. Each variant uses its own chat template. A row that occurs twice is answered once if its answer
+cannot differ.
 """
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from backend.inference.engines import Engines
 from backend.inference.reply import Reply
 from models.catalogue import Entry, list_variants
 
-AHEAD = 3
-"""Questions sent to an engine per slot, so that no slot is idle between two questions."""
+AHEAD, MOST_AHEAD = 3, 900
+"""Questions sent to an engine per slot, so that no slot is idle between two questions; and in all."""
+MOST_WAITING = 1000
+TEMPLATE_TOKENS, ROLE_TOKENS, LETTERS = 256, 16, 3
+"""To estimate the tokens of a row: those of a chat template and of each message, and ASCII characters per token."""
 Say = Callable[[int, int, int], None]
 
 
@@ -90,39 +94,75 @@ def generate_answers(request: EvaluateRequest, questions: Sequence[Question], fo
             for entry in group
             if (question.id, entry.variant.id) not in known
         ]
-        if not todo:
-            continue
-        engines = engines_for(request, group)
-        try:
-            for answer in _answers(request, todo, engines):
-                jsonl.append(folder / records.ANSWERS, answer.model_dump(mode="json"))
-                done, tokens = done + 1, tokens + answer.tokens
-                say(done, total, tokens)
-        finally:
-            engines.close()
+        context = _context_needed(request, [question for question, _ in todo])
+        while todo:
+            too_long = []
+            engines = engines_for(request, group, len({question.id for question, _ in todo}), context)
+            try:
+                for question, entry, reply, repeated in _replies(request, todo, engines, context):
+                    answer = _answer(question, entry, reply)
+                    if context < request.context and _filled_context(reply):
+                        too_long.append((question, entry))
+                        continue
+                    jsonl.append(folder / records.ANSWERS, answer.model_dump(mode="json"))
+                    done, tokens = done + 1, tokens + (0 if repeated else answer.tokens)
+                    say(done, total, tokens)
+            finally:
+                engines.close()
+            todo, context = too_long, request.context
 
 
-def engines_for(request: EvaluateRequest, group: Sequence[Entry]) -> Engines:
-    """Engines for this process, with as many slots as fit into memory."""
-    slots = next((n for n in (request.slots, 4, 2) if n <= request.slots and _fits(request, group, n)), 1)
+def _context_needed(request: EvaluateRequest, questions: Sequence[Question]) -> int:
+    """Estimate a context that holds every row and its answer, in tokens; at most that of the request.
+
+    A smaller context leaves memory for more slots, and is made faster: a second for each 400 MB. A row for which the
+    estimate is too small is answered again with the context of the request.
+    """
+    longest = max((sum(map(_tokens, _messages(question, request.system))) for question in questions), default=0)
+    needed = longest + TEMPLATE_TOKENS + request.sampling.max_tokens
+    return min(request.context, -(-needed // 256) * 256)
+
+
+def _tokens(message: Message) -> int:
+    """An estimate, rather too high: few languages need more than a token for a byte that is not ASCII."""
+    text = message["content"]
+    letters = sum(map(str.isascii, text))
+    return ROLE_TOKENS + letters // LETTERS + len(text.encode("utf-8", "replace")) - letters
+
+
+def _filled_context(reply: Reply) -> bool:
+    """Whether a longer context could change this answer."""
+    generation = reply.generation
+    return reply.code == "too_long" or (
+        generation is not None and (generation.end == "context" or bool(generation.left_out))
+    )
+
+
+def engines_for(request: EvaluateRequest, group: Sequence[Entry], together: int, context: int) -> Engines:
+    """Engines for this process, with as many slots as fit into memory, and no more than `together`.
+
+    More slots answer faster: one pass over the weights serves all of them.
+    """
+    most = max(1, min(request.slots, together))
+    slots = next((n for n in range(most, 1, -1) if _fits(request, group, n, context)), 1)
     settings = Settings(
         _env_file=None,
         lab_weights=Path(request.weights),
-        lab_context=request.context,
+        lab_context=context,
         lab_slots=slots,
-        lab_waiting=1000,
+        lab_waiting=MOST_WAITING,
         lab_threads=request.threads,
     )
-    return Engines(settings, lambda file, how: None)
+    return Engines(settings, lambda file, how: None, throughput=True)
 
 
-def _fits(request: EvaluateRequest, group: Sequence[Entry], slots: int) -> bool:
+def _fits(request: EvaluateRequest, group: Sequence[Entry], slots: int, context: int) -> bool:
     wanted = 0
     for place, entry in enumerate(group):
         header = entry.base_header or entry.header
         size = sum(file.stat().st_size for file in (entry.model if not place else None, entry.adapter) if file)
         if header:
-            wanted += memory.memory_need(header, size, request.context, slots, process=not place).total
+            wanted += memory.memory_need(header, size, context, slots, process=not place).total
     return wanted < machine.memory_free() - memory.SPARE
 
 
@@ -142,20 +182,34 @@ def _groups(chosen: Sequence[Entry]) -> list[list[Entry]]:
     return list(groups.values())
 
 
-def _answers(request: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines) -> Iterator[Answer]:
-    """Answers in the order of `todo`. Several questions are in flight, so that the batch stays full."""
-    in_flight: deque[tuple[Question, Entry, Reply]] = deque()
+def _replies(
+    request: EvaluateRequest, todo: Sequence[tuple[Question, Entry]], engines: Engines, context: int
+) -> Iterator[tuple[Question, Entry, Reply, bool]]:
+    """Replies in the order of `todo`, and whether it is the reply of an earlier row with the same messages. Several
+    questions are in flight, so that the batch stays full."""
+    in_flight: deque[tuple[Question, Entry, Reply, bool]] = deque()
     left = deque(todo)
-    ahead = AHEAD * request.slots * len({entry.variant.id for _, entry in todo})
+    ahead = min(MOST_AHEAD, AHEAD * engines.slots * len({entry.variant.id for _, entry in todo}))
+    repeatable = request.sampling.temperature == 0 or request.sampling.seed >= 0
+    count = Counter(_key(request, question, entry) for question, entry in todo) if repeatable else Counter()
+    replies: dict[str, Reply] = {}  # of rows that occur more than once
     while left or in_flight:
         while left and len(in_flight) < ahead:
             question, entry = left.popleft()
-            in_flight.append((question, entry, _start(request, question, entry, engines)))
-        question, entry, reply = in_flight.popleft()
-        yield _answer(question, entry, reply)
+            key = _key(request, question, entry)
+            repeated = key in replies
+            reply = replies[key] if repeated else _start(request, question, entry, engines, context)
+            if count[key] > 1:
+                replies[key] = reply
+            in_flight.append((question, entry, reply, repeated))
+        yield in_flight.popleft()
 
 
-def _start(request: EvaluateRequest, question: Question, entry: Entry, engines: Engines) -> Reply:
+def _key(request: EvaluateRequest, question: Question, entry: Entry) -> str:
+    return json.dumps([entry.variant.id, _messages(question, request.system)])
+
+
+def _start(request: EvaluateRequest, question: Question, entry: Entry, engines: Engines, context: int) -> Reply:
     """Start one answer. A question that no model can be sent is a failed reply. Raises LabError if the model cannot
     run, which ends the evaluation."""
     messages = _messages(question, request.system)
@@ -166,7 +220,7 @@ def _start(request: EvaluateRequest, question: Question, entry: Entry, engines: 
         reply.fail(error.code, str(error))
         return reply
     return engines.reply(
-        placement.model_spec(entry, request.context), messages, request.sampling, placement.prompt_format(entry)
+        placement.model_spec(entry, context), messages, request.sampling, placement.prompt_format(entry)
     )
 
 

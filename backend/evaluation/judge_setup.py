@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from backend.core.errors import LabError
 from backend.core.files import write_atomic
@@ -20,16 +20,18 @@ from backend.judge import pairwise, prompt, reply
 from backend.judge.client import JudgeClient
 from backend.judge.grader import Grader
 from backend.judge.local_judge import LocalJudge
-from backend.judge.remote_judge import RemoteJudge
 from backend.judge.rubric import Rubric, rubrics
 from backend.judge.rule_judge import RuleJudge
 from backend.judge.score import Identity, Item, Score
-from backend.remote.client import ApiClient, connect
 from backend.remote.ledger import FILE, Ledger, SavedReplies
-from backend.remote.negotiate import negotiate
 from backend.remote.prices import known_price, retirement
 from models.catalogue import Entry, list_variants
 
+if TYPE_CHECKING:  # openai takes more than half a second to import, and only a remote judge needs it
+    from backend.judge.remote_judge import RemoteJudge
+    from backend.remote.client import ApiClient
+
+LOCAL_TOGETHER = 16  # judgements of a local judge at the same time: prompts are most of the work
 # The test question that finds out which parameters an address accepts.
 TRIAL = Item(
     messages=[Message(role="user", content="Which colour does a ripe lemon have?")],
@@ -57,7 +59,7 @@ class OpenJudge:
     judge: Judge
     by: JudgeRecord
     client: JudgeClient | None = None
-    endpoint: RemoteJudge | None = None
+    endpoint: "RemoteJudge | None" = None
     unknown: int = 0
     """Calls of this run whose outcome is unknown. They count as spent, because they may be billed."""
 
@@ -88,7 +90,7 @@ def open_judge(request: EvaluateRequest, folder: Path, key: str) -> Iterator[Ope
                 ready.close()
         case "variant":
             entry = _entry(request)
-            engines = engines_for(request, [entry])
+            engines = engines_for(request, [entry], LOCAL_TOGETHER, request.context)
             try:
                 model, prompt_format = placement.model_spec(entry, request.context), placement.prompt_format(entry)
                 local = LocalJudge(engines, model, prompt_format, engines.slots)
@@ -125,6 +127,9 @@ def _store(folder: Path, by: JudgeRecord) -> JudgeRecord:
 
 
 def _endpoint(request: EvaluateRequest, folder: Path, key: str) -> OpenJudge:
+    from backend.judge.remote_judge import RemoteJudge  # noqa: PLC0415
+    from backend.remote.client import connect  # noqa: PLC0415
+
     spec, rubric = request.judge, _rubric(request)
     ledger = Ledger(Path(request.runs) / FILE, spec.cap_run, request.cap_day, folder.name)
     api = connect(spec.model, spec.address, key, known_price(spec.model, spec.address, spec.free), ledger)
@@ -142,8 +147,10 @@ def _same_rubric(known: JudgeRecord, rubric: Rubric) -> JudgeRecord:
     return known.model_copy(update={"identity": known.identity.model_copy(update={"rubric": rubric.hash})})
 
 
-def _negotiated(request: EvaluateRequest, api: ApiClient, rubric: Rubric) -> JudgeRecord:
+def _negotiated(request: EvaluateRequest, api: "ApiClient", rubric: Rubric) -> JudgeRecord:
     """Find out with TRIAL which parameters the address accepts."""
+    from backend.remote.negotiate import negotiate  # noqa: PLC0415
+
     if request.way == "winner":
         messages = pairwise.question(rubric, TRIAL.messages, TRIAL.reference, "Yellow.", "Blue.")
         agreed = negotiate(api, messages, pairwise.FORM, pairwise.fits)
@@ -161,7 +168,7 @@ def _negotiated(request: EvaluateRequest, api: ApiClient, rubric: Rubric) -> Jud
     return JudgeRecord(identity=identity, agreed=agreed, notes=tuple(_notes(api)))
 
 
-def _notes(api: ApiClient) -> list[str]:
+def _notes(api: "ApiClient") -> list[str]:
     return [note for note in [retirement(api.model, date.today())] if note]
 
 

@@ -90,7 +90,8 @@ class EvaluateRequest(EvaluateOptions):
     weights: str
     cap_day: float = Field(5.0, ge=0, le=1e9, allow_inf_nan=False)
     context: int = Field(4096, ge=256, le=10**9)
-    slots: int = Field(8, ge=1, le=32)
+    slots: int = Field(64, ge=1, le=64)
+    """Most answers of a variant that are generated together; fewer where memory is short."""
     threads: int = Field(2, ge=1, le=10**6)
 
     @model_validator(mode="after")

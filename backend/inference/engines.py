@@ -44,9 +44,10 @@ class Engines:
     at a time make free memory, so that two do not count the same bytes. Take `_loading` before `_lock`.
     """
 
-    def __init__(self, settings: Settings, on_crash: CrashHandler) -> None:
-        """`on_crash(file, how)` is called when a file killed its worker while it was opened."""
-        self._settings, self._on_crash = settings, on_crash
+    def __init__(self, settings: Settings, on_crash: CrashHandler, throughput: bool = False) -> None:
+        """`on_crash(file, how)` is called when a file killed its worker while it was opened. `throughput`: nobody reads
+        the answers while they are generated, so a worker may let them wait for each other."""
+        self._settings, self._on_crash, self._throughput = settings, on_crash, throughput
         self._lock = threading.RLock()
         self._loading = threading.Lock()
         self._table: dict[Key, LoadedEngine] = {}
@@ -240,6 +241,7 @@ class Engines:
             "--model",
             str(spec.model.resolve()),
             *(f"--{name}={limit}" for name, limit in limits.items()),
+            *(["--throughput"] if self._throughput else []),
         ]
 
 

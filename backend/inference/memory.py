@@ -6,7 +6,7 @@ from backend.core.errors import LabError
 from backend.core.units import amount
 from models.check import Header
 
-ROWS = 128  # tokens computed in one step (CHUNK of a context)
+ROWS = 512  # tokens computed in one step (BATCH of a context)
 PROCESS = 120 << 20  # bytes of a worker without a model: Python and the libraries
 SPARE = 200 << 20  # bytes left for other programs
 CONTEXTS = (16384, 8192, 4096, 2048, 1024, 512, 256)

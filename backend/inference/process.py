@@ -17,6 +17,9 @@ from backend.inference.protocol import Request, WorkerEvent, read_event
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT, LOADING_TIMEOUT = 60.0, 900.0  # seconds without an event: once it is loaded, and before
+SPINS = "1000"
+"""A thread that waits for the others looks so many times before it sleeps: some microseconds. Waking a thread takes
+longer than that, and there are hundreds of waits per token."""
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
 
@@ -43,7 +46,7 @@ class WorkerProcess:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=machine.environment() | {"GGML_NO_BACKTRACE": "1"},
+            env={"GOMP_SPINCOUNT": SPINS} | machine.environment() | {"GGML_NO_BACKTRACE": "1"},
             start_new_session=True,  # Ctrl-C is for the app; the closed pipe ends the worker
         )
         self.ready = False

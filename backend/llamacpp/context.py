@@ -4,20 +4,26 @@ It knows tokens, not text. Every request has a slot: a sequence with its own KV 
 The cache cannot overflow: a prompt whose answer would not fit is refused before. (One cache shared by all sequences
 would make each row attend over the cells of all.) A finished slot keeps its cells: the next turn of the same
 conversation computes only the new tokens.
+
+llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step holds the next
+token of every answer (one pass), and then prompts one after another: short parts of many prompts would be many passes.
 """
 
 import ctypes
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp as llama
+import numpy as np
 
 from backend.core.errors import LabError
 from backend.llamacpp.model import Model
 
-CHUNK = 128  # most tokens of one step: a stop, or the next token of another request, waits no longer than that
-WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than reading the prefix again
+Array = np.ndarray[Any, Any]
+BATCH = 512  # most tokens of one step
+WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than computing the prefix again
+PATIENCE = 64  # tokens; a prompt counts as so much shorter for each step that it had to wait
 
 
 @dataclass(eq=False)
@@ -40,6 +46,57 @@ class Slot:
     task: Task | None = None
     used: int = 0
     """Number of the task that it was last given."""
+    waited: int = 0
+    """Steps without a part of its prompt."""
+    begun: bool = False
+    """Whether a part of its prompt was computed."""
+
+    @property
+    def missing(self) -> int:
+        """Known tokens that are not in the cache: 1 while it decodes."""
+        return len(self.task.tokens) - len(self.cells) if self.task else 0
+
+
+class Part(NamedTuple):
+    """The tokens of one slot in a batch. `last`: the last known token is among them, so its logits are needed."""
+
+    slot: Slot
+    tokens: list[int]
+    last: bool
+
+
+class Batch:
+    """A `llama_batch` over NumPy arrays. Each row is a token of one sequence."""
+
+    def __init__(self, size: int) -> None:
+        self.tokens: Array = np.zeros(size, np.int32)
+        self.positions: Array = np.zeros(size, np.int32)
+        self.sequences: Array = np.zeros(size, np.int32)
+        self.outputs: Array = np.zeros(size, np.int8)
+        self._ones: Array = np.ones(size, np.int32)
+        self._pointers: Array = (self.sequences.ctypes.data + 4 * np.arange(size)).astype(np.uintp)
+        self._batch = llama.llama_batch()
+        arrays = {
+            "token": self.tokens, "pos": self.positions, "n_seq_id": self._ones, "seq_id": self._pointers,
+            "logits": self.outputs,
+        }  # fmt: skip
+        kinds = dict(llama.llama_batch._fields_)
+        for name, array in arrays.items():
+            setattr(self._batch, name, ctypes.cast(array.ctypes.data, kinds[name]))
+
+    def fill(self, parts: list[Part]) -> Any:
+        """Write the rows. Return the `llama_batch`, which is valid until the next call."""
+        at = 0
+        for slot, tokens, last in parts:
+            end, position = at + len(tokens), len(slot.cells)
+            self.tokens[at:end] = tokens
+            self.positions[at:end] = np.arange(position, position + len(tokens))
+            self.sequences[at:end] = slot.sequence
+            self.outputs[at:end] = 0
+            self.outputs[end - 1] = last
+            at = end
+        self._batch.n_tokens = at
+        return self._batch
 
 
 class Context:
@@ -50,7 +107,7 @@ class Context:
         params.n_ctx = context * slots
         params.n_seq_max = slots
         params.kv_unified = False
-        params.n_batch = params.n_ubatch = max(CHUNK, slots)
+        params.n_batch = params.n_ubatch = BATCH
         params.n_outputs_max = slots  # one row of logits per slot: by default it reserves 250 MB for 512 rows
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED  # and with it, results do not depend on the batch
@@ -65,8 +122,9 @@ class Context:
         if adapter:
             self._apply(adapter)
         self._memory = llama.llama_get_memory(self.handle)
-        self._batch = llama.llama_batch_init(params.n_batch, 0, 1)
-        self._batch_size = params.n_batch
+        self._batch = Batch(BATCH)
+        self.rows = 0
+        """Prompt tokens of the last step."""
         self._vocabulary = model.n_vocab
         self._started = 0
         self.slots = [Slot(sequence) for sequence in range(slots)]
@@ -79,17 +137,13 @@ class Context:
             raise LabError("This adapter cannot be applied to its base. Name the right base for it.")
 
     def close(self) -> None:
-        llama.llama_batch_free(self._batch)
         llama.llama_free(self.handle)
         if self._adapter:
             llama.llama_adapter_lora_free(self._adapter)
 
     def try_out(self) -> None:
         """Compute one token. LabError if its logits are all alike or not finite: the weights are damaged."""
-        self._batch.n_tokens = 1
-        self._batch.token[0], self._batch.pos[0], self._batch.logits[0] = 0, 0, True
-        self._batch.n_seq_id[0], self._batch.seq_id[0][0] = 1, 0
-        if llama.llama_decode(self.handle, self._batch):
+        if llama.llama_decode(self.handle, self._batch.fill([Part(self.slots[0], [0], True)])):
             raise LabError("llama.cpp cannot compute with these weights. Replace the file.")
         row = llama.llama_get_logits_ith(self.handle, 0)
         logits = [row[index] for index in range(self._vocabulary)]
@@ -106,22 +160,25 @@ class Context:
     def free(self) -> bool:
         return any(not slot.task for slot in self.slots)
 
+    @property
+    def decoding(self) -> bool:
+        """Whether an answer waits for its next token."""
+        return any(slot.missing == 1 for slot in self.slots)
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether a prompt is not computed yet."""
+        return any(slot.missing > 1 for slot in self.slots)
+
     def start(self, task: Task) -> None:
-        """Give the task a free slot, and reuse the longest prefix of its prompt that any slot has computed."""
+        """Give the task a free slot. What its cache has of the prompt stays; the last token is computed in any case,
+        for its logits."""
         slot = self._place(task.tokens)
-        best = max(self.slots, key=lambda other: common_prefix(other.cells, task.tokens))
-        keep = min(
-            common_prefix(slot.cells, task.tokens), task.prompt - 1
-        )  # the last token is computed, for its logits
-        shared = min(common_prefix(best.cells, task.tokens), task.prompt - 1)
-        if shared >= keep + WORTH_COPYING:
-            self._forget(slot, 0)
-            llama.llama_memory_seq_cp(self._memory, best.sequence, slot.sequence, -1, -1)  # whole: caches are apart
-            slot.cells, keep = list(best.cells), shared
+        keep = min(common_prefix(slot.cells, task.tokens), task.prompt - 1)
         self._forget(slot, keep)
         slot.task, task.reused = task, keep
         self._started += 1
-        slot.used = self._started
+        slot.used, slot.waited, slot.begun = self._started, 0, False
 
     def _place(self, tokens: list[int]) -> Slot:
         """The free slot that this conversation had before; else the least recently used free slot."""
@@ -142,45 +199,71 @@ class Context:
                 slot.task = None
                 llama.llama_sampler_free(task.sampler)
 
-    def step(self) -> list[tuple[Task, int]]:
-        """Compute one batch; returns each task with its new token. RuntimeError if llama.cpp fails."""
-        rows = self._rows()
-        self._fill(rows)
-        code = llama.llama_decode(self.handle, self._batch)
+    def step(self, prompt_rows: int = BATCH, decode: bool = True) -> list[tuple[Task, int]]:
+        """Compute one batch; returns each task with its new token. RuntimeError if llama.cpp fails.
+
+        At most `prompt_rows` tokens of it are of prompts. With `decode` False, answers wait while a prompt is computed.
+        """
+        parts = self._parts(prompt_rows, decode)
+        self.rows = sum(len(tokens) for _, tokens, _ in parts if len(tokens) > 1)
+        code = llama.llama_decode(self.handle, self._batch.fill(parts))
         if code:
             self._reset()
             raise RuntimeError(f"llama_decode returned {code}")
-        new_tokens = []
-        for index, (slot, token, last) in enumerate(rows):
-            slot.cells.append(token)
+        new_tokens, row = [], -1
+        for slot, tokens, last in parts:
+            row += len(tokens)
+            slot.cells += tokens
             if last and slot.task:
-                chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, index)
+                chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, row)
                 slot.task.tokens.append(chosen)
                 new_tokens.append((slot.task, chosen))
         return new_tokens
 
-    def _rows(self) -> list[tuple[Slot, int, bool]]:
-        """(slot, token, is the last known token): answers first, then prompts share the rest of the batch."""
-        working = [(slot, slot.task.tokens[len(slot.cells) :]) for slot in self.slots if slot.task]
-        working.sort(key=lambda pair: len(pair[1]))
-        rows: list[tuple[Slot, int, bool]] = []
-        for index, (slot, pending) in enumerate(working):
-            share = -(-(self._batch_size - len(rows)) // (len(working) - index))
-            part = pending[:share]
-            rows += [(slot, token, False) for token in part[:-1]]
-            rows.append((slot, part[-1], len(part) == len(pending)))
-        return rows
+    def _parts(self, prompt_rows: int, decode: bool) -> list[Part]:
+        """The next token of every answer, then prompts, one after another until the batch is full."""
+        prompts = [slot for slot in self.slots if slot.missing > 1]
+        parts: list[Part] = []
+        if decode or not prompts:
+            parts = [Part(slot, slot.task.tokens[-1:], True) for slot in self.slots if slot.task and slot.missing == 1]
+        room = min(max(1, prompt_rows), BATCH - len(parts))
+        for slot in sorted(prompts, key=lambda slot: slot.missing - PATIENCE * slot.waited):
+            assert slot.task
+            if not room or self._can_copy_later(slot, parts):
+                slot.waited += 1
+                continue
+            if not slot.begun:
+                self._copy_prefix(slot)
+            tokens = slot.task.tokens[len(slot.cells) : len(slot.cells) + room]
+            parts.append(Part(slot, tokens, len(tokens) == slot.missing))
+            slot.waited, slot.begun = 0, True
+            room -= len(tokens)
+        return parts
 
-    def _fill(self, rows: list[tuple[Slot, int, bool]]) -> None:
-        batch = self._batch
-        batch.n_tokens = len(rows)
-        position: dict[int, int] = {}
-        for index, (slot, token, last) in enumerate(rows):
-            at = position.get(slot.sequence, len(slot.cells))
-            position[slot.sequence] = at + 1
-            batch.token[index], batch.pos[index], batch.logits[index] = token, at, last
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = slot.sequence
+    def _can_copy_later(self, slot: Slot, parts: list[Part]) -> bool:
+        """Whether this step computes a prefix that the slot can copy afterwards."""
+        assert slot.task
+        tokens, worth = slot.task.tokens, len(slot.cells) + WORTH_COPYING
+        for other, new, _ in parts:
+            if slot.begun or len(new) == 1:
+                continue
+            if common_prefix(other.cells + new, tokens) >= worth:
+                return True
+        return False
+
+    def _copy_prefix(self, slot: Slot) -> None:
+        """Copy the longest prefix of the slot's prompt that another slot has computed."""
+        assert slot.task
+        task = slot.task
+        best = max(self.slots, key=lambda other: common_prefix(other.cells, task.tokens))
+        shared = min(common_prefix(best.cells, task.tokens), task.prompt - 1)
+        if shared < len(slot.cells) + WORTH_COPYING:
+            return
+        self._forget(slot, 0)
+        llama.llama_memory_seq_cp(self._memory, best.sequence, slot.sequence, -1, -1)  # whole: caches are apart
+        slot.cells = list(best.cells)
+        self._forget(slot, shared)
+        task.reused = shared
 
     def _reset(self) -> None:
         llama.llama_memory_clear(self._memory, True)

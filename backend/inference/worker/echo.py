@@ -57,6 +57,7 @@ class EchoWorker:
         self.pipe.send(Started(id=request.id))
         text = request.messages[-1]["content"]
         if text.startswith("/crash"):
+            self.pipe.flush()
             os.abort()
         words = [word + " " for word in text.removeprefix("/slow").split()]
         self.answers[request.id] = Answer(request, words, len(words))
@@ -69,6 +70,7 @@ class EchoWorker:
         else:
             time.sleep(PAUSE if answer.prompt.startswith("/slow") else 0)
             self.pipe.send(Text(id=answer.request.id, text=answer.words.pop(0)))
+            self.pipe.flush()
 
     def finish(self, answer: Answer, end: End) -> None:
         request = answer.request

@@ -3,6 +3,10 @@
 The worker for GGUF models. One thread owns every llama.cpp call: it takes the requests that have arrived, lets each
 context compute one step, and sends the new text. Requests without a free slot wait in a queue: first come, first served
 within a context, and in turns between visitors.
+
+A step of 512 prompt tokens takes seconds with Llama 3.2 1B on two cores. So the prompt tokens of a step are limited by
+time: little while an answer is being read, more while only a stop or a new request could wait. With --throughput, for
+an evaluation, nobody waits: steps are large, and answers pause while prompts are computed.
 """
 
 import argparse
@@ -28,17 +32,18 @@ from backend.inference.protocol import (
     Text,
     Unloadable,
 )
-from backend.inference.protocol import Request as Incoming
 from backend.inference.sampling import End, Generation
 from backend.inference.worker.pipe import END, Pipe
 from backend.inference.worker.stop_texts import AnswerText
 from backend.llamacpp.chat_template import ChatTemplate, encode, fit_history
-from backend.llamacpp.context import Context, Task
+from backend.llamacpp.context import BATCH, Context, Task
 from backend.llamacpp.model import Model
 
 TEMPLATE_SECONDS = 3.0  # for all renderings of one request
 HEARTBEAT_SECONDS = 1.0
 TRIAL_CONTEXT = 256  # tokens
+READER_SECONDS, STOP_SECONDS = 0.3, 1.0  # for the prompts of one round: while an answer is being read, and otherwise
+FEWEST_ROWS, FIRST_ROWS = 16, 128  # prompt tokens of a step: at least, and before their speed is known
 MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed
 
 
@@ -102,6 +107,8 @@ class LlamaWorker:
         self.waiting: deque[Request] = deque()
         self.active: dict[int, Request] = {}
         self.last_heartbeat = 0.0
+        self.row_seconds = 0.0
+        """Seconds per prompt token, measured; 0 before the first long prompt."""
         self.try_out()
         pipe.send(Ready(context=self.context_size, template=self.model.template))
 
@@ -116,34 +123,55 @@ class LlamaWorker:
             if time.monotonic() - self.last_heartbeat > HEARTBEAT_SECONDS:
                 self.last_heartbeat = time.monotonic()
                 self.pipe.send(Heartbeat())  # a long prompt takes long before there is text to send
+            new = []
             for message in self.pipe.take(wait=not self.active and not self.waiting):
                 if message is END:
                     return
-                self.receive(message)
-            self.admit()  # an answer may have ended, which frees a slot
+                if isinstance(message, Stop):
+                    self.stop(message.id)
+                else:
+                    new.append(Request(message))
+                    self.waiting.append(new[-1])  # before the next message, which may stop it
+            self.admit()  # an answer may have ended, too, which frees a slot
+            self.refuse(new)
+            self.tell_places()
+            rows = self.prompt_rows()
             for name, context in list(self.contexts.items()):
                 if context.busy:
-                    self.step(name, context)
+                    self.step(name, context, rows)
 
-    def receive(self, message: Incoming) -> None:
-        if isinstance(message, Stop):
-            self.stop(message.id)
-            return
-        request = Request(message)
-        self.waiting.append(request)
-        self.admit()
-        if request not in self.waiting:
-            return
-        same_address = sum(other.address == request.address for other in self.waiting)
-        if len(self.waiting) > self.options.waiting:
-            self.waiting.remove(request)
-            self.fail(request, f"{len(self.waiting)} requests are already waiting here. Try again in a moment.", "busy")
-        elif request.address and same_address > max(1, self.options.waiting // 2):
-            self.waiting.remove(request)
-            count = same_address - 1
-            self.fail(
-                request, f"{count} requests of your network address are already waiting. Try again later.", "busy"
-            )
+    def prompt_rows(self) -> int:
+        """Most prompt tokens of a context's next step."""
+        if self.options.throughput:
+            return BATCH
+        if not self.row_seconds:
+            return FIRST_ROWS
+        contexts = self.contexts.values()
+        seconds = READER_SECONDS if any(context.decoding for context in contexts) else STOP_SECONDS
+        share = seconds / max(1, sum(context.prefilling for context in contexts))
+        return max(FEWEST_ROWS, min(BATCH, int(share / self.row_seconds)))
+
+    def refuse(self, new: Sequence[Request]) -> None:
+        """Refuse the new requests for which the queue is too long, the last to arrive first."""
+        arrived = {request.id for request in new}
+        ahead = [request for request in self.waiting if request.id not in arrived]
+        waiting = {request.id for request in self.waiting}
+        for request in new:
+            same_address = sum(other.address == request.address for other in ahead) if request.address else 0
+            if request.id not in waiting:
+                continue
+            if len(ahead) >= self.options.waiting:
+                self.waiting.remove(request)
+                self.fail(request, f"{len(ahead)} requests are already waiting here. Try again in a moment.", "busy")
+            elif request.address and same_address >= max(1, self.options.waiting // 2):
+                self.waiting.remove(request)
+                self.fail(
+                    request,
+                    f"{same_address} requests of your network address are already waiting. Try again later.",
+                    "busy",
+                )
+            else:
+                ahead.append(request)
 
     def stop(self, number: int) -> None:
         if number in self.active:
@@ -156,22 +184,33 @@ class LlamaWorker:
         self.pipe.send(Failed(id=request.id, code=code, message=message))
 
     def admit(self) -> None:
-        """Start the requests that have a free slot, in fair turns. Tell the others their place when it has changed."""
-        active = self.active.values()
-        by_session = in_turns(self.waiting, active, lambda request: request.address + "\0" + request.session)
-        self.waiting = deque(in_turns(by_session, active, lambda request: request.address))
+        """Start the requests that have a free slot, in fair turns."""
+        if not self.options.throughput:  # an evaluation has one visitor, its owner
+            active = self.active.values()
+            by_session = in_turns(self.waiting, active, lambda request: request.address + "\0" + request.session)
+            self.waiting = deque(in_turns(by_session, active, lambda request: request.address))
         still_waiting: deque[Request] = deque()
+        full: set[str] = set()
         while self.waiting:
             request = self.waiting.popleft()
+            if request.context in full:
+                still_waiting.append(request)
+                continue
             try:
                 context = self.context(request.context, request.generate.adapter)
                 if context and context.free:
                     self.start(request, context)
                 else:
                     still_waiting.append(request)
+                    full.add(request.context)
             except LabError as error:
                 self.fail(request, str(error), error.code)
         self.waiting = still_waiting
+
+    def tell_places(self) -> None:
+        """Send their place in the queue to the requests for which it has changed."""
+        if self.options.throughput:  # nobody looks at it
+            return
         for place, request in enumerate(self.waiting):
             if request.place != place:
                 request.place = place
@@ -190,6 +229,7 @@ class LlamaWorker:
         if not adapter:
             return self.new_context(None)
         self.pipe.send(Opening(adapter=adapter))
+        self.pipe.flush()
         try:
             context = self.new_context(self.model.adapter(adapter))
             try:
@@ -246,17 +286,23 @@ class LlamaWorker:
             self.templates[source] = ChatTemplate(source, self.model.bos, self.model.eos, self.model.control)
         return self.templates[source]
 
-    def step(self, key: str, context: Context) -> None:
+    def step(self, key: str, context: Context, rows: int) -> None:
+        began = time.monotonic()
         try:
-            new_tokens = context.step()
+            new_tokens = context.step(rows, decode=not self.options.throughput)
         except RuntimeError as error:
             for request in [request for request in self.active.values() if request.context == key]:
                 self.end(request)
                 message = f"llama.cpp could not compute this ({error}). Try again, or restart the app."
                 self.fail(request, message, "crashed")
             return
+        self.measure(context.rows, time.monotonic() - began)
         for task, token in new_tokens:
             self.add_token(self.active[task.id], token)
+
+    def measure(self, rows: int, seconds: float) -> None:
+        if rows >= FEWEST_ROWS:
+            self.row_seconds = (self.row_seconds + seconds / rows) / 2 if self.row_seconds else seconds / rows
 
     def add_token(self, request: Request, token: int) -> None:
         assert request.task and request.answer
@@ -315,12 +361,14 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     for name in ("context", "slots", "waiting", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--throughput", action="store_true", help="for an evaluation: no reader waits for a token")
     options = parser.parse_args()
     pipe = Pipe()
     try:
         worker = LlamaWorker(options, pipe)
     except LabError as error:
         pipe.send(Unloadable(message=str(error)))
+        pipe.flush()
         return
     worker.run()
 

@@ -1,0 +1,322 @@
+"""python -m bench.engine [--quick] [--only NAME ...] [--shape 1B|3B] [--model FILE] [--tokens N] [--rounds N]
+
+How fast the app answers, beside llama.cpp's own programs and the loop of the lab report. The model has random weights
+in the shapes of Llama 3.2 and Llama 3's own vocabulary (bench.engine_models); --model measures another GGUF with a chat
+template. `python -m bench.engine_peers` builds the programs. Sides take turns; figures are medians.
+"""
+
+import argparse
+import itertools
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+from backend.core import machine
+from backend.core.messages import Message
+from backend.inference.sampling import Generation
+from bench.engine_models import ADAPTERS, BASE, model_folder
+from bench.engine_peers import Prompt, Streamed, lab_loop, llama_bench, program, served
+from bench.engine_work import (
+    SYSTEM,
+    Model,
+    engines,
+    evaluated,
+    lab_set,
+    peak_memory,
+    prompts,
+    streamed,
+    streamed_all,
+    text,
+    wall,
+)
+from bench.export import ROOT
+from models.catalogue import TINY
+
+BACKGROUND = """
+import os, sys
+from pathlib import Path
+os.nice(10)
+from bench.engine_work import Model, evaluated, prompts
+weights, base, file = sys.argv[1:]
+evaluated(Model(Path(weights), base, Path(file)), [base], prompts(60), 256)
+"""
+
+
+def medians(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each side. They take turns, each second round in the other order."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        names = list(sides) if number % 2 == 0 else list(reversed(sides))
+        for name in names:
+            found[name].append(sides[name]())
+    for name, values in found.items():
+        print(
+            f"  {name}: {statistics.median(values):.2f} of {', '.join(f'{value:.2f}' for value in values)}", flush=True
+        )
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def aim(name: str, value: float, bound: float, least: bool = True) -> str:
+    """The line of an aim. `least`: the value is to be `bound` or more."""
+    met = value >= bound if least else value <= bound
+    return f"aim {name}: {value:.2f}x ({'>=' if least else '<='} {bound:.2f}x) {'met' if met else 'missed'}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of this command. `peers`: whether llama.cpp's programs are there."""
+
+    model: Model
+    rounds: int
+    count: int
+    """Prompts of an evaluation."""
+    tokens: int
+    peers: bool
+    threads: int
+    quick: bool = False
+
+    def server_seconds(self, asked: Sequence[Prompt], slots: int, *options: str) -> float:
+        """Seconds of a server for all prompts at the same time, its start included."""
+        with served(self.model.file, slots, 1024, self.threads, *options) as server:
+            return server.started + wall(server.chat_all(asked, self.tokens))
+
+    def evaluation(self) -> list[str]:
+        asked = prompts(self.count)
+        sides: dict[str, Callable[[], float]] = {
+            "the app": lambda: evaluated(self.model, [self.model.base], asked, self.tokens),
+            "the lab's loop": lambda: lab_loop(self.model.file, asked, self.tokens, self.threads),
+        }
+        if self.peers:
+            tries = {
+                f"-np {slots} {' '.join(options)}": (slots, options)
+                for slots in (8, self.count)
+                for options in ((), ("--no-repack",))
+            }
+            once = {name: self.server_seconds(asked, slots, *options) for name, (slots, options) in tries.items()}
+            print("  llama-server, once:", ", ".join(f"{name}: {value:.1f} s" for name, value in once.items()))
+            slots, options = tries[min(once, key=lambda name: once[name])]
+            sides[f"llama-server -np {slots} {' '.join(options)}"] = lambda: self.server_seconds(asked, slots, *options)
+        ours, loop, *server = medians(sides, self.rounds).values()
+        lines = [aim(f"evaluation_{self.tokens}_beside_loop", loop / ours, 2.0)]
+        return lines + [aim(f"evaluation_{self.tokens}_beside_server", value / ours, 1.0) for value in server]
+
+    def repeats(self) -> list[str]:
+        return self._beside_server("evaluation_lab_set", lab_set(), 1.15)
+
+    def system(self) -> list[str]:
+        return self._beside_server("evaluation_system_prompt", prompts(self.count, SYSTEM), 1.3)
+
+    def _beside_server(self, name: str, asked: Sequence[Prompt], bound: float) -> list[str]:
+        if not self.peers:
+            return []
+        found = medians(
+            {
+                "the app": lambda: evaluated(self.model, [self.model.base], asked, self.tokens),
+                "llama-server": lambda: self.server_seconds(asked, len(asked), "--no-repack"),
+            },
+            self.rounds,
+        )
+        return [aim(f"{name}_beside_server", found["llama-server"] / found["the app"], bound)]
+
+    def variants(self) -> list[str]:
+        """Three variants: one engine with three contexts, beside three servers one after another."""
+        asked, names = prompts(self.count), [self.model.base, *ADAPTERS]
+        if not self.peers or not (self.model.weights / f"{ADAPTERS[0]}@{self.model.base}.gguf").exists():
+            return []
+        ours, theirs, largest = [], [], 0
+        for _ in range(self.rounds):
+            seconds, memory = peak_memory(lambda: evaluated(self.model, names, asked, self.tokens))
+            ours.append(seconds)
+            seconds, total = 0.0, 0
+            for name in names:
+                lora = [] if name == self.model.base else ["--lora", str(self.model.weights / f"{name}@base.gguf")]
+                with served(self.model.file, self.count, 1024, self.threads, "--no-repack", *lora) as server:
+                    seconds += server.started + wall(server.chat_all(asked, self.tokens))
+                    total, largest = total + server.memory, max(largest, server.memory)
+            theirs.append(seconds)
+        mine, other = statistics.median(ours), statistics.median(theirs)
+        print(f"  the app: {mine:.2f} s, {memory / 1e9:.2f} GB")
+        print(f"  three servers: {other:.2f} s, {total / 1e9:.2f} GB together, {largest / 1e9:.2f} GB the largest")
+        return [
+            aim("three_variants_time", other / mine, 1.0),
+            aim("three_variants_memory", memory / total, 0.45, least=False),
+        ]
+
+    def stream(self) -> list[str]:
+        """One stream: a prompt of 512 tokens and 128 tokens after it."""
+        prompt, tokens = [Message(role="user", content=text(512 - 15, 7))], 128
+        numbers = iter(range(10**6))
+
+        def ours() -> float:
+            fresh = [Message(role="user", content=f"{next(numbers)} {prompt[0]['content']}")]
+            answer = streamed(time.perf_counter(), reply := start(fresh, tokens))
+            assert reply.generation
+            return (reply.generation.prompt_tokens + answer.tokens) / answer.seconds
+
+        def bench(repack: int) -> float:
+            return llama_bench(self.model.file, 512, tokens, self.threads, "--repack", str(repack))
+
+        with engines(self.model, 4, 1024) as start:
+            streamed(0, start([Message(role="user", content="Hello")], 1))
+            sides = {"the app": ours}
+            if self.peers:
+                sides |= {f"llama-bench --repack {repack}": partial(bench, repack) for repack in (0, 1)}
+            mine, *theirs = medians(sides, self.rounds).values()
+        return [aim("one_stream", mine / max(theirs), 0.97)] if theirs else []
+
+    def second_turn(self) -> list[str]:
+        """Seconds to the first token of a second turn after 1,500 tokens."""
+        if not self.peers:
+            return []
+        talk = [Message(role="user", content=text(1500, 8))]
+        more = [*talk, Message(role="assistant", content=text(10, 9)), Message(role="user", content=text(30, 10))]
+
+        def ours() -> float:
+            with engines(self.model, 4, 2048) as start:
+                start(talk, 4).text()
+                return streamed(time.perf_counter(), start(more, 4)).first
+
+        def theirs() -> float:
+            with served(self.model.file, 1, 2048, self.threads, "--no-repack") as server:
+                server.chat(talk, 4)
+                return server.chat(more, 4).first
+
+        found = medians({"the app": ours, "llama-server": theirs}, self.rounds)
+        return [aim("second_turn", found["the app"] / found["llama-server"], 1.1, least=False)]
+
+    def visitors(self) -> list[str]:
+        """Eight visitors at the same time."""
+        asked, firsts = prompts(8, seed=5), dict[str, list[float]]()
+        if not self.peers:
+            return []
+
+        def note(name: str, answers: Sequence[Streamed]) -> float:
+            firsts.setdefault(name, []).append(max(answer.first for answer in answers))
+            return sum(answer.tokens for answer in answers) / wall(answers)
+
+        def ours() -> float:
+            with engines(self.model, 8, 1024) as start:
+                start([Message(role="user", content="Hello")], 1).text()
+                return note("the app", streamed_all(start, asked, self.tokens))
+
+        def theirs() -> float:
+            with served(self.model.file, 8, 1024, self.threads, "--no-repack") as server:
+                return note("llama-server", server.chat_all(asked, self.tokens))
+
+        speeds = medians({"the app": ours, "llama-server": theirs}, self.rounds)
+        late = {name: statistics.median(values) for name, values in firsts.items()}
+        print(f"  last first token: the app {late['the app']:.2f} s, llama-server {late['llama-server']:.2f} s")
+        return [
+            aim("eight_visitors", speeds["the app"] / speeds["llama-server"], 1.0),
+            aim("eight_visitors_first_token", late["the app"] / late["llama-server"], 1.1, least=False),
+        ]
+
+    def load(self) -> list[str]:
+        """Seconds from nothing to the first token, files in the page cache."""
+        hello = [Message(role="user", content="Hello")]
+        if not self.peers:
+            return []
+
+        def ours() -> float:
+            began = time.perf_counter()
+            with engines(self.model, 4, 4096) as start:
+                return streamed(began, start(hello, 2)).first
+
+        def theirs() -> float:
+            began = time.perf_counter()
+            with served(self.model.file, 4, 4096, self.threads, "--no-repack") as server:
+                return time.perf_counter() - began + server.chat(hello, 2).first
+
+        found = medians({"the app": ours, "llama-server": theirs}, self.rounds)
+        return [aim("load", found["the app"] / found["llama-server"], 1.1, least=False)]
+
+    def chat_beside_evaluation(self) -> list[str]:
+        """Tokens per second of a chat, with and without an evaluation at the same time."""
+
+        def speed() -> float:
+            reply = start([Message(role="user", content=text(20, next(seeds)))], 48)
+            reply.text()
+            assert isinstance(reply.generation, Generation)
+            return reply.generation.tokens_per_second
+
+        seeds = itertools.count(50)
+        words = [sys.executable, "-c", BACKGROUND, str(self.model.weights), self.model.base, str(self.model.file)]
+        with engines(self.model, 4, 1024) as start:
+            speed()
+            idle = statistics.median(speed() for _ in range(3))
+            evaluation = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
+            try:
+                time.sleep(4)  # until its worker has loaded the model
+                busy = statistics.median(speed() for _ in range(3))
+                assert evaluation.poll() is None
+            finally:
+                os.killpg(evaluation.pid, signal.SIGTERM)
+                evaluation.wait()
+        print(f"  chat: {idle:.1f} tokens/s alone, {busy:.1f} while an evaluation runs")
+        return [aim("chat_beside_evaluation", busy / idle, 0.5)]
+
+    def toy(self) -> list[str]:
+        """Time per example and peak memory of evaluations of different sizes, with the embedded model."""
+        tiny = Model(self.model.weights, "tiny_base", TINY / "tiny_base.gguf")
+        figures = []
+        start = self._toy(tiny, 1)[0]
+        for size in (20, 200, 600 if self.quick else 2000):
+            seconds, memory = self._toy(tiny, size)
+            figures.append(((seconds - start) / (size - 1), memory))
+            print(f"  {size} examples: {1000 * figures[-1][0]:.1f} ms each, {memory / 1e6:.0f} MB", flush=True)
+        (_, (time_some, memory_some), (time_many, memory_many)) = figures  # 20 examples do not fill the slots
+        return [
+            aim("toy_time_flat", time_many / time_some, 1.1, least=False),
+            aim("toy_memory_flat", memory_many / memory_some, 1.1, least=False),
+        ]
+
+    def _toy(self, tiny: Model, size: int) -> tuple[float, int]:
+        asked = [[Message(role="user", content=f"What is {n} plus {n % 7}?")] for n in range(size)]
+        return peak_memory(partial(evaluated, tiny, ["tiny_base"], asked, 32))
+
+
+BENCHES = (
+    "evaluation", "repeats", "system", "variants", "stream", "second_turn", "visitors", "load",
+    "chat_beside_evaluation", "toy",
+)  # fmt: skip
+QUICK = ("evaluation", "toy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small shape and few tokens, beside the lab's loop")
+    parser.add_argument("--only", nargs="+", choices=BENCHES, help="only these")
+    parser.add_argument("--shape", default="1B", choices=("1B", "3B", "small"))
+    parser.add_argument("--model", type=Path, help="another GGUF, in a folder of its own")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.model:
+        model = Model(options.model.parent, options.model.stem, options.model)
+    else:
+        weights = model_folder("small" if options.quick else options.shape)
+        model = Model(weights, BASE, weights / f"{BASE}.gguf")
+    threads = machine.threads()
+    bench = (
+        Bench(model, 1, 20, options.tokens, False, threads, quick=True)
+        if options.quick
+        else Bench(model, options.rounds, 20, options.tokens, bool(program("llama-server")), threads)
+    )
+    print(f"{date.today()}, {threads} threads, {model.file.stat().st_size / 1e6:.0f} MB: {model.file.name}")
+    lines = []
+    for name in options.only or (QUICK if options.quick else BENCHES):
+        print(f"{name}:", flush=True)
+        lines += getattr(bench, name)()
+    print("\n" + "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
