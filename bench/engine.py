@@ -22,6 +22,7 @@ from pathlib import Path
 from backend.core import machine
 from backend.core.messages import Message
 from backend.inference.sampling import Generation
+from bench.engine_app import APP, BARE_PAGE, IDLE, client_speed, idle_cpu, page
 from bench.engine_models import ADAPTERS, BASE, model_folder
 from bench.engine_peers import Prompt, Streamed, lab_loop, llama_bench, program, served
 from bench.engine_work import (
@@ -101,7 +102,9 @@ class Bench:
                 for options in ((), ("--no-repack",))
             }
             once = {name: self.server_seconds(asked, slots, *options) for name, (slots, options) in tries.items()}
-            print("  llama-server, once:", ", ".join(f"{name}: {value:.1f} s" for name, value in once.items()))
+            print(
+                "  llama-server, once:", ", ".join(f"{name}: {value:.1f} s" for name, value in once.items()), flush=True
+            )
             slots, options = tries[min(once, key=lambda name: once[name])]
             sides[f"llama-server -np {slots} {' '.join(options)}"] = lambda: self.server_seconds(asked, slots, *options)
         ours, loop, *server = medians(sides, self.rounds).values()
@@ -238,6 +241,34 @@ class Bench:
         found = medians({"the app": ours, "llama-server": theirs}, self.rounds)
         return [aim("load", found["the app"] / found["llama-server"], 1.1, least=False)]
 
+    def client(self) -> list[str]:
+        """Tokens per second of text at gradio_client, beside the same requests to the engine."""
+        lines = []
+        numbers = itertools.count(1000)
+        with page(APP, LAB_WEIGHTS=str(self.model.weights), LAB_SLOTS="4", LAB_CONTEXT="1024") as (url, _):
+            client_speed(self.model, url, ["Hello"], 1)
+            for visitors in (1, 4):
+
+                def ours(visitors: int = visitors) -> float:
+                    asked = [text(60, next(numbers)) for _ in range(visitors)]
+                    return client_speed(self.model, url, asked, 2 * self.tokens)
+
+                def pipe(visitors: int = visitors) -> float:
+                    asked = [[Message(role="user", content=text(60, next(numbers)))] for _ in range(visitors)]
+                    return visitors * 2 * self.tokens / wall(streamed_all(start, asked, 2 * self.tokens))
+
+                with engines(self.model, 4, 1024) as start:
+                    start([Message(role="user", content="Hello")], 1).text()
+                    found = medians({"gradio_client": ours, "the pipe": pipe}, self.rounds)
+                lines.append(aim(f"client_{visitors}", found["gradio_client"] / found["the pipe"], 0.95))
+        return lines
+
+    def idle(self) -> list[str]:
+        """CPU time of the app while a browser has its page open."""
+        found = medians({"the app": partial(idle_cpu, APP), "a bare Gradio page": partial(idle_cpu, BARE_PAGE)}, 1)
+        print(f"  seconds of CPU in {IDLE:.0f} seconds")
+        return [aim("idle_page", found["the app"] / found["a bare Gradio page"], 1.5, least=False)]
+
     def chat_beside_evaluation(self) -> list[str]:
         """Tokens per second of a chat, with and without an evaluation at the same time."""
 
@@ -285,7 +316,7 @@ class Bench:
 
 BENCHES = (
     "evaluation", "repeats", "system", "variants", "stream", "second_turn", "visitors", "load",
-    "chat_beside_evaluation", "toy",
+    "client", "idle", "chat_beside_evaluation", "toy",
 )  # fmt: skip
 QUICK = ("evaluation", "toy")
 

@@ -7,6 +7,9 @@ conversation computes only the new tokens.
 
 llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step holds the next
 token of every answer (one pass), and then prompts one after another: short parts of many prompts would be many passes.
+
+The last token of a prompt is computed like those of the answer, in a part of one token. So a prompt whose cells are in
+the cache already gets the same logits as before: the kernels for one row and for many round differently.
 """
 
 import ctypes
@@ -49,7 +52,7 @@ class Slot:
     waited: int = 0
     """Steps without a part of its prompt."""
     begun: bool = False
-    """Whether a part of its prompt was computed."""
+    """Whether it has had its turn to copy a prefix of its prompt."""
 
     @property
     def missing(self) -> int:
@@ -58,11 +61,11 @@ class Slot:
 
 
 class Part(NamedTuple):
-    """The tokens of one slot in a batch. `last`: the last known token is among them, so its logits are needed."""
+    """The tokens of one slot in a batch: part of a prompt, or the last known token, whose logits are `needed`."""
 
     slot: Slot
     tokens: list[int]
-    last: bool
+    needed: bool
 
 
 class Batch:
@@ -87,13 +90,13 @@ class Batch:
     def fill(self, parts: list[Part]) -> Any:
         """Write the rows. Return the `llama_batch`, which is valid until the next call."""
         at = 0
-        for slot, tokens, last in parts:
+        for slot, tokens, needed in parts:
             end, position = at + len(tokens), len(slot.cells)
             self.tokens[at:end] = tokens
             self.positions[at:end] = np.arange(position, position + len(tokens))
             self.sequences[at:end] = slot.sequence
             self.outputs[at:end] = 0
-            self.outputs[end - 1] = last
+            self.outputs[end - 1] = needed
             at = end
         self._batch.n_tokens = at
         return self._batch
@@ -171,8 +174,7 @@ class Context:
         return any(slot.missing > 1 for slot in self.slots)
 
     def start(self, task: Task) -> None:
-        """Give the task a free slot. What its cache has of the prompt stays; the last token is computed in any case,
-        for its logits."""
+        """Give the task a free slot. What its cache has of the prompt stays, except for the last token."""
         slot = self._place(task.tokens)
         keep = min(common_prefix(slot.cells, task.tokens), task.prompt - 1)
         self._forget(slot, keep)
@@ -205,51 +207,52 @@ class Context:
         At most `prompt_rows` tokens of it are of prompts. With `decode` False, answers wait while a prompt is computed.
         """
         parts = self._parts(prompt_rows, decode)
-        self.rows = sum(len(tokens) for _, tokens, _ in parts if len(tokens) > 1)
+        self.rows = sum(len(tokens) for _, tokens, needed in parts if not needed)
         code = llama.llama_decode(self.handle, self._batch.fill(parts))
         if code:
             self._reset()
             raise RuntimeError(f"llama_decode returned {code}")
         new_tokens, row = [], -1
-        for slot, tokens, last in parts:
+        for slot, tokens, needed in parts:
             row += len(tokens)
             slot.cells += tokens
-            if last and slot.task:
+            if needed and slot.task:
                 chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, row)
                 slot.task.tokens.append(chosen)
                 new_tokens.append((slot.task, chosen))
         return new_tokens
 
     def _parts(self, prompt_rows: int, decode: bool) -> list[Part]:
-        """The next token of every answer, then prompts, one after another until the batch is full."""
+        """The next token of every answer, then prompts, one after another until the batch is full.
+
+        A short part of a prompt is a pass of its own and costs nearly as much as a long one.
+        """
         prompts = [slot for slot in self.slots if slot.missing > 1]
         parts: list[Part] = []
         if decode or not prompts:
             parts = [Part(slot, slot.task.tokens[-1:], True) for slot in self.slots if slot.task and slot.missing == 1]
-        room = min(max(1, prompt_rows), BATCH - len(parts))
+        room = most = min(max(1, prompt_rows), BATCH - len(parts))
         for slot in sorted(prompts, key=lambda slot: slot.missing - PATIENCE * slot.waited):
             assert slot.task
-            if not room or self._can_copy_later(slot, parts):
+            if room and not slot.begun and not self._can_copy_later(slot, parts):
+                self._copy_prefix(slot)
+                slot.begun = True
+            alone = room == most  # a prompt is cut only then: so it is cut in the same places in any company
+            if not slot.begun or not (alone or slot.missing - 1 <= room):
                 slot.waited += 1
                 continue
-            if not slot.begun:
-                self._copy_prefix(slot)
-            tokens = slot.task.tokens[len(slot.cells) : len(slot.cells) + room]
-            parts.append(Part(slot, tokens, len(tokens) == slot.missing))
-            slot.waited, slot.begun = 0, True
+            tokens = slot.task.tokens[len(slot.cells) : -1][:room]
+            if tokens:
+                parts.append(Part(slot, tokens, False))
+            slot.waited = 0
             room -= len(tokens)
-        return parts
+        return parts or self._parts(prompt_rows, decode)  # none where all was copied: then the last tokens are left
 
     def _can_copy_later(self, slot: Slot, parts: list[Part]) -> bool:
         """Whether this step computes a prefix that the slot can copy afterwards."""
         assert slot.task
         tokens, worth = slot.task.tokens, len(slot.cells) + WORTH_COPYING
-        for other, new, _ in parts:
-            if slot.begun or len(new) == 1:
-                continue
-            if common_prefix(other.cells + new, tokens) >= worth:
-                return True
-        return False
+        return any(not needed and common_prefix(other.cells + new, tokens) >= worth for other, new, needed in parts)
 
     def _copy_prefix(self, slot: Slot) -> None:
         """Copy the longest prefix of the slot's prompt that another slot has computed."""

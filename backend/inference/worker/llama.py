@@ -4,9 +4,9 @@ The worker for GGUF models. One thread owns every llama.cpp call: it takes the r
 context compute one step, and sends the new text. Requests without a free slot wait in a queue: first come, first served
 within a context, and in turns between visitors.
 
-A step of 512 prompt tokens takes seconds with Llama 3.2 1B on two cores. So the prompt tokens of a step are limited by
-time: little while an answer is being read, more while only a stop or a new request could wait. With --throughput, for
-an evaluation, nobody waits: steps are large, and answers pause while prompts are computed.
+A step computes some tokens of prompts: fewer while an answer is being read, so that its next token comes soon, and
+more while only a stop or a new request could wait. With --throughput, for an evaluation, nobody waits: steps are large,
+and answers pause while prompts are computed.
 """
 
 import argparse
@@ -42,8 +42,9 @@ from backend.llamacpp.model import Model
 TEMPLATE_SECONDS = 3.0  # for all renderings of one request
 HEARTBEAT_SECONDS = 1.0
 TRIAL_CONTEXT = 256  # tokens
-READER_SECONDS, STOP_SECONDS = 0.3, 1.0  # for the prompts of one round: while an answer is being read, and otherwise
-FEWEST_ROWS, FIRST_ROWS = 16, 128  # prompt tokens of a step: at least, and before their speed is known
+CHUNK = 128  # prompt tokens of a step; more gain little speed, and a stop would wait for them
+FEWEST_ROWS = 32  # prompt tokens of a step, at least: fewer take nearly as long
+READER_SECONDS, SLOW_SECONDS = 0.3, 10.0  # most for a step: while an answer is being read, and with --throughput
 MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed
 
 
@@ -141,15 +142,19 @@ class LlamaWorker:
                     self.step(name, context, rows)
 
     def prompt_rows(self) -> int:
-        """Most prompt tokens of a context's next step."""
+        """Most prompt tokens of a context's next step.
+
+        It takes one of few values, so that a prompt is mostly cut in the same places: where it is cut changes the
+        rounding, and with it, rarely, a text.
+        """
         if self.options.throughput:
-            return BATCH
-        if not self.row_seconds:
-            return FIRST_ROWS
-        contexts = self.contexts.values()
-        seconds = READER_SECONDS if any(context.decoding for context in contexts) else STOP_SECONDS
-        share = seconds / max(1, sum(context.prefilling for context in contexts))
-        return max(FEWEST_ROWS, min(BATCH, int(share / self.row_seconds)))
+            return BATCH if BATCH * self.row_seconds < SLOW_SECONDS else CHUNK
+        contexts, rows = self.contexts.values(), CHUNK
+        if any(context.decoding for context in contexts):
+            several = sum(context.prefilling for context in contexts)
+            while rows > FEWEST_ROWS and rows * several * self.row_seconds > READER_SECONDS:
+                rows //= 2
+        return rows
 
     def refuse(self, new: Sequence[Request]) -> None:
         """Refuse the new requests for which the queue is too long, the last to arrive first."""
