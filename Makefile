@@ -27,7 +27,7 @@ test-all: $(VENV)/dev.done browser check
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25 -m "long or not long"
 
 bench: $(VENV)/train.done
-	@for name in start tiny library train export judge coverage; do \
+	@for name in start tiny library train export judge engine coverage; do \
 		echo "== python -m bench.$$name --quick"; $(BIN)/python -m bench.$$name --quick || exit 1; done
 
 check: $(VENV)/dev.done

@@ -8,6 +8,7 @@ from typing import Literal
 from backend.core.errors import Code, LabError
 from backend.inference.sampling import Generation
 
+LOOK = 0.01  # seconds between two looks at a reply
 State = Literal["loading", "waiting", "answering", "ended"]
 
 
@@ -103,9 +104,10 @@ def watch(replies: Sequence[Reply], interval: float = 0.08, heartbeat: float = 1
     while True:
         over = all(reply.state == "ended" for reply in replies)
         now = [reply.version for reply in replies]
-        if now != seen or time.monotonic() - last > heartbeat:
+        waited = time.monotonic() - last
+        if (now != seen and (waited > interval or over)) or waited > heartbeat:
             seen, last = now, time.monotonic()
             yield
         if over:
             return
-        time.sleep(interval)
+        time.sleep(min(interval, LOOK))

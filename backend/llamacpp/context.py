@@ -15,7 +15,7 @@ the cache already gets the same logits as before: the kernels for one row and fo
 import ctypes
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import llama_cpp as llama
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from backend.core.errors import LabError
 from backend.llamacpp.model import Model
 
+Decode = Literal["all", "begun", "none"]
 Array = np.ndarray[Any, Any]
 BATCH = 512  # most tokens of one step
 WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than computing the prefix again
@@ -58,6 +59,11 @@ class Slot:
     def missing(self) -> int:
         """Known tokens that are not in the cache: 1 while it decodes."""
         return len(self.task.tokens) - len(self.cells) if self.task else 0
+
+    @property
+    def answering(self) -> bool:
+        """Whether the answer has begun."""
+        return self.task is not None and len(self.task.tokens) > self.task.prompt
 
 
 class Part(NamedTuple):
@@ -164,14 +170,14 @@ class Context:
         return any(not slot.task for slot in self.slots)
 
     @property
-    def decoding(self) -> bool:
-        """Whether an answer waits for its next token."""
-        return any(slot.missing == 1 for slot in self.slots)
+    def answering(self) -> int:
+        """Number of answers that have begun."""
+        return sum(slot.answering for slot in self.slots)
 
     @property
-    def prefilling(self) -> bool:
-        """Whether a prompt is not computed yet."""
-        return any(slot.missing > 1 for slot in self.slots)
+    def prefilling(self) -> int:
+        """Prompt tokens that are not computed yet, without the last of each prompt."""
+        return sum(max(0, slot.missing - 1) for slot in self.slots)
 
     def start(self, task: Task) -> None:
         """Give the task a free slot. What its cache has of the prompt stays, except for the last token."""
@@ -201,10 +207,11 @@ class Context:
                 slot.task = None
                 llama.llama_sampler_free(task.sampler)
 
-    def step(self, prompt_rows: int = BATCH, decode: bool = True) -> list[tuple[Task, int]]:
+    def step(self, prompt_rows: int = BATCH, decode: Decode = "all") -> list[tuple[Task, int]]:
         """Compute one batch; returns each task with its new token. RuntimeError if llama.cpp fails.
 
-        At most `prompt_rows` tokens of it are of prompts. With `decode` False, answers wait while a prompt is computed.
+        At most `prompt_rows` tokens of it are of prompts. `decode`: the answers that go on while there are prompts to
+        compute: all, those that have begun, or none.
         """
         parts = self._parts(prompt_rows, decode)
         self.rows = sum(len(tokens) for _, tokens, needed in parts if not needed)
@@ -222,15 +229,18 @@ class Context:
                 new_tokens.append((slot.task, chosen))
         return new_tokens
 
-    def _parts(self, prompt_rows: int, decode: bool) -> list[Part]:
+    def _parts(self, prompt_rows: int, decode: Decode) -> list[Part]:
         """The next token of every answer, then prompts, one after another until the batch is full.
 
         A short part of a prompt is a pass of its own and costs nearly as much as a long one.
         """
         prompts = [slot for slot in self.slots if slot.missing > 1]
-        parts: list[Part] = []
-        if decode or not prompts:
-            parts = [Part(slot, slot.task.tokens[-1:], True) for slot in self.slots if slot.task and slot.missing == 1]
+        decode = decode if prompts else "all"
+        parts = [
+            Part(slot, slot.task.tokens[-1:], True)
+            for slot in self.slots
+            if slot.task and slot.missing == 1 and (decode == "all" or (decode == "begun" and slot.answering))
+        ]
         room = most = min(max(1, prompt_rows), BATCH - len(parts))
         for slot in sorted(prompts, key=lambda slot: slot.missing - PATIENCE * slot.waited):
             assert slot.task

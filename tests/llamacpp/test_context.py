@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 from backend.inference.sampling import Sampling
-from backend.llamacpp.context import PATIENCE, Context, Task
+from backend.llamacpp.context import PATIENCE, Context, Decode, Task
 from backend.llamacpp.model import Model
 
 GREEDY = Sampling(temperature=0, seed=1)
@@ -51,8 +51,8 @@ TEXTS = [f"{'The weather in Rome is warm and dry. ' * n}What is {n} plus {n + 2}
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 @pytest.mark.parametrize("rows", [7, 40, 512])
-@pytest.mark.parametrize("decode", [True, False], ids=["mixed", "prompts first"])
-def test_a_text_does_not_depend_on_the_others(model: Model, sampling: Sampling, rows: int, decode: bool) -> None:
+@pytest.mark.parametrize("decode", ["all", "begun", "none"])
+def test_a_text_does_not_depend_on_the_others(model: Model, sampling: Sampling, rows: int, decode: Decode) -> None:
     alone = []
     for n, text in enumerate(TEXTS):
         single = Context(model, None, 1024, 1, threads=1)
@@ -94,8 +94,20 @@ def test_answers_wait_for_prompts_where_nobody_reads(model: Model, context: Cont
     context.step()
     context.start(task(model, "blue green " * 100, 2))
     while context.prefilling:
-        assert [changed.id for changed, _ in context.step(64, decode=False)] in ([], [2])
-    assert {changed.id for changed, _ in context.step(64, decode=False)} == {1, 2}
+        assert [changed.id for changed, _ in context.step(64, decode="none")] in ([], [2])
+    assert {changed.id for changed, _ in context.step(64, decode="none")} == {1, 2}
+
+
+def test_answers_begin_together_while_those_that_have_begun_go_on(model: Model, context: Context) -> None:
+    reader, early, late = (task(model, f"{'green ' * 40 * n}What is {n} plus 2?", n) for n in range(3))
+    context.start(reader)
+    while context.prefilling:
+        context.step()
+    context.step()
+    context.start(early), context.start(late)
+    while context.prefilling:
+        assert [changed.id for changed, _ in context.step(32, "begun")] == [0]
+    assert {changed.id for changed, _ in context.step(32, "begun")} == {0, 1, 2}
 
 
 def test_a_short_prompt_passes_a_long_one(model: Model, context: Context) -> None:
@@ -130,7 +142,7 @@ def test_prompts_that_start_together_share_their_beginning(model: Model, context
     beginning = "You are a friendly assistant who answers in one word. " * 10
     tasks = [task(model, f"{beginning} What is {n} plus 1?", n) for n in range(4)]
     shared = len(model.words(beginning))
-    found = answers(context, tasks, rows=512, decode=False)
+    found = answers(context, tasks, rows=512, decode="none")
     assert sorted(started.reused >= shared - 1 for started in tasks) == [False, True, True, True]
     for n, text in enumerate(found):
         single = Context(model, None, 1024, 1, threads=1)

@@ -5,8 +5,9 @@ context compute one step, and sends the new text. Requests without a free slot w
 within a context, and in turns between visitors.
 
 A step computes some tokens of prompts: fewer while an answer is being read, so that its next token comes soon, and
-more while only a stop or a new request could wait. With --throughput, for an evaluation, nobody waits: steps are large,
-and answers pause while prompts are computed.
+more while only a stop or a new request could wait. Where several prompts arrive together, their answers begin together
+if that delays none by more than some seconds. With --throughput, for an evaluation, nobody waits: steps are large, and
+answers pause while prompts are computed.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from backend.inference.sampling import End, Generation
 from backend.inference.worker.pipe import END, Pipe
 from backend.inference.worker.stop_texts import AnswerText
 from backend.llamacpp.chat_template import ChatTemplate, encode, fit_history
-from backend.llamacpp.context import BATCH, Context, Task
+from backend.llamacpp.context import BATCH, Context, Decode, Task
 from backend.llamacpp.model import Model
 
 TEMPLATE_SECONDS = 3.0  # for all renderings of one request
@@ -44,7 +45,9 @@ HEARTBEAT_SECONDS = 1.0
 TRIAL_CONTEXT = 256  # tokens
 CHUNK = 128  # prompt tokens of a step; more gain little speed, and a stop would wait for them
 FEWEST_ROWS = 32  # prompt tokens of a step, at least: fewer take nearly as long
-READER_SECONDS, SLOW_SECONDS = 0.3, 10.0  # most for a step: while an answer is being read, and with --throughput
+READER_SECONDS, SLOW_SECONDS = 0.4, 10.0  # most for a step: while an answer is being read, and with --throughput
+TOGETHER_SECONDS = 5.0  # most that the first token of an answer waits for the prompts of others
+PASS_ROWS, ANSWER_ROWS = 28, 6  # what a pass over the weights and a token of an answer cost, in prompt tokens; measured
 MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed
 
 
@@ -149,12 +152,20 @@ class LlamaWorker:
         """
         if self.options.throughput:
             return BATCH if BATCH * self.row_seconds < SLOW_SECONDS else CHUNK
-        contexts, rows = self.contexts.values(), CHUNK
-        if any(context.decoding for context in contexts):
-            several = sum(context.prefilling for context in contexts)
-            while rows > FEWEST_ROWS and rows * several * self.row_seconds > READER_SECONDS:
-                rows //= 2
+        rows, answers = CHUNK, sum(context.answering for context in self.contexts.values())
+        several = sum(context.prefilling > 0 for context in self.contexts.values())
+        while answers and rows > FEWEST_ROWS:
+            if (several * (rows + PASS_ROWS) + answers * ANSWER_ROWS) * self.row_seconds <= READER_SECONDS:
+                break
+            rows //= 2
         return rows
+
+    def decode(self) -> Decode:
+        """The answers that go on while prompts are computed."""
+        if self.options.throughput:
+            return "none"
+        seconds = sum(context.prefilling for context in self.contexts.values()) * self.row_seconds
+        return "begun" if seconds < TOGETHER_SECONDS else "all"
 
     def refuse(self, new: Sequence[Request]) -> None:
         """Refuse the new requests for which the queue is too long, the last to arrive first."""
@@ -294,20 +305,22 @@ class LlamaWorker:
     def step(self, key: str, context: Context, rows: int) -> None:
         began = time.monotonic()
         try:
-            new_tokens = context.step(rows, decode=not self.options.throughput)
+            new_tokens = context.step(rows, self.decode())
         except RuntimeError as error:
             for request in [request for request in self.active.values() if request.context == key]:
                 self.end(request)
                 message = f"llama.cpp could not compute this ({error}). Try again, or restart the app."
                 self.fail(request, message, "crashed")
             return
-        self.measure(context.rows, time.monotonic() - began)
+        self.measure(context.rows, len(new_tokens), time.monotonic() - began)
         for task, token in new_tokens:
             self.add_token(self.active[task.id], token)
 
-    def measure(self, rows: int, seconds: float) -> None:
+    def measure(self, rows: int, answers: int, seconds: float) -> None:
+        """Update the seconds of a prompt token, from a step with `rows` of them and a token of each of the answers."""
         if rows >= FEWEST_ROWS:
-            self.row_seconds = (self.row_seconds + seconds / rows) / 2 if self.row_seconds else seconds / rows
+            each = seconds / (rows + PASS_ROWS + answers * ANSWER_ROWS)
+            self.row_seconds = (self.row_seconds + each) / 2 if self.row_seconds else each
 
     def add_token(self, request: Request, token: int) -> None:
         assert request.task and request.answer
