@@ -121,7 +121,7 @@ def peak_memory(work: Callable[[], float]) -> tuple[float, int]:
 
     def sample() -> None:
         nonlocal peak
-        while not ended.wait(0.05):
+        while not ended.wait(0.5):  # looking costs some milliseconds of CPU
             peak = max(peak, sum(_resident(child) for child in psutil.Process().children(recursive=True)))
 
     thread = threading.Thread(target=sample)

@@ -8,7 +8,6 @@ from typing import Literal
 from backend.core.errors import Code, LabError
 from backend.inference.sampling import Generation
 
-LOOK = 0.01  # seconds between two looks at a reply
 State = Literal["loading", "waiting", "answering", "ended"]
 
 
@@ -25,10 +24,10 @@ class Reply:
         self.generation: Generation | None = None
         self.error: str = ""
         self.code: Code = "invalid"
-        self.version = 0
         self._pieces: list[str] = []
         self._stop = stop
         self._changed = threading.Condition()
+        self._events: list[threading.Event] = []
 
     @property
     def so_far(self) -> str:
@@ -89,25 +88,32 @@ class Reply:
             self.state, self.generation, self.error, self.code = "ended", generation, error, code
             self._note()
 
+    def notify(self, event: threading.Event) -> None:
+        """Set the event at every change from now on."""
+        with self._changed:
+            self._events.append(event)
+
     def _note(self) -> None:
-        self.version += 1
         self._changed.notify_all()
+        for event in self._events:
+            event.set()
 
 
-def watch(replies: Sequence[Reply], interval: float = 0.08, heartbeat: float = 1.0) -> Iterator[None]:
+def watch(replies: Sequence[Reply], interval: float = 0.1, heartbeat: float = 1.0) -> Iterator[None]:
     """Yield when any of them has changed, at most every `interval` seconds, until all have ended.
 
-    Yields at least every `heartbeat` seconds, so that a handler can notice that its client has left.
+    A change after a pause is not delayed. Yields at least every `heartbeat` seconds, so that a handler can notice that
+    its client has left.
     """
-    seen: list[int] = []
-    last = 0.0
+    changed = threading.Event()
+    for reply in replies:
+        reply.notify(changed)
     while True:
+        changed.clear()
         over = all(reply.state == "ended" for reply in replies)
-        now = [reply.version for reply in replies]
-        waited = time.monotonic() - last
-        if (now != seen and (waited > interval or over)) or waited > heartbeat:
-            seen, last = now, time.monotonic()
-            yield
+        shown = time.monotonic()
+        yield
         if over:
             return
-        time.sleep(min(interval, LOOK))
+        if changed.wait(heartbeat) and any(reply.state != "ended" for reply in replies):
+            time.sleep(max(0.0, shown + interval - time.monotonic()))
