@@ -26,7 +26,7 @@ test-all: $(VENV)/dev.done browser check
 	@echo "== tests, the long ones too"
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25 -m "long or not long"
 
-bench: $(VENV)/train.done
+bench: $(VENV)/dev.done
 	@for name in start tiny library train export judge engine coverage; do \
 		echo "== python -m bench.$$name --quick"; $(BIN)/python -m bench.$$name --quick || exit 1; done
 

@@ -19,7 +19,7 @@ from backend.core.settings import Settings, settings_from_environment
         ("PORT", "99999", "a whole number from 0 to 65535"),
         ("PORT", "-1", "a whole number from 0 to 65535"),
         ("LAB_CONTEXT", "x", "a whole number from 256 to 131072"),
-        ("LAB_SLOTS", "1.5", "a whole number from 1 to 32"),
+        ("LAB_SLOTS", "1.5", "a whole number from 1 to 64"),
         ("JUDGE_CAP_RUN", "nan", "a number from 0 to 1000"),
         ("JUDGE_CAP_DAY", "inf", "a number from 0 to 10000"),
         ("JUDGE_FREE", "perhaps", "1 or 0"),
@@ -42,7 +42,7 @@ def test_a_setting_that_cannot_be_used_is_a_sentence(
     [
         (b"PORT=abc\n", "PORT='abc' cannot be used"),
         (b"PORT=1\xff\xfe\n", "not text in UTF-8"),
-        (b"LAB_SLOTS=0", "from 1 to 32"),
+        (b"LAB_SLOTS=0", "from 1 to 64"),
     ],
 )
 def test_a_broken_env_file_is_a_sentence(

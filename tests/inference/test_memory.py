@@ -195,7 +195,7 @@ def test_a_damaged_adapter_costs_no_memory_however_often_it_is_asked(lab: Lab) -
         with pytest.raises(LabError, match="no usable logits"):
             ask(lab, "noise")
     (after,) = lab.loaded()
-    assert after.memory - before.memory < 8 << 20  # a context of the toy's is ten times that for eight
+    assert after.memory - before.memory < 16 << 20  # eight contexts that were not freed would take more than 64 MB
 
 
 def test_loaded_models_are_seen_and_unloaded_by_hand(lab: Lab) -> None:
