@@ -121,8 +121,8 @@ def peak_memory(work: Callable[[], float]) -> tuple[float, int]:
 
     def sample() -> None:
         nonlocal peak
-        while not ended.wait(0.5):  # looking costs some milliseconds of CPU
-            peak = max(peak, sum(_resident(child) for child in psutil.Process().children(recursive=True)))
+        while not ended.wait(0.05):
+            peak = max(peak, sum(map(_resident, _children())))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -133,7 +133,16 @@ def peak_memory(work: Callable[[], float]) -> tuple[float, int]:
         thread.join()
 
 
-def _resident(process: psutil.Process) -> int:
+def _children() -> list[int]:
+    """Process ids. psutil would read the files of every process of the machine, which slows down what is measured."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in (task / "children").read_text().split()]
+    return found
+
+
+def _resident(pid: int) -> int:
     with contextlib.suppress(psutil.Error):
-        return int(process.memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     return 0
