@@ -22,7 +22,7 @@ from pathlib import Path
 from backend.core import machine
 from backend.core.messages import Message
 from backend.inference.sampling import Generation
-from bench.engine_app import APP, BARE_PAGE, IDLE, client_speed, idle_cpu, page
+from bench.engine_app import IDLE, client_speed, idle_cpu
 from bench.engine_models import ADAPTERS, BASE, model_folder
 from bench.engine_peers import Prompt, Streamed, lab_loop, llama_bench, program, served
 from bench.engine_work import (
@@ -39,6 +39,8 @@ from bench.engine_work import (
     wall,
 )
 from bench.export import ROOT
+from bench.library import aim
+from bench.start import APP, BARE_PAGE, page
 from models.catalogue import TINY
 
 BACKGROUND = """
@@ -65,22 +67,21 @@ def medians(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, flo
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def aim(name: str, value: float, bound: float, least: bool = True) -> str:
+def ratio(name: str, value: float, bound: float, least: bool = True) -> str:
     """The line of an aim. `least`: the value is to be `bound` or more."""
     met = value >= bound if least else value <= bound
-    return f"aim {name}: {value:.2f}x ({'>=' if least else '<='} {bound:.2f}x) {'met' if met else 'missed'}"
+    return aim(name, f"{value:.2f}x", f"{'>=' if least else '<='} {bound:.2f}x", met)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One run of this command. `peers`: whether llama.cpp's programs are there."""
+    """One run of this command. `quick`: without llama.cpp's programs, which take minutes to build."""
 
     model: Model
     rounds: int
     count: int
     """Prompts of an evaluation."""
     tokens: int
-    peers: bool
     threads: int
     quick: bool = False
 
@@ -95,7 +96,7 @@ class Bench:
             "the app": lambda: evaluated(self.model, [self.model.base], asked, self.tokens),
             "the lab's loop": lambda: lab_loop(self.model.file, asked, self.tokens, self.threads),
         }
-        if self.peers:
+        if not self.quick:
             tries = {
                 f"-np {slots} {' '.join(options)}": (slots, options)
                 for slots in (8, self.count)
@@ -108,8 +109,8 @@ class Bench:
             slots, options = tries[min(once, key=lambda name: once[name])]
             sides[f"llama-server -np {slots} {' '.join(options)}"] = lambda: self.server_seconds(asked, slots, *options)
         ours, loop, *server = medians(sides, self.rounds).values()
-        lines = [aim(f"evaluation_{self.tokens}_beside_loop", loop / ours, 2.0)]
-        return lines + [aim(f"evaluation_{self.tokens}_beside_server", value / ours, 1.0) for value in server]
+        lines = [ratio(f"evaluation_{self.tokens}_beside_loop", loop / ours, 2.0)]
+        return lines + [ratio(f"evaluation_{self.tokens}_beside_server", value / ours, 1.0) for value in server]
 
     def repeats(self) -> list[str]:
         return self._beside_server("evaluation_lab_set", lab_set(), 1.15)
@@ -118,8 +119,6 @@ class Bench:
         return self._beside_server("evaluation_system_prompt", prompts(self.count, SYSTEM), 1.3)
 
     def _beside_server(self, name: str, asked: Sequence[Prompt], bound: float) -> list[str]:
-        if not self.peers:
-            return []
         found = medians(
             {
                 "the app": lambda: evaluated(self.model, [self.model.base], asked, self.tokens),
@@ -127,12 +126,13 @@ class Bench:
             },
             self.rounds,
         )
-        return [aim(f"{name}_beside_server", found["llama-server"] / found["the app"], bound)]
+        return [ratio(f"{name}_beside_server", found["llama-server"] / found["the app"], bound)]
 
     def variants(self) -> list[str]:
         """Three variants: one engine with three contexts, beside three servers one after another."""
         asked, names = prompts(self.count), [self.model.base, *ADAPTERS]
-        if not self.peers or not (self.model.weights / f"{ADAPTERS[0]}@{self.model.base}.gguf").exists():
+        if not (self.model.weights / f"{ADAPTERS[0]}@{self.model.base}.gguf").exists():
+            print("  not measured: this model has no adapters beside it")
             return []
         ours, theirs, largest = [], [], 0
         for _ in range(self.rounds):
@@ -149,14 +149,14 @@ class Bench:
         print(f"  the app: {mine:.2f} s, {memory / 1e9:.2f} GB")
         print(f"  three servers: {other:.2f} s, {total / 1e9:.2f} GB together, {largest / 1e9:.2f} GB the largest")
         return [
-            aim("three_variants_time", other / mine, 1.0),
-            aim("three_variants_memory", memory / total, 0.45, least=False),
+            ratio("three_variants_time", other / mine, 1.0),
+            ratio("three_variants_memory", memory / total, 0.45, least=False),
         ]
 
     def stream(self) -> list[str]:
         """One stream: a prompt of 512 tokens and 128 tokens after it."""
         prompt, tokens = [Message(role="user", content=text(512 - 15, 7))], 128
-        numbers = iter(range(10**6))
+        numbers = itertools.count()
 
         def ours() -> float:
             fresh = [Message(role="user", content=f"{next(numbers)} {prompt[0]['content']}")]
@@ -169,16 +169,12 @@ class Bench:
 
         with engines(self.model, 4, 1024) as start:
             streamed(0, start([Message(role="user", content="Hello")], 1))
-            sides = {"the app": ours}
-            if self.peers:
-                sides |= {f"llama-bench --repack {repack}": partial(bench, repack) for repack in (0, 1)}
-            mine, *theirs = medians(sides, self.rounds).values()
-        return [aim("one_stream", mine / max(theirs), 0.97)] if theirs else []
+            theirs = {f"llama-bench --repack {repack}": partial(bench, repack) for repack in (0, 1)}
+            mine, *others = medians({"the app": ours} | theirs, self.rounds).values()
+        return [ratio("one_stream", mine / max(others), 0.97)]
 
     def second_turn(self) -> list[str]:
         """Seconds to the first token of a second turn after 1,500 tokens."""
-        if not self.peers:
-            return []
         talk = [Message(role="user", content=text(1500, 8))]
         more = [*talk, Message(role="assistant", content=text(10, 9)), Message(role="user", content=text(30, 10))]
 
@@ -193,13 +189,11 @@ class Bench:
                 return server.chat(more, 4).first
 
         found = medians({"the app": ours, "llama-server": theirs}, self.rounds)
-        return [aim("second_turn", found["the app"] / found["llama-server"], 1.1, least=False)]
+        return [ratio("second_turn", found["the app"] / found["llama-server"], 1.1, least=False)]
 
     def visitors(self) -> list[str]:
         """Eight visitors at the same time."""
         asked, firsts = prompts(8, seed=5), dict[str, list[float]]()
-        if not self.peers:
-            return []
 
         def note(name: str, answers: Sequence[Streamed]) -> float:
             firsts.setdefault(name, []).append(max(answer.first for answer in answers))
@@ -218,15 +212,13 @@ class Bench:
         late = {name: statistics.median(values) for name, values in firsts.items()}
         print(f"  last first token: the app {late['the app']:.2f} s, llama-server {late['llama-server']:.2f} s")
         return [
-            aim("eight_visitors", speeds["the app"] / speeds["llama-server"], 1.0),
-            aim("eight_visitors_first_token", late["the app"] / late["llama-server"], 1.1, least=False),
+            ratio("eight_visitors", speeds["the app"] / speeds["llama-server"], 1.0),
+            ratio("eight_visitors_first_token", late["the app"] / late["llama-server"], 1.1, least=False),
         ]
 
     def load(self) -> list[str]:
         """Seconds from nothing to the first token, files in the page cache."""
         hello = [Message(role="user", content="Hello")]
-        if not self.peers:
-            return []
 
         def ours() -> float:
             began = time.perf_counter()
@@ -239,7 +231,7 @@ class Bench:
                 return time.perf_counter() - began + server.chat(hello, 2).first
 
         found = medians({"the app": ours, "llama-server": theirs}, self.rounds)
-        return [aim("load", found["the app"] / found["llama-server"], 1.1, least=False)]
+        return [ratio("load", found["the app"] / found["llama-server"], 1.1, least=False)]
 
     def client(self) -> list[str]:
         """Tokens per second of text at gradio_client, beside the same requests to the engine."""
@@ -260,14 +252,14 @@ class Bench:
                 with engines(self.model, 4, 1024) as start:
                     start([Message(role="user", content="Hello")], 1).text()
                     found = medians({"gradio_client": ours, "the pipe": pipe}, self.rounds)
-                lines.append(aim(f"client_{visitors}", found["gradio_client"] / found["the pipe"], 0.95))
+                lines.append(ratio(f"client_{visitors}", found["gradio_client"] / found["the pipe"], 0.95))
         return lines
 
     def idle(self) -> list[str]:
         """CPU time of the app while a browser has its page open."""
         found = medians({"the app": partial(idle_cpu, APP), "a bare Gradio page": partial(idle_cpu, BARE_PAGE)}, 1)
         print(f"  seconds of CPU in {IDLE:.0f} seconds")
-        return [aim("idle_page", found["the app"] / found["a bare Gradio page"], 1.5, least=False)]
+        return [ratio("idle_page", found["the app"] / found["a bare Gradio page"], 1.5, least=False)]
 
     def chat_beside_evaluation(self) -> list[str]:
         """Tokens per second of a chat, with and without an evaluation at the same time."""
@@ -292,7 +284,7 @@ class Bench:
                 os.killpg(evaluation.pid, signal.SIGTERM)
                 evaluation.wait()
         print(f"  chat: {idle:.1f} tokens/s alone, {busy:.1f} while an evaluation runs")
-        return [aim("chat_beside_evaluation", busy / idle, 0.5)]
+        return [ratio("chat_beside_evaluation", busy / idle, 0.5)]
 
     def toy(self) -> list[str]:
         """Time per example and peak memory of evaluations of different sizes, with the embedded model."""
@@ -305,8 +297,8 @@ class Bench:
             print(f"  {size} examples: {1000 * figures[-1][0]:.1f} ms each, {memory / 1e6:.0f} MB", flush=True)
         (_, (time_some, memory_some), (time_many, memory_many)) = figures  # 20 examples do not fill the slots
         return [
-            aim("toy_time_flat", time_many / time_some, 1.1, least=False),
-            aim("toy_memory_flat", memory_many / memory_some, 1.1, least=False),
+            ratio("toy_time_flat", time_many / time_some, 1.1, least=False),
+            ratio("toy_memory_flat", memory_many / memory_some, 1.1, least=False),
         ]
 
     def _toy(self, tiny: Model, size: int) -> tuple[float, int]:
@@ -336,11 +328,13 @@ def main() -> None:
         weights = model_folder("small" if options.quick else options.shape)
         model = Model(weights, BASE, weights / f"{BASE}.gguf")
     threads = machine.threads()
-    bench = (
-        Bench(model, 1, 20, options.tokens, False, threads, quick=True)
-        if options.quick
-        else Bench(model, options.rounds, 20, options.tokens, bool(program("llama-server")), threads)
-    )
+    if options.quick:
+        if set(options.only or ()) - set(QUICK):
+            parser.error(f"--quick measures only {' and '.join(QUICK)}")
+        bench = Bench(model, 1, 20, options.tokens, threads, quick=True)
+    else:
+        program("llama-server")  # built before anything is measured
+        bench = Bench(model, options.rounds, 20, options.tokens, threads)
     print(f"{date.today()}, {threads} threads, {model.file.stat().st_size / 1e6:.0f} MB: {model.file.name}")
     lines = []
     for name in options.only or (QUICK if options.quick else BENCHES):

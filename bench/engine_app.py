@@ -1,14 +1,8 @@
-"""The app side of bench.engine: text at a client of the page, and the page when nobody does anything."""
+"""The app side of bench.engine: text at a client of the page, and the CPU time of an idle page."""
 
-import contextlib
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -17,29 +11,9 @@ from playwright.sync_api import sync_playwright
 
 from backend.inference.sampling import Sampling
 from bench.engine_work import Model
-from bench.export import ROOT
-from bench.start import BARE, answered
+from bench.start import page
 
 IDLE = 20.0  # seconds
-
-
-@contextlib.contextmanager
-def page(command: Sequence[str], **environment: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The address and the process of the app or of another page, when it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as home:
-        known = {"PORT": str(port), "LAB_RUNS": f"{home}/runs", "LAB_WEIGHTS": f"{home}/weights"}
-        every = {**os.environ, **known, "GRADIO_ANALYTICS_ENABLED": "False", **environment}
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=every, stdout=subprocess.DEVNULL)
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            answered(url, process)
-            yield url, psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def client_speed(model: Model, url: str, asked: Sequence[str], tokens: int) -> float:
@@ -79,6 +53,3 @@ def idle_cpu(command: Sequence[str]) -> float:
 def _cpu(process: psutil.Process) -> float:
     every = [process, *process.children(recursive=True)]
     return sum(sum(one.cpu_times()[:2]) for one in every)
-
-
-APP, BARE_PAGE = ("app.py",), ("-c", BARE)

@@ -5,13 +5,11 @@ are random.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from bench.export import ROOT, sources
+from bench.export import ROOT, sources, watched
 from bench.export_model import write_folder, write_run
 from bench.shapes import SHAPES
 
@@ -51,5 +49,4 @@ def _write(folder: Path, numbers: tuple[int, ...]) -> None:
 
 
 def _run(module: str, *words: str | Path) -> None:
-    command = [sys.executable, "-m", module, *map(str, words)]
-    subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}, check=True, capture_output=True)
+    watched(sys.executable, "-m", module, *words, OMP_WAIT_POLICY="PASSIVE")

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ with gr.Blocks(analytics_enabled=False) as page:
     gr.Textbox()
 page.launch(server_port=int(os.environ["PORT"]), quiet=True, ssr_mode=False, enable_monitoring=False)
 """
+APP, BARE_PAGE = (sys.executable, "app.py"), (sys.executable, "-c", BARE)
 AIM = 1.5
 
 
@@ -33,22 +35,30 @@ class Sample(NamedTuple):
     megabytes: float
 
 
-def measure(command: list[str]) -> Sample:
-    """Seconds from the command to the first response, and the resident memory then."""
-    with socket.socket() as probe, tempfile.TemporaryDirectory() as home:
+@contextlib.contextmanager
+def page(command: Sequence[str], **more: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The address and the process of a page, when it answers. `more`: environment variables."""
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as home:
         places = {"PORT": str(port), "LAB_RUNS": f"{home}/runs", "LAB_WEIGHTS": f"{home}/weights"}
-        start = time.monotonic()
-        environment = {**os.environ, **places, "GRADIO_ANALYTICS_ENABLED": "False"}
+        environment = {**os.environ, **places, "GRADIO_ANALYTICS_ENABLED": "False", **more}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         try:
-            answered(f"http://127.0.0.1:{port}/", process)
-            return Sample(time.monotonic() - start, psutil.Process(process.pid).memory_info().rss / 1e6)
+            url = f"http://127.0.0.1:{port}/"
+            answered(url, process)
+            yield url, psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait()
+
+
+def measure(command: Sequence[str]) -> Sample:
+    """Seconds from the command to the first response, and the resident memory then."""
+    start = time.monotonic()
+    with page(command) as (_, process):
+        return Sample(time.monotonic() - start, process.memory_info().rss / 1e6)
 
 
 def answered(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -67,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     rounds = 2 if parser.parse_args().quick else 7
-    peers = {"app.py": [sys.executable, "app.py"], "bare Gradio": [sys.executable, "-c", BARE]}
+    peers = {"app.py": APP, "bare Gradio": BARE_PAGE}
     for command in peers.values():
         measure(command)  # once for the page cache
     taken: dict[str, list[Sample]] = {name: [] for name in peers}

@@ -109,14 +109,16 @@ def generate_answers(request: EvaluateRequest, questions: Sequence[Question], fo
                     say(done, total, tokens)
             finally:
                 engines.close()
+            if too_long:
+                print(f"{len(too_long)} answers need more than {context:,} tokens and are generated again.")
             todo, context = too_long, request.context
 
 
 def _context_needed(request: EvaluateRequest, questions: Sequence[Question]) -> int:
     """Estimate a context that holds every row and its answer, in tokens; at most that of the request.
 
-    A smaller context leaves memory for more slots, and is made faster: a second for each 400 MB. A row for which the
-    estimate is too small is answered again with the context of the request.
+    A smaller context leaves memory for more slots, and is made faster. A row for which the estimate is too small is
+    answered again with the context of the request.
     """
     longest = max((sum(map(_tokens, _messages(question, request.system))) for question in questions), default=0)
     needed = longest + TEMPLATE_TOKENS + request.sampling.max_tokens
@@ -188,15 +190,17 @@ def _replies(
     """Replies in the order of `todo`, and whether it is the reply of an earlier row with the same messages. Several
     questions are in flight, so that the batch stays full."""
     in_flight: deque[tuple[Question, Entry, Reply, bool]] = deque()
-    left = deque(todo)
-    ahead = min(MOST_AHEAD, AHEAD * engines.slots * len({entry.variant.id for _, entry in todo}))
     repeatable = request.sampling.temperature == 0 or request.sampling.seed >= 0
-    count = Counter(_key(request, question, entry) for question, entry in todo) if repeatable else Counter()
+    keys = [_key(request, *pair) if repeatable else str(number) for number, pair in enumerate(todo)]
+    left = deque(zip(keys, todo, strict=True))
+    ahead = min(MOST_AHEAD, AHEAD * engines.slots * len({entry.variant.id for _, entry in todo}))
+    count = Counter(keys)
+    if repeats := len(keys) - len(count):
+        print(f"{repeats} answers are those of earlier rows with the same messages.")
     replies: dict[str, Reply] = {}  # of rows that occur more than once
     while left or in_flight:
         while left and len(in_flight) < ahead:
-            question, entry = left.popleft()
-            key = _key(request, question, entry)
+            key, (question, entry) = left.popleft()
             repeated = key in replies
             reply = replies[key] if repeated else _start(request, question, entry, engines, context)
             if count[key] > 1:

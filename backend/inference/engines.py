@@ -45,8 +45,8 @@ class Engines:
     """
 
     def __init__(self, settings: Settings, on_crash: CrashHandler, throughput: bool = False) -> None:
-        """`on_crash(file, how)` is called when a file killed its worker while it was opened. `throughput`: nobody reads
-        the answers while they are generated, so a worker may let them wait for each other."""
+        """`on_crash(file, how)` is called when a file killed its worker while it was opened. `throughput`: the
+        answers are not read while they are generated, so a worker may let them wait for each other."""
         self._settings, self._on_crash, self._throughput = settings, on_crash, throughput
         self._lock = threading.RLock()
         self._loading = threading.Lock()

@@ -34,7 +34,7 @@ def task(model: Model, text: str, number: int = 0, sampling: Sampling = GREEDY) 
 
 
 def answers(
-    context: Context, tasks: list[Task], length: int = 12, rows: int = 512, decode: bool = True
+    context: Context, tasks: list[Task], length: int = 12, rows: int = 512, decode: Decode = "all"
 ) -> list[list[int]]:
     """Start the tasks together, and end each when its answer has `length` tokens."""
     for started in tasks:
@@ -88,7 +88,7 @@ def test_answers_go_on_while_a_long_prompt_is_computed(model: Model, context: Co
     assert steps == -(-long.prompt // 40)
 
 
-def test_answers_wait_for_prompts_where_nobody_reads(model: Model, context: Context) -> None:
+def test_with_none_answers_wait_for_prompts(model: Model, context: Context) -> None:
     first = task(model, "What is 1 plus 2?", 1)
     context.start(first)
     context.step()

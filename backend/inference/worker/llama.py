@@ -6,8 +6,8 @@ within a context, and in turns between visitors.
 
 A step computes some tokens of prompts: fewer while an answer is being read, so that its next token comes soon, and
 more while only a stop or a new request could wait. Where several prompts arrive together, their answers begin together
-if that delays none by more than some seconds. With --throughput, for an evaluation, nobody waits: steps are large, and
-answers pause while prompts are computed.
+if that delays none by more than some seconds. With --throughput, for an evaluation, steps are large, and answers pause
+while prompts are computed.
 """
 
 import argparse
@@ -225,7 +225,7 @@ class LlamaWorker:
 
     def tell_places(self) -> None:
         """Send their place in the queue to the requests for which it has changed."""
-        if self.options.throughput:  # nobody looks at it
+        if self.options.throughput:  # an evaluation does not show it
             return
         for place, request in enumerate(self.waiting):
             if request.place != place:
