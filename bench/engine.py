@@ -12,8 +12,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from backend.core import machine
 from backend.core.messages import Message
+from backend.inference.reply import Reply
 from backend.inference.sampling import Generation
 from bench.engine_app import IDLE, client_speed, idle_cpu
 from bench.engine_models import ADAPTERS, BASE, model_folder
@@ -129,7 +132,7 @@ class Bench:
         return [ratio(f"{name}_beside_server", found["llama-server"] / found["the app"], bound)]
 
     def variants(self) -> list[str]:
-        """Three variants: one engine with three contexts, beside three servers one after another."""
+        """Three variants: one engine, beside three servers one after another."""
         asked, names = prompts(self.count), [self.model.base, *ADAPTERS]
         if not (self.model.weights / f"{ADAPTERS[0]}@{self.model.base}.gguf").exists():
             print("  not measured: this model has no adapters beside it")
@@ -215,6 +218,34 @@ class Bench:
             ratio("eight_visitors", speeds["the app"] / speeds["llama-server"], 1.0),
             ratio("eight_visitors_first_token", late["the app"] / late["llama-server"], 1.1, least=False),
         ]
+
+    def long_prompt(self) -> list[str]:
+        """Four answers are read while a prompt of 8,000 tokens is computed: the gaps between their tokens."""
+        gaps, ended = list[float](), threading.Event()
+
+        def read(reply: Reply) -> None:
+            last = 0.0
+            for _ in reply:
+                now = time.perf_counter()
+                if last and not ended.is_set():
+                    gaps.append(now - last)
+                last = now
+
+        with engines(self.model, 5, 8448) as start, ThreadPoolExecutor(4) as pool:
+            replies = [start([Message(role="user", content=text(60, n))], 2000) for n in range(4)]
+            readers = [pool.submit(read, reply) for reply in replies]
+            while not all(reply.so_far for reply in replies):
+                time.sleep(0.05)
+            gaps.clear()
+            answer = streamed(time.perf_counter(), start([Message(role="user", content=text(8000, 9))], 1))
+            ended.set()
+            for reply in replies:
+                reply.stop()
+            for reader in readers:
+                reader.result()
+        late = statistics.quantiles(gaps, n=20)[-1]
+        print(f"  first token after {answer.first:.1f} s; {len(gaps)} gaps, the longest {max(gaps):.2f} s")
+        return [aim("long_prompt_gap", f"{late:.2f} s, 95th percentile", "<= 0.40 s", late <= 0.4)]
 
     def load(self) -> list[str]:
         """Seconds from nothing to the first token, files in the page cache."""
@@ -307,8 +338,8 @@ class Bench:
 
 
 BENCHES = (
-    "evaluation", "repeats", "system", "variants", "stream", "second_turn", "visitors", "load",
-    "client", "idle", "chat_beside_evaluation", "toy",
+    "evaluation", "repeats", "system", "variants", "stream", "second_turn", "visitors", "long_prompt",
+    "load", "client", "idle", "chat_beside_evaluation", "toy",
 )  # fmt: skip
 QUICK = ("evaluation", "toy")
 

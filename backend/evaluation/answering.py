@@ -1,8 +1,8 @@
 """Reads the rows of an evaluation and generates the answers of its variants.
 
-A base and its adapters share one engine, and their answers are generated row by row: after a stop, the rows that are
-done can be compared. Each variant uses its own chat template. A row that occurs twice is answered once if its answer
-cannot differ.
+A base and its adapters share one engine with one context. So the answers are generated in blocks of rows, and within a
+block one variant after another: after a stop, the blocks that are done can be compared. Each variant uses its own chat
+template. A row that occurs twice is answered once if its answer cannot differ.
 """
 
 import json
@@ -25,8 +25,8 @@ from backend.inference.engines import Engines
 from backend.inference.reply import Reply
 from models.catalogue import Entry, list_variants
 
-AHEAD, MOST_AHEAD = 3, 900
-"""Questions sent to an engine per slot, so that no slot is idle between two questions; and in all."""
+AHEAD, BLOCK = 3, 4
+"""Per slot of an engine: questions sent to it, so that no slot is idle between two questions; and rows of a block."""
 MOST_WAITING = 1000
 TEMPLATE_TOKENS, ROLE_TOKENS, LETTERS = 256, 16, 3
 """To estimate the tokens of a row: those of a chat template and of each message, and ASCII characters per token."""
@@ -86,18 +86,20 @@ def generate_answers(request: EvaluateRequest, questions: Sequence[Question], fo
     used = {entry.variant.id: entry.variant.model_dump() for entry in chosen}
     write_atomic(folder / records.VARIANTS, json.dumps(used) + "\n")
     known = {key for key, answer in records.answers(folder).items() if not answer.error}
+    places = {question.id: place for place, question in enumerate(questions)}
     total, done, tokens = len(questions) * len(chosen), len(known), 0
     for group in _groups(chosen):
         todo = [
             (question, entry)
-            for question in questions
             for entry in group
+            for question in questions
             if (question.id, entry.variant.id) not in known
         ]
         context = _context_needed(request, [question for question, _ in todo])
         while todo:
             too_long = []
             engines = engines_for(request, group, len({question.id for question, _ in todo}), context)
+            todo.sort(key=lambda pair: places[pair[0].id] // (BLOCK * engines.slots))
             try:
                 for question, entry, reply, repeated in _replies(request, todo, engines, context):
                     answer = _answer(question, entry, reply)
@@ -159,13 +161,11 @@ def engines_for(request: EvaluateRequest, group: Sequence[Entry], together: int,
 
 
 def _fits(request: EvaluateRequest, group: Sequence[Entry], slots: int, context: int) -> bool:
-    wanted = 0
-    for place, entry in enumerate(group):
-        header = entry.base_header or entry.header
-        size = sum(file.stat().st_size for file in (entry.model if not place else None, entry.adapter) if file)
-        if header:
-            wanted += memory.memory_need(header, size, context, slots, process=not place).total
-    return wanted < machine.memory_free() - memory.SPARE
+    header = group[0].base_header or group[0].header
+    files = [group[0].model, *(entry.adapter for entry in group)]
+    size = sum(file.stat().st_size for file in files if file)
+    free = machine.memory_free() - memory.SPARE
+    return header is None or memory.memory_need(header, size, context, slots).total < free
 
 
 def _entry(entries: dict[str, Entry], name: str) -> Entry:
@@ -193,7 +193,7 @@ def _replies(
     repeatable = request.sampling.temperature == 0 or request.sampling.seed >= 0
     keys = [_key(request, *pair) if repeatable else str(number) for number, pair in enumerate(todo)]
     left = deque(zip(keys, todo, strict=True))
-    ahead = min(MOST_AHEAD, AHEAD * engines.slots * len({entry.variant.id for _, entry in todo}))
+    ahead = AHEAD * engines.slots
     count = Counter(keys)
     if repeats := len(keys) - len(count):
         print(f"{repeats} answers are those of earlier rows with the same messages.")

@@ -168,6 +168,8 @@ class Engines:
             return None
         if spec.model is None or spec.header is None:
             return None
+        if self._throughput and not with_model:
+            return None  # such a worker has one context, which was counted
         return memory.memory_need(spec.header, size, spec.context, self._settings.lab_slots, process=with_model)
 
     def make_free(self, spec: ModelSpec) -> None:

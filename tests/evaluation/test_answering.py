@@ -8,11 +8,15 @@ import pytest
 
 from backend.core import machine
 from backend.core.messages import Message
+from backend.core.settings import Settings
 from backend.data.dataset import DatasetSpec
 from backend.evaluation import records
 from backend.evaluation.answering import engines_for, generate_answers
 from backend.evaluation.records import Answer, Question
 from backend.evaluation.request import EvaluateRequest
+from backend.inference import placement
+from backend.inference.engines import Engines
+from backend.inference.reply import Reply
 from backend.inference.sampling import Sampling
 from models.catalogue import list_variants
 
@@ -77,3 +81,38 @@ def test_slots_are_as_many_as_rows_and_as_memory_allows(tmp_path: Path, monkeypa
     monkeypatch.setattr(machine, "memory_free", lambda: 400 << 20)
     few = [engines_for(spec, [entry], 500, context).slots for context in (1024, 256)]
     assert 1 <= few[0] < few[1] <= many == 64
+
+
+def test_variants_of_a_base_are_answered_in_blocks_and_as_each_alone(tmp_path: Path) -> None:
+    questions = [question(n, f"What is {n} plus {n + 3}?") for n in range(6)]
+    texts, order = {}, []
+    for place, variants in enumerate([("tiny_base", "tiny_lora"), ("tiny_base",), ("tiny_lora",)]):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        generate_answers(request(folder, variants=variants, slots=1), questions, folder, lambda *progress: None)
+        found = records.answers(folder)
+        order = order or [(answer.variant, int(answer.row)) for answer in found.values()]
+        texts[variants] = {key: answer.text for key, answer in found.items()}
+    assert order == [(name, n) for rows in ((0, 1, 2, 3), (4, 5)) for name in ("tiny_base", "tiny_lora") for n in rows]
+    assert texts["tiny_base", "tiny_lora"] == texts["tiny_base",] | texts["tiny_lora",]
+    assert list(texts["tiny_base",].values()) != list(texts["tiny_lora",].values())
+
+
+def test_an_engine_for_an_evaluation_has_one_context_and_answers_in_the_order_of_arrival(settings: Settings) -> None:
+    entries = {entry.variant.id: entry for entry in list_variants(settings.lab_weights)}
+    engines = Engines(settings.model_copy(update={"lab_slots": 2}), lambda file, how: None, throughput=True)
+
+    def reply(name: str, number: int) -> Reply:
+        spec, form = placement.model_spec(entries[name], 512), placement.prompt_format(entries[name])
+        messages = [Message(role="user", content=f"What is {number} plus 1?")]
+        return engines.reply(spec, messages, Sampling(temperature=0, seed=1, max_tokens=8), form)
+
+    names = ["tiny_base"] * 3 + ["tiny_lora"] * 3 + ["tiny_base"]
+    replies = [reply(name, number) for number, name in enumerate(names)]
+    try:
+        for place, block in ((3, replies[:3]), (6, replies[:6])):
+            next(iter(replies[place]))  # its first text
+            assert all(earlier.state == "ended" for earlier in block)
+        assert all(one.text() and one.generation for one in replies)
+    finally:
+        engines.close()

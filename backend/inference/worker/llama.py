@@ -6,8 +6,10 @@ within a context, and in turns between visitors.
 
 A step computes some tokens of prompts: fewer while an answer is being read, so that its next token comes soon, and
 more while only a stop or a new request could wait. Where several prompts arrive together, their answers begin together
-if that delays none by more than some seconds. With --throughput, for an evaluation, steps are large, and answers pause
-while prompts are computed.
+if that delays none by more than some seconds.
+
+With --throughput, for an evaluation, steps are large, answers pause while prompts are computed, and there is only one
+context: requests start in the order of arrival, and those of another adapter wait until all before them have ended.
 """
 
 import argparse
@@ -48,7 +50,7 @@ FEWEST_ROWS = 32  # prompt tokens of a step, at least: fewer take nearly as long
 READER_SECONDS, SLOW_SECONDS = 0.4, 10.0  # most for a step: while an answer is being read, and with --throughput
 TOGETHER_SECONDS = 5.0  # most that the first token of an answer waits for the prompts of others
 PASS_ROWS, ANSWER_ROWS = 28, 6  # what a pass over the weights and a token of an answer cost, in prompt tokens; measured
-MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed
+MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed; with --throughput 1
 
 
 @dataclass(eq=False)
@@ -219,9 +221,11 @@ class LlamaWorker:
                 else:
                     still_waiting.append(request)
                     full.add(request.context)
+                    if self.options.throughput:
+                        break
             except LabError as error:
                 self.fail(request, str(error), error.code)
-        self.waiting = still_waiting
+        self.waiting = still_waiting + self.waiting
 
     def tell_places(self) -> None:
         """Send their place in the queue to the requests for which it has changed."""
@@ -236,7 +240,7 @@ class LlamaWorker:
         """The context of that adapter, made on its first use; None while all contexts are busy."""
         if key in self.contexts:
             self.contexts[key] = self.contexts.pop(key)  # the least recently used is first
-        elif len(self.contexts) < MOST_CONTEXTS or self.evict():
+        elif len(self.contexts) < (1 if self.options.throughput else MOST_CONTEXTS) or self.evict():
             self.contexts[key] = self.open(adapter)
         return self.contexts.get(key)
 
