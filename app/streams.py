@@ -12,6 +12,7 @@ from backend.core.errors import LabError
 from backend.core.settings import Settings
 from backend.inference.reply import Reply
 
+FRAMES = 20  # updates of the page per second, of all turns together: they take CPU time from the models
 VISITOR_TURNS = 12  # turns of one network address that may be answered at the same time, per tab
 
 
@@ -66,6 +67,10 @@ class Streams:
             with self._lock:
                 if self._turns.get(session) is turn:
                     del self._turns[session]
+
+    def interval(self) -> float:
+        """Seconds between two updates of a turn; longer while many turns are answered."""
+        return max(0.1, len(self._turns) / FRAMES)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the replies of this session. The text so far is kept."""

@@ -109,7 +109,7 @@ def chat_tab(lab: Lab) -> None:
             stream.add(reply)
             finished = chat_view.chat(turns)  # rendered once, not with every token
             cleared: Any = "" if box else SAME  # once, so that text typed during the answer is kept
-            for _ in watch(stream.replies):
+            for _ in watch(stream.replies, running.interval):
                 if stream.dropped:
                     yield (SAME,) * len(outputs)  # otherwise Gradio sends the last values again
                     return

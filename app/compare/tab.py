@@ -127,7 +127,7 @@ def compare_tab(lab: Lab) -> None:
             for group in comparison.groups(pace, len(state.variants)):
                 for place in group:
                     turn.add(comparison.start(lab, state, place, turn.stopped, visitor))
-                for _ in watch(turn.replies):
+                for _ in watch(turn.replies, running.interval):
                     if turn.dropped:
                         yield [SAME] * len(outputs)  # otherwise Gradio sends the last values again
                         return

@@ -99,8 +99,10 @@ class Reply:
             event.set()
 
 
-def watch(replies: Sequence[Reply], interval: float = 0.1, heartbeat: float = 1.0) -> Iterator[None]:
-    """Yield when any of them has changed, at most every `interval` seconds, until all have ended.
+def watch(
+    replies: Sequence[Reply], interval: Callable[[], float] = lambda: 0.1, heartbeat: float = 1.0
+) -> Iterator[None]:
+    """Yield when any of them has changed, at most every `interval()` seconds, until all have ended.
 
     A change after a pause is not delayed. Yields at least every `heartbeat` seconds, so that a handler can notice that
     its client has left.
@@ -116,4 +118,4 @@ def watch(replies: Sequence[Reply], interval: float = 0.1, heartbeat: float = 1.
         if over:
             return
         if changed.wait(heartbeat) and any(reply.state != "ended" for reply in replies):
-            time.sleep(max(0.0, shown + interval - time.monotonic()))
+            time.sleep(max(0.0, shown + interval() - time.monotonic()))

@@ -20,7 +20,7 @@ def test_of_twenty_two_visitors_twenty_are_answered_and_two_are_told_that_the_qu
         long = GREEDY.model_copy(update={"max_tokens": 60, "grammar": 'root ::= "la " root'})
         replies = [lab.reply("tiny_base", user(f"Hello {n}"), long, visitor=(f"1.1.1.{n}", "s")) for n in range(22)]
         places: dict[int, list[int]] = {}
-        for _ in watch(replies, interval=0.002):
+        for _ in watch(replies, interval=lambda: 0.002):
             for number, reply in enumerate(replies):
                 if reply.state == "waiting":
                     places.setdefault(number, []).append(reply.place)

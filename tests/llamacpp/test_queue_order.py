@@ -71,7 +71,7 @@ def test_a_visitor_with_many_requests_does_not_make_another_wait_for_all(setting
         lab.reply("tiny_base", QUESTION, Sampling(max_tokens=1)).text()  # loaded
         replies = {f"a{n}": lab.reply("tiny_base", QUESTION, LONG, visitor=("a", f"s{n}")) for n in range(6)}
         replies["b"] = lab.reply("tiny_base", QUESTION, LONG, visitor=("b", "s"))
-        for _ in watch(list(replies.values()), interval=0.001):
+        for _ in watch(list(replies.values()), interval=lambda: 0.001):
             ended += [name for name, one in replies.items() if one.state == "ended" and name not in ended]
     assert len(ended) == 7 and ended.index("b") <= 2, ended
 
@@ -82,7 +82,7 @@ def test_a_session_with_many_requests_does_not_make_another_of_its_address_wait_
         lab.reply("tiny_base", QUESTION, Sampling(max_tokens=1)).text()
         replies = {f"a{n}": lab.reply("tiny_base", QUESTION, LONG, visitor=("a", "one")) for n in range(6)}
         replies["b"] = lab.reply("tiny_base", QUESTION, LONG, visitor=("a", "other"))
-        for _ in watch(list(replies.values()), interval=0.001):
+        for _ in watch(list(replies.values()), interval=lambda: 0.001):
             ended += [name for name, one in replies.items() if one.state == "ended" and name not in ended]
     assert len(ended) == 7 and ended.index("b") <= 2, ended
 
@@ -102,7 +102,7 @@ def test_one_address_fills_half_of_the_line_at_most(settings: Settings) -> None:
 
 def error(reply: Any) -> str:
     """Its refusal, which comes within a moment; empty while it waits or answers."""
-    for _ in watch([reply], interval=0.01, heartbeat=0.2):
+    for _ in watch([reply], interval=lambda: 0.01, heartbeat=0.2):
         if reply.state != "loading":
             break
     return str(reply.error)
@@ -128,3 +128,13 @@ def test_one_address_has_a_bounded_number_of_answers_on_their_way() -> None:
     turns[0].__exit__(None, None, None)
     with running.turn(tab("more", "8.8.8.8")):
         pass
+
+
+def test_a_page_is_updated_ten_times_a_second_and_less_often_beside_many_others() -> None:
+    running = Streams(Settings(_env_file=None))
+    turns = [running.turn(tab(f"s{n}", "")) for n in range(8)]
+    intervals = []
+    for turn in turns:
+        turn.__enter__()
+        intervals.append(running.interval())
+    assert intervals == [0.1, 0.1, *(pytest.approx(count / 20) for count in range(3, 9))]
