@@ -165,7 +165,7 @@ def _fits(request: EvaluateRequest, group: Sequence[Entry], slots: int, context:
     files = [group[0].model, *(entry.adapter for entry in group)]
     size = sum(file.stat().st_size for file in files if file)
     free = machine.memory_free() - memory.SPARE
-    return header is None or memory.memory_need(header, size, context, slots).total < free
+    return header is None or memory.memory_need(header, size, context, slots, throughput=True).total < free
 
 
 def _entry(entries: dict[str, Entry], name: str) -> Entry:

@@ -170,7 +170,8 @@ class Engines:
             return None
         if self._throughput and not with_model:
             return None  # such a worker has one context, which was counted
-        return memory.memory_need(spec.header, size, spec.context, self._settings.lab_slots, process=with_model)
+        slots = self._settings.lab_slots
+        return memory.memory_need(spec.header, size, spec.context, slots, with_model, self._throughput)
 
     def make_free(self, spec: ModelSpec) -> None:
         """Unload what is idle until this variant would fit, for a process that is not in this table. LabError if it

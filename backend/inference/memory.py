@@ -6,7 +6,7 @@ from backend.core.errors import LabError
 from backend.core.units import amount
 from models.check import Header
 
-ROWS = 512  # tokens computed in one step (BATCH of a context)
+ROWS, CHAT_ROWS = 512, 128  # tokens computed in one pass of an evaluation and of a chat: BATCH and CHUNK of a context
 PROCESS = 120 << 20  # bytes of a worker without a model: Python and the libraries
 SPARE = 200 << 20  # bytes left for other programs
 CONTEXTS = (16384, 8192, 4096, 2048, 1024, 512, 256)
@@ -25,19 +25,23 @@ class MemoryNeed:
         return self.weights + self.cache + self.compute
 
 
-def memory_need(header: Header, size: int, context: int, slots: int, process: bool = True) -> MemoryNeed:
+def memory_need(
+    header: Header, size: int, context: int, slots: int, process: bool = True, throughput: bool = False
+) -> MemoryNeed:
     """For a file of `size` bytes and `slots` conversations of `context` tokens each; halves of 16 bits in the cache.
 
-    With `process` False: one more context, of an adapter, of a model that is already loaded.
+    With `process` False: one more context, of an adapter, of a model that is already loaded. `throughput`: for an
+    evaluation. A chat computes without flash attention, so the attention of a pass to a whole context is in memory.
     """
     blocks, width, heads = (
         _number(header, name) for name in ("block_count", "embedding_length", "attention.head_count")
     )
     inner, keys = _number(header, "feed_forward_length"), _number(header, "attention.head_count_kv") or heads
     head = _number(header, "attention.key_length") or (width // heads if heads else 0)
-    cells = min(context, header.context or context) * slots
-    cache = 2 * 2 * blocks * keys * head * cells
-    compute = 4 * ROWS * (3 * inner + 8 * width) + 4 * slots * max(header.vocabulary, 1)
+    cells = min(context, header.context or context)
+    cache = 2 * 2 * blocks * keys * head * cells * slots
+    numbers = 3 * inner + 8 * width + (0 if throughput else heads * cells)
+    compute = 4 * (ROWS if throughput else CHAT_ROWS) * numbers + 4 * slots * max(header.vocabulary, 1)
     return MemoryNeed(size, cache, compute + (PROCESS if process else 0))
 
 

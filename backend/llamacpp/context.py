@@ -5,8 +5,11 @@ The cache cannot overflow: a prompt whose answer would not fit is refused before
 would make each row attend over the cells of all.) A finished slot keeps its cells: the next turn of the same
 conversation computes only the new tokens.
 
-llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step holds the next
-token of every answer (one pass), and then prompts one after another: short parts of many prompts would be many passes.
+llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step computes the next
+token of every answer in one pass, and prompts one after another: short parts of many prompts would be many passes.
+
+llama.cpp's flash attention is fast for passes of 64 rows or more, and slow for fewer. So a context for large steps uses
+it, and a context for chat does not: its small steps after a long conversation take half the time.
 
 The last token of a prompt is computed like those of the answer, in a part of one token. So a prompt whose cells are in
 the cache already gets the same logits as before: the kernels for one row and for many round differently.
@@ -26,6 +29,7 @@ from backend.llamacpp.model import Model
 Decode = Literal["all", "begun", "none"]
 Array = np.ndarray[Any, Any]
 BATCH = 512  # most tokens of one step
+CHUNK = 128  # most prompt tokens of a step, and rows of a pass, while answers are read
 WORTH_COPYING = 64  # tokens; below it, copying another slot's cache costs more than computing the prefix again
 PATIENCE = 64  # tokens; a prompt counts as so much shorter for each step that it had to wait
 
@@ -109,17 +113,24 @@ class Batch:
 
 
 class Context:
-    """LabError from `__init__` if memory or the adapter does not suffice; the adapter is freed then."""
+    """LabError from `__init__` if memory or the adapter does not suffice; the adapter is freed then.
 
-    def __init__(self, model: Model, adapter: Any, context: int, slots: int, threads: int) -> None:
+    `throughput`: for large steps, whose answers are not read while they are generated.
+    """
+
+    def __init__(
+        self, model: Model, adapter: Any, context: int, slots: int, threads: int, throughput: bool = False
+    ) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx = context * slots
         params.n_seq_max = slots
         params.kv_unified = False
-        params.n_batch = params.n_ubatch = BATCH
+        params.n_batch, params.n_ubatch = BATCH, BATCH if throughput else CHUNK
         params.n_outputs_max = slots  # one row of logits per slot: by default it reserves 250 MB for 512 rows
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED  # and with it, results do not depend on the batch
+        params.flash_attn_type = (
+            llama.LLAMA_FLASH_ATTN_TYPE_ENABLED if throughput else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         params.no_perf = True
         self.context = context
         self.handle = llama.llama_init_from_model(model.handle, params)
@@ -208,25 +219,27 @@ class Context:
                 llama.llama_sampler_free(task.sampler)
 
     def step(self, prompt_rows: int = BATCH, decode: Decode = "all") -> list[tuple[Task, int]]:
-        """Compute one batch; returns each task with its new token. RuntimeError if llama.cpp fails.
+        """Compute one step; returns each task with its new token. RuntimeError if llama.cpp fails.
 
         At most `prompt_rows` tokens of it are of prompts. `decode`: the answers that go on while there are prompts to
         compute: all, those that have begun, or none.
         """
         parts = self._parts(prompt_rows, decode)
-        self.rows = sum(len(tokens) for _, tokens, needed in parts if not needed)
-        code = llama.llama_decode(self.handle, self._batch.fill(parts))
-        if code:
-            self._reset()
-            raise RuntimeError(f"llama_decode returned {code}")
-        new_tokens, row = [], -1
-        for slot, tokens, needed in parts:
-            row += len(tokens)
-            slot.cells += tokens
-            if needed and slot.task:
-                chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, row)
-                slot.task.tokens.append(chosen)
-                new_tokens.append((slot.task, chosen))
+        prompts, answers = [part for part in parts if not part.needed], [part for part in parts if part.needed]
+        self.rows = sum(len(part.tokens) for part in prompts)
+        for together in (prompts, answers):  # apart: in a pass, each row costs as much as that of the longest sequence
+            code = llama.llama_decode(self.handle, self._batch.fill(together)) if together else 0
+            if code:
+                self._reset()
+                raise RuntimeError(f"llama_decode returned {code}")
+            for slot, tokens, _ in together:
+                slot.cells += tokens
+        new_tokens = []
+        for row, (slot, _, _) in enumerate(answers):
+            assert slot.task
+            chosen = llama.llama_sampler_sample(slot.task.sampler, self.handle, row)
+            slot.task.tokens.append(chosen)
+            new_tokens.append((slot.task, chosen))
         return new_tokens
 
     def _parts(self, prompt_rows: int, decode: Decode) -> list[Part]:

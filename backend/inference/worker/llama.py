@@ -39,15 +39,14 @@ from backend.inference.sampling import End, Generation
 from backend.inference.worker.pipe import END, Pipe
 from backend.inference.worker.stop_texts import AnswerText
 from backend.llamacpp.chat_template import ChatTemplate, encode, fit_history
-from backend.llamacpp.context import BATCH, Context, Decode, Task
+from backend.llamacpp.context import BATCH, CHUNK, Context, Decode, Task
 from backend.llamacpp.model import Model
 
 TEMPLATE_SECONDS = 3.0  # for all renderings of one request
 HEARTBEAT_SECONDS = 1.0
 TRIAL_CONTEXT = 256  # tokens
-CHUNK = 128  # prompt tokens of a step; more gain little speed, and a stop would wait for them
-FEWEST_ROWS = 32  # prompt tokens of a step, at least: fewer take nearly as long
-READER_SECONDS, SLOW_SECONDS = 0.4, 10.0  # most for a step: while an answer is being read, and with --throughput
+FEWEST_ROWS = 16  # prompt tokens of a step, at least: fewer take nearly as long
+READER_SECONDS, SLOW_SECONDS = 0.35, 10.0  # most for a step: while an answer is being read, and with --throughput
 TOGETHER_SECONDS = 5.0  # most that the first token of an answer waits for the prompts of others
 PASS_ROWS, ANSWER_ROWS = 28, 6  # what a pass over the weights and a token of an answer cost, in prompt tokens; measured
 MOST_CONTEXTS = 4  # one per adapter; an idle one is closed when a fifth adapter is needed; with --throughput 1
@@ -262,7 +261,8 @@ class LlamaWorker:
             self.pipe.send(Opened(adapter=adapter))
 
     def new_context(self, adapter: Any) -> Context:
-        return Context(self.model, adapter, self.context_size, self.options.slots, self.options.threads)
+        options = self.options
+        return Context(self.model, adapter, self.context_size, options.slots, options.threads, options.throughput)
 
     def evict(self) -> bool:
         """Close an idle context; False if all are busy."""
