@@ -5,8 +5,8 @@ The cache cannot overflow: a prompt whose answer would not fit is refused before
 would make each row attend over the cells of all.) A finished slot keeps its cells: the next turn of the same
 conversation computes only the new tokens.
 
-llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step computes the next
-token of every answer in one pass, and prompts one after another: short parts of many prompts would be many passes.
+llama.cpp computes a batch in passes over all weights, one pass for all parts of equal length. So a step computes the
+next token of every answer in one pass, and prompts one after another: short parts of many prompts would be many passes.
 
 llama.cpp's flash attention is fast for passes of 64 rows or more, and slow for fewer. So a context for large steps uses
 it, and a context for chat does not: its small steps after a long conversation take half the time.
