@@ -8,6 +8,7 @@ template. `python -m bench.engine_peers` builds the programs. Sides take turns; 
 import argparse
 import itertools
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -323,7 +324,7 @@ class Bench:
         figures = []
         start = min(self._toy(tiny, 1)[0] for _ in range(3))
         for size in (20, 200, 600 if self.quick else 2000):
-            seconds, memory = min(self._toy(tiny, size) for _ in range(2))
+            seconds, memory = min(self._toy(tiny, size) for _ in range(3))
             figures.append(((seconds - start) / (size - 1), memory))
             print(f"  {size} examples: {1000 * figures[-1][0]:.1f} ms each, {memory / 1e6:.0f} MB", flush=True)
         (_, (time_some, memory_some), (time_many, memory_many)) = figures  # 20 examples do not fill the slots
@@ -333,7 +334,8 @@ class Bench:
         ]
 
     def _toy(self, tiny: Model, size: int) -> tuple[float, int]:
-        asked = [[Message(role="user", content=f"What is {n} plus {n % 7}?")] for n in range(size)]
+        numbers = random.Random(size).sample(range(10_000), size)  # alike in each size: long numbers are more tokens
+        asked = [[Message(role="user", content=f"What is {n} plus {n % 7}?")] for n in numbers]
         return peak_memory(partial(evaluated, tiny, ["tiny_base"], asked, 32))
 
 
