@@ -10,6 +10,7 @@ Claims are ratios, taken side by side in one run. No module imports this package
     export_model  the model that is exported
     engine        answers beside llama-server, llama-bench and the loop of the lab report
     engine_app    the page: text at a client, and idle
+    engine_guesses whether guessed tokens would be faster
     engine_kernels what the steps of llama.cpp cost
     engine_models the models that answer
     engine_peers  builds and runs the peers

@@ -1,6 +1,8 @@
 """Runs, evaluations, votes and variants that the version before the restructuring wrote are still read."""
 
+import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,12 @@ EVALUATION = "20261126-085512-914-evaluate-tiny_base___tiny_lora"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Lab:
-    """A lab with copies of those folders. The variant's GGUF is not in the fixtures: another adapter replaces it."""
+    """A lab with copies of those folders. The variant's GGUF is not in the fixtures: another adapter replaces it. The
+    runs are as if made a moment ago, because ended transfers are shown for one day."""
     runs, weights = tmp_path / "runs", tmp_path / "weights"
     shutil.copytree(OLD / "lab_runs", runs)
+    for stored in runs.glob("*/spec.json"):
+        stored.write_text(json.dumps(json.loads(stored.read_text()) | {"created": time.time()}))
     shutil.copytree(OLD / "lab_weights", weights)
     shutil.copy(TINY / "tiny_lora.gguf", weights / "old_lora_adapter" / "old_lora_adapter.gguf")
     return Lab(Settings(_env_file=None, lab_runs=runs, lab_weights=weights))
