@@ -46,7 +46,9 @@ class Streamed:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """For a peer: threads wait as it prefers, also where this shell says otherwise (the app sets its own)."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    return known | {"PYTHONPATH": str(ROOT)}
 
 
 def is_built() -> bool:
