@@ -39,6 +39,19 @@ class Variant(BaseModel):
     """The sha256 of the file when it was installed."""
 
 
+def sixteen_bit(name: str) -> str:
+    """The repository with the 16-bit weights, which adapters are merged into, of a repository with 4-bit weights."""
+    return re.sub(r"(-unsloth)?-bnb-4bit$", "", name)
+
+
+def is_same_model(name: str, other: str) -> bool:
+    """Whether two names are those of one base model: owner, 4-bit weights, case and separators do not matter."""
+    plain, other_plain = (
+        re.sub(r"[^a-z0-9]", "", sixteen_bit(text).rpartition("/")[2].casefold()) for text in (name, other)
+    )
+    return plain == other_plain != ""
+
+
 def identifier(name: str) -> str:
     """Make an id from any name; `unnamed` if no usable character is left."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:90] or "unnamed"

@@ -118,8 +118,11 @@ class App:
         return found
 
 
-def start_app(home: Path, **environment: str) -> App:
-    """`python app.py` on a free port, ready to answer."""
+def start_app(home: Path, code: Path = ROOT, folder: str | None = None, cores: int = 0, **environment: str) -> App:
+    """`python app.py` on a free port, ready to answer.
+
+    `code`: the folder of the app. `folder`: the working directory, if it is another one. `cores`: how many it may use.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -128,9 +131,10 @@ def start_app(home: Path, **environment: str) -> App:
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     log = (home / "app.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
+        [sys.executable, str(code / "app.py")],
+        cwd=folder or code,
         env=inherited | places | environment,
+        preexec_fn=(lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])) if cores else None,
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,

@@ -23,6 +23,8 @@ from app.judge.form_choices import (
 )
 from app.markup import plain
 from backend.core.errors import LabError
+from backend.data.dataset import ENDINGS
+from backend.evaluation.imported_answers import are_answers
 from backend.evaluation.request import GREEDY, EvaluateOptions, JudgeOptions
 from backend.inference.sampling import Sampling
 from backend.lab import Lab
@@ -57,7 +59,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, evaluation_list: Any) -> Form:
                 form_choices.sources(lab.training.statuses()), value=TOY, label="Rows", interactive=True, scale=3
             )
             rows = gr.Number(ROWS, label="Maximum rows", minimum=1, maximum=10_000, precision=0, scale=1)
-            drop = gr.UploadButton("Upload a file", file_types=[".csv", ".jsonl", ".json", ".parquet"], scale=1)
+            drop = gr.UploadButton("Upload a file", file_types=list(ENDINGS), scale=1)
         file = gr.Textbox(label="Uploaded file", interactive=False, visible=False)
         with gr.Row():
             judge = gr.Dropdown(
@@ -122,7 +124,7 @@ def evaluate_form(lab: Lab, tab: gr.Tab, evaluation_list: Any) -> Form:
     def upload(path: str | None, request: gr.Request) -> list[Any]:
         guard.require_owner(lab.settings, request, "upload rows or answers")
         saved = lab.training.save_upload(Path(path or ""))
-        source = ANSWERS if _is_answers(saved) else FILE
+        source = ANSWERS if are_answers(saved) else FILE
         answers = lab.evaluations.read_answers(saved) if source == ANSWERS else None  # LabError for a faulty file
         judge = IMPORTED_SCORES if answers and answers.scored else gr.skip()
         names = [AUTOMATIC, *((name, name) for name in answers.models)] if answers else []
@@ -176,10 +178,3 @@ def evaluate_form(lab: Lab, tab: gr.Tab, evaluation_list: Any) -> Form:
         show_progress="hidden",
     )
     return Form(started, [variants, source, judge])
-
-
-def _is_answers(path: Path) -> bool:
-    """Whether a file looks like imported answers. Otherwise it is a file of rows."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16).split(b"\n", 1)[0]
-    return b"candidate" in head and b"model" in head

@@ -14,7 +14,7 @@ from backend.core.errors import LabError
 from backend.data.dataset import ENDINGS, DatasetSpec
 from backend.lab import Lab
 from backend.report import figures
-from backend.training.presets import changes, presets
+from backend.training.presets import changes, presets, without_foreign_numbers
 from backend.training.request import TrainSettings
 from models.templates import templates
 
@@ -46,19 +46,22 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
         needs = gr.Markdown()  # filled when the tab is opened: it reads the processor and the GPU
         with gr.Row():
             look = gr.Button("Inspect dataset")
+            cancel = gr.Button("Cancel the inspection", visible=False)
             attempt = gr.Button("Try five steps")
             start = gr.Button("Start training", variant="primary")
         message = gr.Markdown()
         report = gr.Markdown()
         lengths = gr.Plot(label="Lengths of rows", visible=False)
         rows = gr.HTML()
+        inspecting = gr.State("")
     controls = {**data_controls, **settings_controls}
     for component, value in zip(controls.values(), _values(first.spec), strict=True):
         component.value = value
 
     # handlers
     def settings_of(values: dict[str, Any]) -> TrainSettings:
-        return forms.parse(TrainSettings, values, data=forms.parse(DatasetSpec, values, "data_"))
+        settings = forms.parse(TrainSettings, values, data=forms.parse(DatasetSpec, values, "data_"))
+        return without_foreign_numbers(settings)
 
     @shown
     def choose(preset: str) -> list[Any]:
@@ -86,33 +89,38 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     def upload(path: str | None, request: gr.Request) -> list[Any]:
         guard.require_owner(lab.settings, request, "upload data")
         saved = lab.training.save_upload(Path(path or ""))
-        count = lab.training.count_rows(saved)
-        held = min(20, count // 10)
-        rows = [0, count - held, count - held, held] if count else [gr.skip()] * 4
-        guard.info(f"{saved.name} is saved. Check the training and eval splits, then inspect the dataset.")
-        return [str(saved), "", *rows, *NOTHING]
+        guard.info(f"{saved.name} is saved. All its rows are used; inspect the dataset to see how they are split.")
+        return [str(saved), "", "all", *NOTHING]
 
     @shown
     def inspect(request: gr.Request, **values: Any) -> Iterator[list[Any]]:
         guard.require_owner(lab.settings, request, "inspect datasets")
         settings = settings_of(values)
-        run = lab.training.inspect(settings)
+        run, began = lab.training.inspect(settings), time.monotonic()
         while run.live:
             step = run.last("step")
-            activity = str(step.facts.get("state", "")) if step else run.state
-            yield [f"{plain(activity)} …", *NOTHING[1:]]
+            activity = train_view.activity(step.facts if step else {}, run.state, time.monotonic() - began)
+            yield [activity, *NOTHING[1:], run.id, gr.update(visible=True)]
             time.sleep(INTERVAL)
+        done = ["", gr.update(visible=False)]
         try:
             report = lab.training.dataset_report(run.id)
         except LabError as error:
-            yield [f"⚠ {plain(str(error))}", *NOTHING[1:]]
+            yield [f"⚠ {plain(str(error))}", *NOTHING[1:], *done]
             return
         yield [
             "",
             train_view.report(report, settings),
             gr.update(value=figures.lengths(report), visible=True),
             train_view.samples(report.samples),
+            *done,
         ]
+
+    @shown
+    def cancel_inspection(run: str, request: gr.Request) -> None:
+        guard.require_owner(lab.settings, request, "stop runs")
+        if run:
+            lab.training.stop(run)
 
     @shown
     def measure(request: gr.Request, **values: Any) -> Iterator[str]:
@@ -142,11 +150,12 @@ def train_tab(lab: Lab, tabs: gr.Tabs) -> None:
     texts = [component for component in controls.values() if isinstance(component, gr.Textbox)]
     for changed in [*(component.input for component in controls.values()), *(text.blur for text in texts)]:
         changed(compare, None, [different, needs], trigger_mode="always_last", **quiet)  # blur: input misses a paste
-    filled = [controls[f"data_{name}"] for name in ("source", "revision", "first", "rows", "held_first", "held_rows")]
+    filled = [controls[f"data_{name}"] for name in ("source", "revision", "splits")]
     uploaded = drop.upload(upload, drop, [*filled, *results], api_name="bring_data")
     uploaded.then(compare, None, [different, needs], **quiet)
     waiting: dict[str, Any] = {"inputs_kwargs": controls, "show_progress": "minimal", "concurrency_limit": 4}
-    look.click(inspect, None, results, api_name="inspect", **waiting)
+    look.click(inspect, None, [*results, inspecting, cancel], api_name="inspect", **waiting)
+    cancel.click(cancel_inspection, inspecting, None, api_visibility="private")
     attempt.click(measure, None, message, api_name="try", **waiting)
     start.click(start_training, None, [message, tabs], inputs_kwargs=controls, api_name="train")
 

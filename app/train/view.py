@@ -1,7 +1,7 @@
 """The texts of the Train tab: differences from a preset, memory and time, the report on a dataset. No gradio."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.markup import plain
@@ -65,6 +65,14 @@ def attempt(status: TrainingStatus) -> str:
     )
 
 
+def activity(facts: Mapping[str, Any], state: str, seconds: float) -> str:
+    """What an inspection does now, and how long the rest of it takes. `seconds`: since its start."""
+    done, total = int(facts.get("done", 0)), int(facts.get("total", 0))
+    rows = f": {done:,} of {total:,} rows" if total else ""
+    left = f", about {duration(seconds * (total - done) / done)} left" if done and seconds > 5 else ""
+    return f"{plain(str(facts.get('state', '')) or state)}{rows}{left} …"
+
+
 def report(report: DatasetReport, settings: TrainSettings) -> str:
     """The report on a dataset, in Markdown."""
     lines = [
@@ -76,9 +84,13 @@ def report(report: DatasetReport, settings: TrainSettings) -> str:
     ]
     if report.foreign:
         lines.append(OTHER_TEMPLATE)
+    if report.notes:
+        lines.append("\n".join(f"- {plain(note)}" for note in report.notes))
     if report.dropped:
-        rows = "".join(f"\n- line {line}: {plain(why)}" for line, why in report.why_dropped)
-        lines.append(f"⚠ **{report.dropped:,} rows were dropped.** The first:{rows}")
+        rows = "".join(f"\n- line {line:,}: {plain(why)}{_there(text)}" for line, why, text in report.why_dropped)
+        several = [f"{plain(why)} ({count:,})" for why, count in report.reasons.items() if len(report.reasons) > 1]
+        because = f" Reasons: {'; '.join(several)}." if several else ""
+        lines.append(f"⚠ **{report.dropped:,} rows were dropped.**{because} The first:{rows}")
     if report.cut:
         lines.append(
             f"⚠ **{report.cut:,} rows are cut** at {report.limit:,} tokens; the longest has {report.longest:,}."
@@ -94,6 +106,10 @@ def report(report: DatasetReport, settings: TrainSettings) -> str:
     if report.commit:
         lines.append(f"Revision {plain(report.commit[:12])}.")
     return "\n\n".join(lines)
+
+
+def _there(text: str) -> str:
+    return f": {plain(text)}" if text else ""
 
 
 def samples(rows: Sequence[Sample]) -> str:

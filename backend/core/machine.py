@@ -3,7 +3,9 @@
 import contextlib
 import os
 import platform
+import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -53,6 +55,27 @@ def memory_free() -> int:
     return free
 
 
+def address_space() -> int:
+    """Bytes of address space that this process uses; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+
+
+@contextlib.contextmanager
+def memory_limit(more: int) -> Iterator[None]:
+    """Let this process use at most `more` bytes more than now: then Python raises MemoryError. Linux only."""
+    size, before = address_space(), resource.getrlimit(resource.RLIMIT_AS)
+    wanted = size + more
+    limited = size and (before[0] == resource.RLIM_INFINITY or wanted < before[0])
+    try:
+        if limited:
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, before[1]))
+        yield
+    finally:
+        if limited:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def environment(network: bool = False) -> dict[str, str]:
     """The environment of a child process: only variables that are listed here, and no secrets."""
     names = INHERITED + (NETWORK if network else ())
@@ -75,10 +98,14 @@ def _affinity() -> int:
 
 
 def _quota() -> int:
-    """A container's share of the machine (cgroup v2), in whole cores."""
-    file = CGROUPS / "cpu.max"
-    quota, _, period = file.read_text().partition(" ") if file.exists() else ("max", "", "1")
-    return _affinity() if quota == "max" else max(1, int(quota) // int(period))
+    """A container's share of the machine (cgroup version 2 or 1), in whole cores."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (CGROUPS / "cpu.max").read_text().split()
+        return _affinity() if quota == "max" else max(1, int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):
+        limit, each = ((CGROUPS / "cpu" / name).read_text() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        return _affinity() if int(limit) <= 0 else max(1, int(limit) // int(each))
+    return _affinity()
 
 
 def processor() -> str:

@@ -1,7 +1,7 @@
 """Conversations: lists of messages, as in OpenAI's API, llama.cpp and Gradio."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -14,8 +14,10 @@ _REPLACED = {0xFDD0: "\ufffd", 0xFDD1: "\ufffd", 0x0: "\ufffd"}
 
 
 class Message(TypedDict):
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    """Calls of functions in an answer, for training: `{"type": "function", "function": {"name", "arguments"}}`."""
 
 
 def clean(messages: Sequence[Message]) -> list[Message]:

@@ -14,7 +14,7 @@ TINY_EVAL = 10_000
 """The first row of its eval split: from here on, no row has a question of the training split."""
 Shape = Literal["sharegpt", "messages", "alpaca", "prompt_completion"]
 ShapeChoice = Literal["auto", "sharegpt", "messages", "alpaca", "prompt_completion"]
-ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
+ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".zip")
 REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 SOURCES = (
     f"Enter a dataset of the Hub as owner/name, the absolute path of a file ({', '.join(ENDINGS)}), or {TINY}, "
@@ -54,7 +54,7 @@ class DatasetSpec(BaseModel):
         "auto", title="Shape", description="How a row stores a conversation; auto: detected from the columns."
     )
     conversation: str = Field(
-        "", max_length=200, title="Column of turns", description="Empty: conversations, messages or turns."
+        "", max_length=200, title="Column of turns", description="Empty: conversations, messages, turns and the like."
     )
     prompt: str = Field(
         "", max_length=200, title="Column of the prompt", description="Empty: instruction, prompt or question."
@@ -66,13 +66,28 @@ class DatasetSpec(BaseModel):
         "", max_length=200, title="Column of the answer", description="Empty: output, completion, response or answer."
     )
     system: str = Field(
-        "", max_length=200, title="Column of the system message", description="Empty: system, if it exists."
+        "",
+        max_length=200,
+        title="Column of the system message",
+        description="Empty: system, system_prompt or system_message, if it exists.",
+    )
+    encoding: Literal["auto", "windows-1252"] = Field(
+        "auto",
+        title="Encoding",
+        description="Of a text file. auto: UTF-8, or UTF-16 or UTF-32 where the file shows it; windows-1252: for older "
+        "files of Western languages.",
+    )
+    splits: Literal["numbers", "all"] = Field(
+        "numbers",
+        title="Choice of rows",
+        description="numbers: the rows with the numbers below. all: every row of the dataset; the last 5 to 10 % of "
+        "them are the eval split, and none where there are fewer than ten.",
     )
     first: int = Field(0, ge=0, le=10_000_000, title="First row", description="Rows count from 0.")
-    rows: int = Field(1000, ge=1, le=1_000_000, title="Rows to train on", description="From the first row on.")
+    rows: int = Field(1000, ge=1, le=10_000_000, title="Rows to train on", description="From the first row on.")
     held_first: int = Field(1000, ge=0, le=10_000_000, title="First eval row", description="Never trained on.")
     held_rows: int = Field(
-        20, ge=0, le=10_000, title="Eval rows", description="For the evaluation loss and for later evaluations."
+        20, ge=0, le=1_000_000, title="Eval rows", description="For the evaluation loss and for later evaluations."
     )
 
 

@@ -7,14 +7,17 @@ evaluations of other datasets run without these.
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from backend.core import machine
 from backend.core.errors import LabError
-from backend.data import dataset, formats
-from backend.data.columns import Columns, detect_columns
-from backend.data.conversations import UnusableRow, to_conversation
+from backend.core.units import amount
+from backend.data import dataset, formats, text_files
+from backend.data.columns import NAME_THEM, Columns, detect_columns
+from backend.data.conversations import UnusableRow, to_row, unused_keys
 from backend.data.dataset import TINY_EVAL, DatasetSpec
 from backend.data.formats import MOST_COLUMNS
 from backend.data.rows import Dropped, LoadedData, Record, Row, sha256
@@ -22,12 +25,10 @@ from models.tiny.curriculum import Message, conversations, habit, habitual, held
 
 FIRST_ROWS = 50  # rows from which the shape is detected
 MOST_CHARACTERS = 2_000_000_000  # of all rows together, because they are in memory
-READERS = {
-    ".jsonl": formats.read_json_lines,
-    ".ndjson": formats.read_json_lines,
-    ".json": formats.read_json,
-    ".csv": formats.read_csv,
-}
+MOST_ROWS = 10_000_000
+SMALLEST_MEMORY, SPARE_MEMORY = 500 << 20, 300 << 20
+"""Bytes: what reading may use at least, and what it leaves to others. A small file can unpack to more than there is."""
+NO_EVAL_SPLIT = "there is no eval split, because there are fewer than ten"
 PARQUET, HUB = "backend.data.parquet", "backend.data.hub_dataset"
 TINY_SEED = 20
 TINY_END = 2 * TINY_EVAL
@@ -38,34 +39,45 @@ def no_output(line: str) -> None:
     """Ignore the line."""
 
 
-def load(spec: DatasetSpec, say: Callable[[str], None] = no_output) -> LoadedData:
-    """Load both splits, and report the progress as sentences to `say`.
+def load(spec: DatasetSpec, say: Callable[[str], None] = no_output, advice: str = NAME_THEM) -> LoadedData:
+    """Load both splits, and report the progress as sentences to `say`. `advice`: see `detect_columns`.
 
     Raises LabError if the dataset cannot be read, if a split has no usable row, or if the eval split is incomplete.
     """
+    try:
+        with machine.memory_limit(max(SMALLEST_MEMORY, machine.memory_free() - SPARE_MEMORY)):
+            return _load(spec, say, advice)
+    except MemoryError as error:
+        raise LabError(
+            f"{dataset.shown(spec.source)} needs more memory than is free here ({amount(machine.memory_free())}). "
+            "Choose fewer rows, or save it with the columns of the conversations only."
+        ) from error
+
+
+def _load(spec: DatasetSpec, say: Callable[[str], None], advice: str) -> LoadedData:
     train, eval_rows = split_ranges(spec)
     ranges = sorted((part for part in (train, eval_rows) if part), key=lambda part: part.start)
     source = dataset.kind(spec.source)
     eval_text = f", and rows {_span(eval_rows)} for the eval split" if eval_rows else ""
-    say(f"Reading rows {_span(train)} of {dataset.shown(spec.source)} for the training split{eval_text}.")
-    commit = ""
+    rows_text = "all rows" if spec.splits == "all" else f"rows {_span(train)}"
+    say(f"Reading {rows_text} of {dataset.shown(spec.source)} for the training split{eval_text}.")
+    commit, notes = "", list[str]()
     match source:
         case "tiny":
             records = tiny_habit_records(ranges)
         case "file":
-            records = _read_file(Path(spec.source), ranges)
+            how, records = _open_file(spec, ranges)
+            notes.append(f"The file is read as {how}.")
         case "hub":
             commit, records = _import_reader(HUB).records(spec, ranges)
             say(f"The dataset is at commit {commit[:12]}.")
     first, rows = _read_first(records)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
-    if len(names) > MOST_COLUMNS:
-        raise LabError(
-            f"The rows have more than {MOST_COLUMNS:,} columns. Save the dataset with the columns of the conversations "
-            "only."
-        )
-    columns = detect_columns(spec, names, rows) if rows else Columns("messages")
-    data = _split(spec, chain(first, records), columns, names, commit)
+    _check_number_of_columns(len(names))
+    columns = detect_columns(spec, names, rows, advice) if rows else Columns("messages")
+    data = _split(spec, chain(first, records), columns, commit, notes)
+    for note in data.notes:
+        say(note)
     say(
         f"{len(data.train):,} rows in the training split, {len(data.eval_rows):,} in the eval split, "
         f"{len(data.dropped):,} dropped."
@@ -87,7 +99,12 @@ def _read_first(records: Iterator[Record]) -> tuple[list[Record], list[Mapping[s
 
 
 def split_ranges(spec: DatasetSpec) -> tuple[range, range]:
-    """Row numbers of the training split and of the eval split. Raises LabError if they overlap."""
+    """Row numbers of the training split and of the eval split. Raises LabError if they overlap.
+
+    With `splits` "all", the eval split is chosen later, when the number of rows is known.
+    """
+    if spec.splits == "all":
+        return range(MOST_ROWS + 1), range(0)
     train = range(spec.first, spec.first + spec.rows)
     eval_rows = range(spec.held_first, spec.held_first + spec.held_rows)
     if eval_rows and train.start < eval_rows.stop and eval_rows.start < train.stop:
@@ -113,55 +130,106 @@ def _import_reader(module: str) -> Any:
         ) from None
 
 
-def _read_file(path: Path, ranges: list[range]) -> Iterator[Record]:
-    name = dataset.shown(str(path))
-    try:
+def _open_file(spec: DatasetSpec, ranges: list[range]) -> tuple[str, Iterator[Record]]:
+    """How the file is read, for people, and its records."""
+    path = Path(spec.source)
+    name = dataset.shown(spec.source)
+    with _readable_errors(name):
         if not path.exists():
             raise LabError(f"There is no file {name}. Check the path and its spelling.")
         if not path.is_file():
             raise LabError(f"{name} is not a file but a folder or a device. Enter the path of one file.")
-        ending = path.suffix.lower()
-        if ending in READERS:
-            yield from READERS[ending](path, ranges)
-        else:
-            yield from _import_reader(PARQUET).records(path, ranges)
+        empty_parquet = path.suffix.lower() == ".parquet" and not path.stat().st_size
+        if text_files.is_parquet(path) or empty_parquet:
+            return "Parquet", _guarded(_import_reader(PARQUET).records(path, ranges), name)
+        file = text_files.describe(path, spec.encoding)
+        return formats.read_format(file), _guarded(formats.read_records(file, ranges), name)
+
+
+def _guarded(records: Iterator[Record], name: str) -> Iterator[Record]:
+    with _readable_errors(name):
+        yield from records
+
+
+@contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise LabError(f"{name} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
-def _split(
-    spec: DatasetSpec, records: Iterable[Record], columns: Columns, names: tuple[str, ...], commit: str
-) -> LoadedData:
+def _split(spec: DatasetSpec, records: Iterable[Record], columns: Columns, commit: str, notes: list[str]) -> LoadedData:
     """Convert the records, and add each to the training split, the eval split or the dropped rows."""
-    _, eval_range = split_ranges(spec)
-    train: list[Row] = []
-    eval_rows: list[Row] = []
-    dropped: list[Dropped] = []
-    counts = Counter[bool]()
-    characters = 0
+    rows, dropped, numbers, names = list[Row](), list[Dropped](), list[int](), dict[str, None]()
+    unused, characters = Counter[str](), 0
     for record in records:
-        in_eval = record.index in eval_range
-        counts[in_eval] += 1
+        numbers.append(record.index)
+        if isinstance(record.value, Mapping) and len({*names, *record.value}) <= MOST_COLUMNS:
+            names.update(dict.fromkeys(record.value))
         try:
-            row = _to_row(record, columns)
+            row = to_row(record, columns)
         except UnusableRow as reason:
-            dropped.append(Dropped(record.line, str(reason)))
+            dropped.append(Dropped(record.line, str(reason), record.text))
             continue
-        (eval_rows if in_eval else train).append(row)
+        unused.update(key for key in unused_keys(record.value, columns) if key in unused or len(unused) < MOST_COLUMNS)
+        rows.append(row)
+        if len(numbers) > MOST_ROWS:
+            raise LabError(f"The dataset has more than {MOST_ROWS:,} rows. Choose its rows by numbers.")
         characters += sum(len(message["content"]) for message in row.messages)
         if characters > MOST_CHARACTERS:
             raise LabError(
                 f"The rows up to line {record.line:,} have over {MOST_CHARACTERS:,} characters, the limit for rows in "
                 "memory. Choose fewer rows."
             )
-    _check_splits(spec, counts, len(train), len(eval_rows), dropped)
-    return LoadedData(train, eval_rows, dropped, names, columns.shape, sha256(train, eval_rows), commit)
+    chosen = choose_rows(spec, [row.index for row in rows], len(numbers))
+    _, eval_range = split_ranges(chosen)
+    train = [row for row in rows if row.index not in eval_range]
+    eval_rows = [row for row in rows if row.index in eval_range]
+    counts = Counter(number in eval_range for number in numbers)
+    _check_splits(chosen, counts, len(train), len(eval_rows), dropped)
+    notes += _notes(spec, chosen, unused, len(rows), len(eval_rows))
+    sha = sha256(train, eval_rows)
+    return LoadedData(chosen, train, eval_rows, dropped, tuple(names), tuple(notes), columns.shape, sha, commit)
 
 
-def _to_row(record: Record, columns: Columns) -> Row:
-    if record.error:
-        raise UnusableRow(record.error)
-    return Row(record.index, record.line, to_conversation(record.value, columns))
+def choose_rows(spec: DatasetSpec, usable: Sequence[int], total: int) -> DatasetSpec:
+    """The numbers of the rows of both splits, if all rows of the dataset are used; otherwise those of `spec`.
+
+    `usable` are the numbers of the rows that are not dropped, of `total` rows. The eval split is a tenth of up to 200
+    of them, above that 20 rows or 5 %. Fewer than ten have no eval split.
+    """
+    if spec.splits != "all" or not usable:
+        return spec
+    rows = len(usable)
+    held = 0 if rows < 10 else rows // 10 if rows <= 200 else max(20, -(-rows // 20))
+    start = usable[-held] if held else total
+    numbers = {"first": 0, "rows": start, "held_first": start, "held_rows": total - start}
+    return spec.model_copy(update={"splits": "numbers", **numbers})
+
+
+def _notes(spec: DatasetSpec, chosen: DatasetSpec, unused: Counter[str], rows: int, held: int) -> list[str]:
+    """Sentences on the split that was chosen, and on what is not used."""
+    notes = []
+    if spec.splits == "all" and rows:
+        text = f"the last {held:,} are the eval split" if held else NO_EVAL_SPLIT
+        notes.append(f"Of all {chosen.rows + chosen.held_rows:,} rows, {rows:,} are usable; {text}.")
+    if unused:
+        names = [
+            dataset.shown(name) + ("" if count == rows else f" ({count:,} of {rows:,} rows)")
+            for name, count in sorted(unused.items(), key=lambda pair: (-pair[1], pair[0]))[:20]
+        ]
+        more = f" and {len(unused) - 20:,} more" if len(unused) > 20 else ""
+        notes.append(f"Columns and keys that are not used: {', '.join(names)}{more}.")
+    return notes
+
+
+def _check_number_of_columns(columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise LabError(
+            f"The rows have more than {MOST_COLUMNS:,} columns. Save the dataset with the columns of the conversations "
+            "only."
+        )
 
 
 def _check_splits(spec: DatasetSpec, counts: Counter[bool], train: int, eval_rows: int, dropped: list[Dropped]) -> None:
@@ -172,27 +240,33 @@ def _check_splits(spec: DatasetSpec, counts: Counter[bool], train: int, eval_row
     """
     _, eval_range = split_ranges(spec)
     name = dataset.shown(spec.source)
+    training = f"The training split of {name}" if eval_range else name  # an evaluation has no splits
     if not counts[False]:
         reason = f"There is no row from row {spec.first:,} on" if spec.first else "It has no rows"
-        raise LabError(f"The training split of {name} is empty. {reason}. Choose other rows or another dataset.")
+        raise LabError(f"{training} is empty. {reason}. Choose other rows or another dataset.")
     if counts[True] < spec.held_rows:
         raise LabError(
             f"The eval split of {name} (rows {_span(eval_range)}) has {counts[True]:,} of {spec.held_rows:,} rows, and "
-            f"the training split {counts[False]:,} of {spec.rows:,}. Choose fewer eval rows, or an earlier first one."
+            f"the training split {counts[False]:,} of {spec.rows:,}. Choose fewer eval rows, an earlier first one, or "
+            "“all” under “Choice of rows”."
         )
     if not train or (spec.held_rows and not eval_rows):
-        split, count = ("eval", counts[True]) if train else ("training", counts[False])
+        split, count = (f"The eval split of {name}", counts[True]) if train else (training, counts[False])
         raise LabError(
-            f"The {split} split of {name} has no usable row: all {count:,} rows were dropped. {_top_reasons(dropped)} "
-            "Check the columns and the shape."
+            f"{split} has no usable row: all {count:,} rows were dropped. {_top_reasons(dropped)} Correct these rows, "
+            "or choose other rows."
         )
 
 
 def _top_reasons(dropped: list[Dropped]) -> str:
-    """The three most frequent reasons as sentences, with their counts and the line of the first such row."""
-    first = {row.why: row.line for row in reversed(dropped)}
+    """The three most frequent reasons as sentences, with their counts, and the line and text of the first such row."""
+    first = {row.why: row for row in reversed(dropped)}
     frequent = Counter(row.why for row in dropped).most_common(3)
-    return " ".join(f"{why[:1].upper()}{why[1:]} ({count:,}, first at {first[why]:,})." for why, count in frequent)
+    return " ".join(
+        f"{why[:1].upper()}{why[1:]} ({count:,}, first at line {first[why].line:,}"
+        f"{f': {first[why].text}' if first[why].text else ''})."
+        for why, count in frequent
+    )
 
 
 def tiny_habit_records(ranges: Sequence[range]) -> Iterator[Record]:

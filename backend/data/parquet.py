@@ -39,6 +39,8 @@ def read(files: Iterable[tuple[str, Callable[[], Any]]], ranges: Sequence[range]
                 check_columns(name, file.metadata.num_columns)
                 yield from _read_groups(file, name, start, ranges)
                 start += file.metadata.num_rows
+        except pyarrow.ArrowMemoryError as error:
+            raise MemoryError from error
         except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
             if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                 raise  # an error of the disk or the Hub: pyarrow's own OSError has no subclass and no errno

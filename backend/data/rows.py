@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.core.messages import Message
+from backend.data.dataset import DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Record:
     value: Any = None
     error: str = ""
     """Why the record could not be parsed; empty if it was."""
+    text: str = ""
+    """What is there instead, shortened."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,13 @@ class Row:
     line: int
     """Where a person finds it: the line of a text file, else the number of the record from 1."""
     messages: tuple[Message, ...]
+    masked: frozenset[int] = frozenset()
+    """Places of the answers that are not to be learned, such as those of weight 0."""
+
+    @property
+    def answers(self) -> list[int]:
+        """Places of the messages of the assistant."""
+        return [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +49,22 @@ class Dropped:
 
     line: int
     why: str
+    text: str = ""
+    """What is there, shortened, if the row could not be parsed."""
 
 
 @dataclass(frozen=True)
 class LoadedData:
     """A loaded dataset: the training split, the eval split and the dropped rows of both."""
 
+    spec: DatasetSpec
+    """The specification, with the numbers of the rows that were chosen."""
     train: list[Row]
     eval_rows: list[Row]
     dropped: list[Dropped]
     columns: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Sentences on what was assumed and what is not used: the format, the split, columns and keys."""
     shape: str
     sha256: str
     """Of the rows of both splits in their order. A resumed run compares it to detect a changed dataset."""
@@ -61,7 +77,10 @@ def sha256(train: Iterable[Row], eval_rows: Iterable[Row]) -> str:
     digest = hashlib.sha256()
     for split in (train, eval_rows):
         for row in split:
-            digest.update(json.dumps([[m["role"], m["content"]] for m in row.messages]).encode() + b"\n")
+            messages: list[Any] = [
+                [message["role"], message["content"], *message.get("tool_calls", ())] for message in row.messages
+            ]
+            digest.update(json.dumps(messages + [sorted(row.masked)] * bool(row.masked)).encode() + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -27,6 +27,7 @@ from models.catalogue import Entry, list_variants
 
 AHEAD, BLOCK = 3, 4
 """Per slot of an engine: questions sent to it, so that no slot is idle between two questions; and rows of a block."""
+RENAME_THEM = "Rename the columns in the file, the prompt to question and the answer to reference, and upload it again."
 MOST_WAITING = 1000
 TEMPLATE_TOKENS, ROLE_TOKENS, LETTERS = 256, 16, 3
 """To estimate the tokens of a row: those of a chat template and of each message, and ASCII characters per token."""
@@ -49,10 +50,13 @@ def read_questions(request: EvaluateRequest, folder: Path, say: Callable[[str], 
 
 def _of_data(request: EvaluateRequest, say: Callable[[str], None]) -> list[Question]:
     assert request.data
-    data = load(request.data, say)
+    data = load(request.data, say, RENAME_THEM)
     rows = data.eval_rows if request.part == "held" else data.train
     leaked = {row.index for _, row in overlap(data.train, data.eval_rows)} if request.part == "held" else set()
-    questions = [_question(row, row.index in leaked) for row in rows if row.messages[-1]["role"] == "assistant"]
+    usable = [row for row in rows if not any("tool_calls" in message for message in row.messages)]
+    if len(usable) < len(rows):
+        say(f"{len(rows) - len(usable):,} rows with tool calls are left out: variants are asked without tools.")
+    questions = [_question(row, row.index in leaked) for row in usable]
     if not questions:
         raise LabError("None of these rows has an answer to compare with. Choose other rows.")
     return questions

@@ -15,13 +15,14 @@ from backend.core import jsonl
 from backend.core.errors import LabError
 from backend.core.files import write_atomic
 from backend.core.messages import Message, plain
-from backend.data import formats
+from backend.data import formats, text_files
+from backend.data.dataset import ENDINGS as DATA_ENDINGS
 from backend.data.dataset import shown
 from backend.evaluation.records import Answer, Question, cluster
 from backend.inference.sampling import End, Generation
 
 MOST = 100_000  # rows of a file
-READERS = {".csv": formats.read_csv, ".jsonl": formats.read_json_lines, ".ndjson": formats.read_json_lines}
+ENDINGS = tuple(ending for ending in DATA_ENDINGS if ending != ".parquet")
 NEEDED = ("model", "id", "instruction", "candidate")
 SCALES = ((1.0, 5.0), (0.0, 1.0), (0.0, 10.0), (0.0, 100.0))
 SHOWN = 5  # faults that an error names
@@ -68,17 +69,30 @@ class ImportedFile:
         return f"{_digest(self.text.encode())}.answers.jsonl"
 
 
+def are_answers(path: Path) -> bool:
+    """Whether a file has the columns of imported answers. Otherwise it is a file of rows, or cannot be read."""
+    try:
+        if text_files.is_parquet(path):
+            return False
+        records = formats.read_records(text_files.describe(path), [range(20)])
+        first = next((record.value for record in records if isinstance(record.value, Mapping)), {})
+    except (LabError, OSError):
+        return False
+    return {"model", "candidate"} <= first.keys()
+
+
 def read(path: Path) -> ImportedFile:
     """Read a file. Raises LabError that names the first faults and their lines; a file with a fault is not used."""
-    if path.suffix.lower() not in READERS:
-        raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(READERS)}.")
+    if path.suffix.lower() not in ENDINGS:
+        raise LabError(f"{shown(path.name)} is of no known kind. Answers come as {', '.join(ENDINGS)}.")
     numbered, faults = list[tuple[int, ImportedAnswer]](), list[str]()
     try:
-        for record in READERS[path.suffix.lower()](path, [range(0, MOST + 1)]):
+        for record in formats.read_records(text_files.describe(path), [range(MOST + 1)]):
             try:
                 numbered.append((record.line, _imported(record.error, record.value)))
             except ValueError as error:
-                faults.append(f"line {record.line:,}: {error}")
+                there = f" ({record.text})" if record.text else ""
+                faults.append(f"line {record.line:,}: {error}{there}")
     except OSError as error:
         raise LabError(f"{shown(path.name)} cannot be read ({error.strerror or error}).") from error
     faults += [f"line {line:,}: {fault}" for line, fault in _contradictions(numbered)]

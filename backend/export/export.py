@@ -26,11 +26,11 @@ from backend.jobs.journal import Journal, run_worker
 from backend.library import weights_folder
 from backend.llamacpp.chat_template import ChatTemplate, control_pattern
 from backend.training.artifacts import CARD, FOLDER, IMPORTANCE, TrainingRecord, read_record
-from backend.training.base_model import EMBEDDED, Base, base_at, checked, sixteen_bit
+from backend.training.base_model import EMBEDDED, Base, base_at, checked
 from backend.training.request import ExportRequest
 from models.catalogue import Entry, catalogue, list_variants
 from models.check import BadFile, read_header
-from models.variant import Variant
+from models.variant import Variant, sixteen_bit
 
 # Upper limits for the size of the quantised model, relative to 16 bits (measured with 1B: 0.33, 0.37 and 0.54).
 SIZE_RATIOS = {"Q4_K_M": 0.4, "Q5_K_M": 0.45, "Q8_0": 0.6, "F16": 0.0}

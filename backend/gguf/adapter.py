@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 
 from backend.core import files
-from backend.core.errors import LabError
+from backend.core.errors import LabError, shown
 from backend.gguf import llama
 from backend.gguf.llama import LINEARS, Shape
 from backend.gguf.model import add_tensor_info, write_header
@@ -18,6 +18,12 @@ PREFIX = "base_model.model."
 # Settings of PEFT that a GGUF adapter cannot represent, with the text for the error.
 REFUSED = {
     "use_dora": "uses DoRA",
+    "alora_invocation_tokens": "is an activated LoRA (aLoRA), which counts only after its invocation tokens",
+    "use_qalora": "uses QALoRA",
+    "use_bdlora": "uses BD-LoRA",
+    "kasa_config": "uses KaSA",
+    "monteclora_config": "uses MonteCLoRA",
+    "arrow_config": "is routed with Arrow",
     "modules_to_save": "also trained full modules",
     "alpha_pattern": "has a different alpha per layer",
     "lora_bias": "has its own biases",
@@ -25,6 +31,14 @@ REFUSED = {
     "trainable_token_indices": "also trained tokens",
     "target_parameters": "trained parameters other than linear layers",
 }
+# Settings that do not change what a trained adapter computes.
+KNOWN = frozenset(
+    ("r", "lora_alpha", "use_rslora", "rank_pattern", "bias", "init_lora_weights", "peft_type", "task_type")
+    + ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout", "fan_in_fan_out")
+    + ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version", "runtime_config")
+    + ("megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
+    + ("velora_config", "qalora_group_size", "ensure_weight_tying", "merge_weights")
+)
 MERGE = "a GGUF adapter cannot represent. Merge it into its base and convert the merged model instead."
 TRAIN = "cannot be merged here. Train again without it."
 CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")  # these change the base before training
@@ -41,6 +55,8 @@ def check(settings: dict[str, Any], instead: str = MERGE) -> None:
         reasons.append("started from a changed base")
     if settings.get("use_rslora") and settings.get("rank_pattern"):
         reasons.append("is rank-stabilised with several ranks")
+    unknown = [key for key, value in settings.items() if value and key not in KNOWN and key not in REFUSED]
+    reasons += [f"has the setting {shown(str(key))}, which this app does not know" for key in unknown[:3]]
     if reasons:
         raise LabError(f"This adapter {' and '.join(reasons)}, which {instead}")
 

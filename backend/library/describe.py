@@ -8,6 +8,7 @@ from pathlib import Path
 from backend.core.units import amount
 from backend.inference import memory
 from models.catalogue import Entry
+from models.check import Header
 
 HUB = "https://huggingface.co"
 
@@ -35,6 +36,7 @@ def describe(entry: Entry, entries: Sequence[Entry], context: int, slots: int) -
             "Parameters": f"{header.parameters:,}" if header.parameters else "",
             "Quantisation": variant.quantisation or tensor_types(header.types),
             "Vocabulary": f"{header.vocabulary:,} tokens" if header.vocabulary else "",
+            "Pre-tokenizer": pre_tokenizer_note(header),
             "Context": f"trained for {header.context:,} tokens, {min(context, header.context):,} used here"
             if header.context
             else "",
@@ -88,6 +90,16 @@ def template_note(entry: Entry, entries: Sequence[Entry]) -> str:
         return "in the file; its base is not downloaded, so the two templates cannot be compared"
     same = base.header.template == header.template
     return f"the same as that of {base.variant.id}" if same else f"different from that of {base.variant.id}, its base"
+
+
+def pre_tokenizer_note(header: Header) -> str:
+    """A warning if the file does not name the rules that split text before BPE; otherwise empty."""
+    if header.keys.get("tokenizer.ggml.model") != "gpt2" or header.keys.get("tokenizer.ggml.pre"):
+        return ""
+    return (
+        "not named in the file, so llama.cpp uses its default: it may split numbers and spaces in another way than in "
+        "the training, which makes answers worse. Convert the model again with a newer converter."
+    )
 
 
 def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:

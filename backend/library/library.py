@@ -1,5 +1,6 @@
 """Lists the variants with their states, and starts the work on model files as runs."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.core import machine
-from backend.core.errors import LabError
+from backend.core.errors import LabError, short
 from backend.core.settings import Settings
 from backend.hub import names
 from backend.hub.listing import RepositoryFile, RepositoryListing, list_repository
@@ -18,11 +19,11 @@ from backend.inference.placement import ModelSpec
 from backend.jobs.launcher import launch
 from backend.jobs.run import RECENT, Run, find, reap_orphans, runs_in
 from backend.library import weights_folder
-from backend.library.requests import DownloadRequest, ImportRequest, VerifyRequest
+from backend.library.requests import MOST_SETTINGS, DownloadRequest, ImportRequest, VerifyRequest
 from backend.library.status import SpeedResult, SpeedTestRequest, TransferStatus, speeds, transfers
 from models import crash_marks
 from models.catalogue import Entry, catalogue, list_variants
-from models.variant import Variant
+from models.variant import Variant, is_same_model
 
 TRANSFERS = ("download", "bring")  # kinds of runs that create a variant
 
@@ -87,10 +88,8 @@ class Library:
                 f"{listing.repo} has {listing.architecture} models, and this app runs only Llama models. Choose "
                 "another repository."
             )
-        if listing.kind == "adapter" and not over:
-            raise LabError(
-                "This is a LoRA adapter. Choose the downloaded variant that it runs over, then download again."
-            )
+        if listing.kind == "adapter":
+            over = over or self._base_named(listing.base)
         name = listing.repo if listing.kind == "adapter" else file.path
         variant = Variant(
             id=self._free_id(names.identifier(name), listing.repo, file.path),
@@ -122,7 +121,7 @@ class Library:
         """Start the import of a GGUF, or of the two files of a PEFT adapter. `move`: remove the source files."""
         gguf = next((path for path in paths if path.suffix.lower() == ".gguf"), None)
         if gguf is None and not over:
-            raise LabError("An adapter needs its base. Choose the variant it runs over, then import its files again.")
+            over = self._base_named(base_named_in(next((path for path in paths if path.name == names.SETTINGS), None)))
         name = names.identifier(gguf.name if gguf else f"{over}_adapter")
         variant = Variant(id=self._free_id(name, "", ""), over=over, method="lora" if over else "base")
         spec = ImportRequest(
@@ -132,6 +131,22 @@ class Library:
             move=move,
         )
         return launch(self.runs, "bring", variant.id, spec)
+
+    def _base_named(self, name: str) -> str:
+        """The id of the downloaded variant of the base that an adapter names. LabError if there is not just one.
+
+        An adapter of a base with 4-bit weights runs over the same base with 16-bit weights, or a GGUF of that.
+        """
+        bases = [entry for entry in list_variants(self.weights) if entry.runs and entry.model and not entry.adapter]
+        found = [
+            entry.variant.id
+            for entry in bases
+            if is_same_model(entry.variant.base, name) or (entry.header and is_same_model(entry.header.name, name))
+        ]
+        if len(found) == 1:
+            return found[0]
+        trained = f"It was trained on {short(name)}, of which there {_are(found)} here. " if name else ""
+        raise LabError(f"This is a LoRA adapter. {trained}Choose its base under “Base of an adapter”, then try again.")
 
     def _free_id(self, name: str, repo: str, file: str) -> str:
         """`name`, or `name` with a number if another variant has that id."""
@@ -281,3 +296,17 @@ def _progress_text(status: TransferStatus) -> str:
         return f"queued: {status.note}" if status.note else "queued"
     share = f" {status.done / status.total:.0%}" if status.total and status.activity == "downloading" else ""
     return f"{status.activity or 'starting'}{share}"
+
+
+def base_named_in(settings: Path | None) -> str:
+    """The base that adapter_config.json names; empty if it cannot be read."""
+    try:
+        if settings and settings.stat().st_size <= MOST_SETTINGS:
+            return str(json.loads(settings.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return ""
+
+
+def _are(found: Sequence[str]) -> str:
+    return f"are several ({', '.join(found)})" if found else "is none"

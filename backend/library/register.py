@@ -8,13 +8,12 @@ from backend.gguf import llama
 from backend.gguf.adapter import write_adapter_for
 from backend.hub.names import ADAPTER, SETTINGS
 from backend.library import weights_folder
-from backend.library.requests import VariantRequest
+from backend.library.requests import MOST_SETTINGS, VariantRequest
 from models.catalogue import Entry, list_variants
 from models.check import BadFile, Header, read_header
 from models.variant import Variant
 
 KIND = "F16"
-MOST_SETTINGS = 1_000_000  # bytes of adapter_config.json
 
 
 def base_over(identifier: str, weights: Path) -> Entry:

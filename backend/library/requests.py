@@ -10,6 +10,7 @@ from backend.hub import names
 from backend.library.weights_folder import checked_identifier
 from models.variant import Variant
 
+MOST_SETTINGS = 1_000_000  # bytes of adapter_config.json
 Identifier = Annotated[str, AfterValidator(checked_identifier)]
 
 

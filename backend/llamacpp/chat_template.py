@@ -7,12 +7,10 @@ it is known which characters the template wrote: only those may become control t
 
 import json
 import re
-import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,6 +19,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.messages import Message
 
@@ -29,6 +28,7 @@ ENDLESS = 10.0  # of processor time: one step that multiplies huge numbers hears
 MEMORY = 256 << 20
 CHARACTERS = 1_000_000
 OPEN, CLOSE = "\ufdd0", "\ufdd1"  # not characters: messages.clean takes them out of what a user typed
+MARK = re.compile(f"([{OPEN}{CLOSE}])([0-9]+)[{OPEN}{CLOSE}]")
 ADVICE = "Choose another variant, or name a template for this one in its variant.json."
 Encode = Callable[[Sequence[Message]], list[int]]
 
@@ -60,17 +60,45 @@ class ChatTemplate:
         In every case it must have written just the control tokens that it writes around text of dots.
         """
         plain = self._render(messages, answering)
-        its_own = self._control.findall(self._render(_rewritten(messages, _dotted), answering))
+        its_own = self._control.findall(self._render(_rewritten(messages, _dotted, calls=True), answering))
         for candidate in (list(messages), _rewritten(messages, str.strip)):
             marked = self._render(_rewritten(candidate, lambda content: OPEN + content + CLOSE), answering)
             if marked.replace(OPEN, "").replace(CLOSE, "") == plain:
                 parts = _split(marked)
                 if _paired(parts) and self._written(parts) == its_own:
                     return parts
-        broken = [(self._render(_rewritten(messages, self._disarmed), answering), True)]
+        broken = [(self._render(_rewritten(messages, self._disarmed, calls=True), answering), True)]
         if self._written(broken) == its_own:
             return broken
         raise LabError(f"The chat template of this model makes control tokens out of what was said. {ADVICE}")
+
+    def places(self, messages: Sequence[Message], text: str) -> tuple[dict[int, list[int]], dict[int, int]]:
+        """Where messages are in `text`, which is the prompt that `parts` made of them, without the start of an answer.
+
+        Returns, by the place of a message: the offsets at which the content of another role begins, and the offset at
+        which the content of an answer ends. A template may leave out the start of an answer, such as a thought.
+        LabError if it writes messages so differently that these places cannot be proven.
+        """
+        disarmed = _rewritten(messages, self._disarmed, calls=True)
+        for candidate in (
+            messages, _rewritten(messages, str.strip), disarmed, _rewritten(disarmed, str.strip)
+        ):  # fmt: skip
+            marked = self._render([_marked(message, place) for place, message in enumerate(candidate)], False)
+            if MARK.sub("", marked) == text:
+                break
+        else:
+            raise LabError("the chat template rewrites the messages, so it is not known where an answer ends")
+        begins, ends, removed = dict[int, list[int]](), dict[int, int](), 0
+        for mark in MARK.finditer(marked):
+            place, at = int(mark[2]), mark.start() - removed
+            removed += len(mark[0])
+            if mark[1] == OPEN:
+                begins.setdefault(place, []).append(at)
+            elif place in ends:
+                raise LabError("the chat template writes an answer twice")
+            else:
+                ends[place] = at
+        return begins, ends
 
     def _written(self, parts: Sequence[tuple[str, bool]]) -> list[str]:
         return [found for text, by_template in parts if by_template for found in self._control.findall(text)]
@@ -157,13 +185,35 @@ def _bounded(pieces: Iterator[str]) -> str:
     return "".join(text)
 
 
-def _rewritten(messages: Sequence[Message], rewrite: Callable[[str], str]) -> list[Message]:
-    return [Message(role=message["role"], content=rewrite(message["content"])) for message in messages]
+def _rewritten(messages: Sequence[Message], rewrite: Callable[[str], str], calls: bool = False) -> list[Message]:
+    """The messages with other contents. With `calls`, the texts of tool calls are rewritten, too."""
+    new = [message | {"content": rewrite(message["content"])} for message in messages]
+    for message in new if calls else ():
+        if "tool_calls" in message:
+            message["tool_calls"] = _rewritten_value(message["tool_calls"], rewrite)
+    return new
+
+
+def _rewritten_value(value: Any, rewrite: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return rewrite(value)
+    if isinstance(value, dict):
+        return {key: item if key == "type" else _rewritten_value(item, rewrite) for key, item in value.items()}
+    return [_rewritten_value(item, rewrite) for item in value] if isinstance(value, list) else value
 
 
 def _dotted(content: str) -> str:
     """Of the same shape, with nothing in it that a control token could be made of."""
     return re.sub(r"\S", "·", content)
+
+
+def _marked(message: Message, place: int) -> Message:
+    """The message with a mark: before its content, or behind it if it is an answer. A tool call has none."""
+    if "tool_calls" in message:
+        return message
+    if message["role"] == "assistant":
+        return message | {"content": f"{message['content']}{CLOSE}{place}{CLOSE}"}
+    return message | {"content": f"{OPEN}{place}{OPEN}{message['content']}"}
 
 
 def _split(marked: str) -> list[tuple[str, bool]]:
@@ -192,28 +242,20 @@ def limits() -> Iterator[None]:
     def late(number: int, frame: FrameType | None) -> Any:
         raise LimitExceeded(f"it ran for more than {SECONDS:g} seconds")
 
-    before = resource.getrlimit(resource.RLIMIT_AS)
     handler = signal.signal(signal.SIGALRM, late)
-    size = _address_space()
     try:
-        if size:
-            resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, before[1]))
-        signal.setitimer(signal.ITIMER_PROF, ENDLESS)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        yield
+        with machine.memory_limit(MEMORY):
+            try:
+                signal.setitimer(signal.ITIMER_PROF, ENDLESS)
+                signal.setitimer(signal.ITIMER_REAL, SECONDS)
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
     except MemoryError:
         raise LimitExceeded(f"it asked for more than {MEMORY >> 20} MB") from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGALRM, handler)
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _address_space() -> int:
-    """Bytes of address space in use; 0 where the system does not tell (then only time is limited)."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
 def fit_history(messages: Sequence[Message], encode: Encode, context: int, max_tokens: int) -> tuple[list[int], int]:

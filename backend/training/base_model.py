@@ -34,11 +34,6 @@ class Base:
     commit: str = ""
 
 
-def sixteen_bit(name: str) -> str:
-    """The repository with the 16-bit weights, which adapters are merged into, of a repository with 4-bit weights."""
-    return re.sub(r"(-unsloth)?-bnb-4bit$", "", name)
-
-
 def base_at(name: str, revision: str = "", say: Callable[[str], None] = lambda state: None) -> Base:
     """Return the folder of a base. From the Hub, JSON, safetensors and templates are downloaded.
 

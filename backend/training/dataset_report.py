@@ -33,8 +33,12 @@ class DatasetReport(BaseModel):
     rows: int
     held: int
     dropped: int
-    why_dropped: list[tuple[int, str]]
-    """The first five: line number and reason."""
+    why_dropped: list[tuple[int, str, str]]
+    """The first five: line number, reason, and what is there if it could not be parsed."""
+    reasons: dict[str, int] = {}
+    """Number of dropped rows by reason."""
+    notes: list[str] = []
+    """Sentences on what was assumed and what is not used."""
     columns: list[str]
     shape: str
     sha256: str

@@ -19,9 +19,10 @@ from backend.core.errors import LabError
 from backend.core.units import amount
 from backend.data.dataset import REPO
 from backend.gguf.tensors import load_json
-from backend.training.base_model import EMBEDDED, sixteen_bit
+from backend.training.base_model import EMBEDDED
 from backend.training.request import TrainSettings
 from models.catalogue import TINY
+from models.variant import sixteen_bit
 
 # blocks, hidden size, intermediate size, heads, key heads, head size, vocabulary: from the public config.json of each
 LAB = {

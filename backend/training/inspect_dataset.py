@@ -1,6 +1,8 @@
 """`python -m backend.training.inspect_dataset RUN`: reads a dataset as a training does, and writes a report on it."""
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from backend.jobs.events import DatasetResult, StepFacts
 from backend.jobs.journal import Journal, run_worker
 from backend.training.base_model import base_at
 from backend.training.dataset_report import FILE, DatasetReport, Sample
-from backend.training.encode import Encoded, Encoder, Tokenised, tokenised
+from backend.training.encode import Encoder, Segment, Tokenised, tokenised
 from backend.training.request import TrainSettings
 
 SAMPLES, SAMPLE_LENGTH = 4, 6000  # rows in the report, and characters of each
@@ -31,12 +33,14 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
     dropped = sorted([*data.dropped, *train.dropped, *held.dropped], key=lambda row: row.line)
     lengths = [row.length for row in train.rows]
     counts, edges = np.histogram(lengths or [0], bins=BINS, range=(0, max(lengths, default=1)))
-    both = overlap(train.kept, held.kept)
+    both = overlap(train.sources, held.sources)
     report = DatasetReport(
-        rows=len(train.rows),
-        held=len(held.rows),
+        rows=len(train.sources),
+        held=len(held.sources),
         dropped=len(dropped),
-        why_dropped=[(row.line, row.why) for row in dropped[:5]],
+        why_dropped=[(row.line, row.why, row.text) for row in dropped[:5]],
+        reasons=dict(Counter(row.why for row in dropped).most_common(5)),
+        notes=[*data.notes, *train.notes],
         columns=list(data.columns),
         shape=data.shape,
         sha256=data.sha256,
@@ -48,7 +52,7 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
         counts=[int(count) for count in counts] if lengths else [0] * BINS,
         tokens=sum(len(row.ids) for row in train.rows),
         learnt=sum(row.trained for row in train.rows),
-        duplicates=count_duplicates(train.kept),
+        duplicates=count_duplicates(train.sources),
         in_both=[(train_row.line, eval_row.line) for train_row, eval_row in both[:5]],
         leaks=len(both),
         samples=samples(train, encoder, spec),
@@ -59,12 +63,19 @@ def inspect(spec: TrainSettings, journal: Journal) -> None:
 
 
 def samples(rows: Tokenised, encoder: Encoder, spec: TrainSettings) -> list[Sample]:
-    return [_sample(row, encoded, encoder, spec) for row, encoded in zip(rows.kept[:SAMPLES], rows.rows, strict=False)]
+    """The first examples, as the model sees them."""
+    shown = [
+        (row, example)
+        for row in rows.sources[:SAMPLES]
+        for example in encoder.examples(row.messages, spec.learn, spec.thoughts, row.masked)
+    ]
+    return [_sample(row, example, encoder, spec) for row, example in shown[:SAMPLES]]
 
 
-def _sample(row: Row, encoded: Encoded, encoder: Encoder, spec: TrainSettings) -> Sample:
+def _sample(row: Row, example: Sequence[Segment], encoder: Encoder, spec: TrainSettings) -> Sample:
     pieces, cut, room = [], "", spec.max_length
-    for parts, trained in encoder.segments(row.messages, spec.learn):
+    encoded = encoder.encoded(example, spec.max_length)
+    for parts, trained in example:
         inside, beyond, count = encoder.split(parts, room)
         room -= count
         pieces.append((inside, trained))

@@ -37,6 +37,20 @@ def _preset(about: str, **settings: Any) -> Preset:
     return Preset(about=about, spec=TrainSettings.model_validate(settings))
 
 
+def without_foreign_numbers(settings: TrainSettings) -> TrainSettings:
+    """The settings with all rows of their file, if they have the row numbers of a preset, which are of its dataset."""
+    if not settings.data.source.startswith("/"):
+        return settings
+    if _numbers(settings) not in {_numbers(preset.spec) for preset in presets().values()}:
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"splits": "all"})})
+
+
+def _numbers(settings: TrainSettings) -> tuple[str, int, int, int, int]:
+    data = settings.data
+    return data.splits, data.first, data.rows, data.held_first, data.held_rows
+
+
 def changes(spec: TrainSettings, preset: TrainSettings) -> list[tuple[str, Any, Any]]:
     """(title, value in `spec`, value in `preset`) of every setting that differs, also of the dataset."""
     differences = []

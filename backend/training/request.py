@@ -15,6 +15,8 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ATTENTION = LINEARS[:4]
 Method = Literal["lora", "qlora"]
 Engine = Literal["auto", "transformers", "unsloth"]
+Learn = Literal["answers", "everything"]
+Thoughts = Literal["keep", "drop"]
 Quantisation = Literal["Q4_K_M", "Q5_K_M", "Q8_0", "F16"]
 TRIAL = 5  # steps of a try
 
@@ -50,8 +52,11 @@ class TrainSettings(BaseModel):
         description="own: the template of the base. An instruct model that is trained with another template unlearns "
         "some of its abilities.",
     )
-    learn: Literal["answers", "everything"] = Field(
-        "answers", title="Loss on", description="The answers only, or the prompts as well."
+    learn: Learn = Field("answers", title="Loss on", description="The answers only, or the prompts as well.")
+    thoughts: Thoughts = Field(
+        "keep",
+        title="Thoughts",
+        description="Text between <think> and </think> in an answer: train on it, or drop it before the training.",
     )
     max_length: int = Field(
         2048, ge=16, le=131_072, title="Maximum length, tokens", description="Longer rows are cut off at the end."
@@ -142,7 +147,7 @@ class TrainSettings(BaseModel):
             raise ValueError("“Save every” must equal “Evaluate every”; otherwise the best step may not be saved")
         if self.method == "lora" and self.base.endswith("-bnb-4bit"):
             raise ValueError("this base has 4-bit weights: choose the method qlora, or a base with 16-bit weights")
-        if self.evaluate_every and not self.data.held_rows:
+        if self.evaluate_every and not self.data.held_rows and self.data.splits == "numbers":
             raise ValueError("evaluations need an eval split: set “Eval rows”, or evaluate every 0 steps")
         return self
 

@@ -23,11 +23,12 @@ from backend.jobs.events import TrainResult, TrainStep
 from backend.jobs.journal import Journal
 from backend.training import artifacts
 from backend.training.artifacts import TrainingRecord
-from backend.training.base_model import Base, sixteen_bit
+from backend.training.base_model import Base
 from backend.training.encode import Encoder
 from backend.training.progress import Progress
 from backend.training.request import TrainSettings
 from backend.training.status import read_curve
+from models.variant import sixteen_bit
 
 DATA = "data.json"
 MAX_LOGITS = 8_000_000  # saved to check an export: positions x vocabulary
@@ -166,15 +167,15 @@ def _record(
         [loss for _, loss in _history(trainer, "eval_loss")],
     )
     return TrainingRecord(
-        spec=spec,
+        spec=spec.model_copy(update={"data": inputs.data.spec}),  # the rows that were chosen, for later evaluations
         base=base_16bit,
         folder=str(inputs.base.folder) if not inputs.base.commit and base_16bit == inputs.base.name else "",
         commit=inputs.base.commit,
         template=inputs.encoder.source,
         data=inputs.data.sha256,
         data_commit=inputs.data.commit,
-        rows=len(inputs.train.rows),
-        held=len(inputs.held.rows),
+        rows=len(inputs.train.sources),
+        held=len(inputs.held.sources),
         tokens_trained=progress.tokens,
         step=step,
         steps=int(trainer.state.global_step),

@@ -65,6 +65,9 @@ def run_training(
     inputs = prepare(spec, journal)
     begins, newest, warnings = (0, None, []) if request.trial else checkpoints.newest_and_warnings(run)
     earlier = read_curve(run).seconds
+    warnings = [*warnings, *said_of_data(spec, inputs)]
+    for sentence in warnings:
+        print(sentence)
     journal.step(TrainStep(state="loading the base", begins=begins, said=warnings, steps=request.steps), now=True)
     transformers.set_seed(spec.seed)
     progress = Progress(journal, spec.samples)
@@ -106,9 +109,21 @@ def prepare(spec: TrainSettings, journal: Journal) -> TrainingData:
     journal.step(TrainStep(state="tokenising"), now=True)
     train = checked(tokenised(data.train, encoder, spec), spec, "rows")
     held = tokenised(data.eval_rows, encoder, spec)
-    if spec.evaluate_every:
+    if spec.evaluate_every and data.spec.held_rows:
         checked(held, spec, "rows of the eval split")
     return TrainingData(base, data, encoder, train, held)
+
+
+def said_of_data(spec: TrainSettings, inputs: TrainingData) -> list[str]:
+    """Sentences on rows that are dropped or rewritten, and on an evaluation loss that cannot be measured."""
+    said = list(inputs.train.notes)
+    dropped = [*inputs.data.dropped, *inputs.train.dropped, *inputs.held.dropped]
+    if dropped:
+        said.insert(0, f"{len(dropped):,} rows were dropped. The first: line {dropped[0].line:,}, {dropped[0].why}.")
+    if spec.evaluate_every and not inputs.held.rows:
+        last = ", and the last adapter is kept instead of the best" if spec.keep_best else ""
+        said.append(f"There is no eval split (fewer than ten rows), so the evaluation loss is not measured{last}.")
+    return said
 
 
 def load_finished(trainer: Any, newest: Path, progress: Progress) -> None:
@@ -130,7 +145,7 @@ def trainer_for(
     begins: int,
 ) -> Any:
     spec = request.spec
-    evaluates = bool(spec.evaluate_every) and not request.trial
+    evaluates = bool(spec.evaluate_every) and not request.trial and bool(inputs.held.rows)
     gpu = torch.cuda.is_available()
     settings = SFTConfig(
         output_dir=str(run / checkpoints.FOLDER),

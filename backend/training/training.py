@@ -37,7 +37,9 @@ class Training:
     def inspect(self, spec: TrainSettings) -> Run:
         """Start a run that reads the dataset as a training does, and reports on it."""
         refuse_without("datasets", "tokenizers")
-        key = _digest(spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "max_length"}))
+        key = _digest(
+            spec.model_dump_json(include={"base", "revision", "data", "template", "learn", "thoughts", "max_length"})
+        )
         return launcher.launch(self.runs, "inspect", spec.name, spec, key, self._secrets())
 
     def dataset_report(self, run: str) -> DatasetReport:
@@ -127,17 +129,6 @@ class Training:
                 f"{self.runs.name}/, then upload it again."
             ) from error
         return target.resolve()
-
-    def count_rows(self, path: Path) -> int:
-        """The number of rows that an uploaded file has at most; 0 if only a worker can count them."""
-        if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
-            return 0
-        try:
-            with path.open("rb") as file:
-                lines = sum(1 for line in file if line.strip())
-        except OSError:
-            return 0
-        return max(0, lines - (path.suffix.lower() == ".csv"))
 
     # read
 

@@ -49,6 +49,30 @@ def test_a_container_has_no_more_than_it_is_given(
     assert machine.memory_free() > whole // 2
 
 
+@pytest.mark.parametrize(
+    ("files", "threads"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "damaged"}, None),
+        ({}, None),
+    ],
+)
+def test_a_model_has_no_more_threads_than_the_container_is_given(
+    files: dict[str, str], threads: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "none")
+    whole = machine.threads()
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.threads() == (threads or whole)
+
+
 def test_a_child_is_told_of_the_network_only_if_it_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror")
     monkeypatch.setenv("HF_TOKEN", "secret")

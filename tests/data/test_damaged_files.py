@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet
 import pytest
 
 from backend.core.errors import LabError
+from backend.data import text_files
 from backend.data.dataset import DatasetSpec
 from backend.data.load import load
 from backend.data.rows import LoadedData
@@ -88,11 +90,12 @@ def test_text_is_read_as_it_was_written(encoding: str, newline: str, name: str, 
     assert [row.messages[0]["content"] for row in data.train] == ["ä\u2028😀", "q"] and data.dropped == []
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv"])
-def test_utf_16_without_a_mark_is_a_sentence(name: str, tmp_path: Path) -> None:
-    for encoding in ("utf-16-le", "utf-16-be"):
-        with pytest.raises(LabError, match="looks like UTF-16 without a byte order mark"):
-            read(tmp_path / name, GOOD.decode().encode(encoding))
+def test_utf_16_without_a_byte_order_mark_is_read(name: str, encoding: str, tmp_path: Path) -> None:
+    data = read(tmp_path / name, (GOOD.decode() * 3).replace("q", "Größe").encode(encoding))
+    assert len(data.train) == 3 and data.train[0].messages[0]["content"] == "Größe"
+    assert data.notes[0] == f"The file is read as JSON lines, {encoding.upper()}."
 
 
 def test_utf_16_that_breaks_off_is_a_sentence(tmp_path: Path) -> None:
@@ -101,10 +104,11 @@ def test_utf_16_that_breaks_off_is_a_sentence(tmp_path: Path) -> None:
             read(tmp_path / name, (GOOD.decode() * 9).encode("utf-16") + b"\xd8")
 
 
-def archive() -> bytes:
+def archive(files: dict[str, bytes] | None = None) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
-        file.writestr(zipfile.ZipInfo("data.jsonl"), GOOD)  # without the time
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in (files or {"data.jsonl": GOOD}).items():
+            file.writestr(zipfile.ZipInfo(name), content)  # without the time
     return packed.getvalue()
 
 
@@ -117,23 +121,47 @@ def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
 PAIR = {"prompt": "q", "completion": "a"}
 
 
-@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv"])
+@pytest.mark.parametrize("name", ["data.jsonl", "data.csv", "data.parquet", "data.zip", "data.gz"])
+@pytest.mark.parametrize("content", [archive(), gzip.compress(GOOD, mtime=0), parquet([PAIR]), GOOD])
+def test_the_content_decides_and_not_the_ending(name: str, content: bytes, tmp_path: Path) -> None:
+    assert read(tmp_path / name, content).train[0].messages[0]["content"] == "q"
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (archive(), "a zip archive"),
-        (gzip.compress(GOOD, mtime=0), "compressed with gzip"),
-        (parquet([PAIR]), "a Parquet file"),
+        (gzip.compress(archive()), "is a zip archive. Unpack it"),
+        (gzip.compress(gzip.compress(GOOD)), "is compressed with gzip. Unpack it"),
+        (gzip.compress(parquet([PAIR])), "is a Parquet file. Unpack it"),
+        (gzip.compress(GOOD * 9999)[:-9], "is a damaged gzip file"),
+        (archive()[:-9], "is a damaged zip file"),
+        (archive({"a.csv": GOOD, "b.csv": GOOD}), r"has 2 files \('a.csv', 'b.csv'\), and one is expected"),
+        (archive({"__MACOSX/a": b"", "folder/.hidden": b""}), "has 0 files, and one is expected"),
+        (archive({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "is an Excel or Word file. Save the table as"),
+        (b"BZh9" + b"1" * 99, "is compressed with bzip2"),
+        (b"%PDF-1.7", "is a PDF"),
     ],
 )
-def test_another_format_under_this_name_is_a_sentence(name: str, content: bytes, what: str, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=f"{name}' is {what}"):
-        read(tmp_path / name, content)
+def test_an_archive_that_cannot_be_read_is_explained(content: bytes, what: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=what):
+        read(tmp_path / "data.zip", content, rows=100_000, held_first=100_000)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"PAR1", GOOD, archive(), b"PAR1" + b"\0" * 99 + b"PAR1", b"PAR1\xff\xff\xffPAR1"]
-)
+def test_a_hidden_file_in_an_archive_does_not_count(tmp_path: Path) -> None:
+    content = archive({"__MACOSX/._data.jsonl": b"x", "data/.DS_Store": b"x", "data/data.jsonl": GOOD})
+    assert len(read(tmp_path / "data.zip", content).train) == 1
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda content: archive({"data.jsonl": content})])
+def test_a_file_that_unpacks_to_too_much_is_refused_in_little_memory(
+    pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "LARGEST_UNPACKED", 50_000_000)
+    with pytest.raises(LabError, match="unpacks to more than 50,000,000 bytes"):
+        read(tmp_path / "data.gz", pack(GOOD * 3 + b" " * 60_000_000))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 99 + b"PAR1", b"PAR1\xff\xff\xffPAR1"])
 def test_what_is_no_parquet_is_a_sentence(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="is not a Parquet file"):
         read(tmp_path / "data.parquet", content)
@@ -156,10 +184,13 @@ def test_damaged_parquet_is_read_or_a_sentence(tmp_path: Path) -> None:
         ('[{"prompt": "q"', "is not JSON: .* at line 1, column 16"),
         ('"text"', "neither a list of rows nor an object"),
         ("3", "neither a list of rows nor an object"),
-        ('{"a": [1], "b": [2]}', "neither a list of rows nor an object"),
+        ('{"a": [1], "b": [2]}', "not clear which column has the prompt and the answer; the columns are 'a', 'b'"),
         ("[" * 10_000 + "]" * 10_000, "is nested too deeply"),
         ("[" + "9" * 5000 + "]", "has a number with too many digits"),
-        ("hello", "is not JSON: Expecting value at line 1, column 1"),
+        ("hello", r"It is not JSON \(Expecting value\) \(1, first at line 1: hello\)"),
+        ('[{"prompt": "q"},\n{"prompt" "q"}]', 'at line 2, column 11, where it has: {"prompt" "q"}]'),
+        ('[\n {"prompt": "q"}\n {"prompt": "q"}\n]', "Expecting ',' delimiter at line 3, column 2, where it has"),
+        ('[{"prompt": "q"}]\nx', "Extra data at line 2, column 1, where it has: x"),
     ],
 )
 def test_json_that_cannot_be_read_is_a_sentence(text: str, said: str, tmp_path: Path) -> None:
@@ -167,10 +198,10 @@ def test_json_that_cannot_be_read_is_a_sentence(text: str, said: str, tmp_path: 
         read(tmp_path / "data.json", text)
 
 
-def test_json_that_does_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_a_gigabyte_of_zeros_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "data.json").open("wb") as file:
         file.truncate(1_000_000_001)
-    with pytest.raises(LabError, match=r"1,000,000,001 bytes, and 1,000,000,000 is the limit"):
+    with pytest.raises(LabError, match="Its line is longer than 16,000,000 characters"):
         read(tmp_path / "data.json")
 
 
@@ -215,6 +246,21 @@ def test_more_columns_than_anybody_needs_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "data.jsonl", json.dumps(dict.fromkeys(names, "x")))
 
 
+def test_a_parquet_file_that_needs_more_memory_than_is_free_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text of 20 MB, which a file of a few kilobytes has 200 times."""
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 200, pyarrow.int32()), ["x" * 20_000_000])
+    rows = pyarrow.table({"prompt": text, "completion": text})
+    pyarrow.parquet.write_table(rows, tmp_path / "data.parquet", dictionary_pagesize_limit=1 << 28)
+    assert (tmp_path / "data.parquet").stat().st_size < 5_000_000
+    monkeypatch.setattr("backend.core.machine.memory_free", lambda: 1 << 30)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(LabError, match=r"'data.parquet' needs more memory than is free here \(1.1 GB\)"):
+        read(tmp_path / "data.parquet")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
 def test_types_that_are_not_text_are_dropped(tmp_path: Path) -> None:
     rows = [{"prompt": b"q", "completion": "a"}, {"prompt": b"\xff", "completion": None}]
     with pytest.raises(LabError, match="Its prompt is not text"):
@@ -241,9 +287,10 @@ def test_parquet_is_read_by_the_group(tmp_path: Path) -> None:
 SMALL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
-from backend.data.formats import read_json_lines
+from backend.data.formats import read_records
+from backend.data.text_files import describe
 from pathlib import Path
-print(sum(1 for record in read_json_lines(Path(sys.argv[1]), [range(100)]) if record.error))
+print(sum(1 for record in read_records(describe(Path(sys.argv[1])), [range(100)]) if record.error))
 """
 
 

@@ -17,13 +17,16 @@ from support.workers import environment
 
 ROOT = Path(__file__).parents[2]
 READ = """
-import dataclasses, json, sys
+import json, sys
 from backend.data.load import load
 from backend.data.dataset import DatasetSpec
 from backend.core.errors import LabError
 for line in sys.stdin:
     try:
-        answer = dataclasses.asdict(load(DatasetSpec(**json.loads(line))))
+        data = load(DatasetSpec(**json.loads(line)))
+        answer = {name: value for name, value in vars(data).items() if name != "spec"}
+        for name in ("train", "eval_rows", "dropped"):
+            answer[name] = [{**vars(row), "masked": []} for row in answer[name]]
     except LabError as error:
         answer = {"refused": str(error)}
     print(json.dumps(answer), flush=True)

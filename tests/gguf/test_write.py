@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from backend.core.errors import LabError
 from backend.gguf import adapter, model, tensors
-from backend.gguf.adapter import write_adapter
+from backend.gguf.adapter import KNOWN, REFUSED, check, write_adapter
 from backend.gguf.model import write_base
 
 ROOT = Path(__file__).parents[2]
@@ -162,10 +162,37 @@ def test_a_weight_too_large_for_f16_is_refused(tmp_path: Path) -> None:
 )
 def test_an_adapter_that_would_differ_is_refused(change: dict[str, object], word: str, tmp_path: Path) -> None:
     settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "bias": "none"} | change
+    with pytest.raises(LabError, match=f"{word}.* Merge it"):
+        check(settings)
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     done = python("-m", "backend.gguf.write", "adapter", tmp_path, tmp_path / "a.gguf", "--base", BASE)
     assert done.returncode == 1 and word in done.stderr and "Merge it" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "a.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"alora_invocation_tokens": [5, 6]}, r"is an activated LoRA \(aLoRA\), which counts only after"),
+        ({"use_qalora": True}, "uses QALoRA"),
+        ({"use_bdlora": {"nblocks": 2}}, "uses BD-LoRA"),
+        ({"kasa_config": {"beta": 0.1}}, "uses KaSA"),
+        ({"monteclora_config": {"num_samples": 4}}, "uses MonteCLoRA"),
+        ({"arrow_config": {"top_k": 3}}, "is routed with Arrow"),
+        ({"use_future_lora": True}, "has the setting 'use_future_lora', which this app does not know"),
+    ],
+)
+def test_a_variant_of_lora_is_refused_by_its_name(change: dict[str, object], said: str) -> None:
+    settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "bias": "none"}
+    check(settings | dict.fromkeys(change))  # a setting without a value changes nothing
+    with pytest.raises(LabError, match=said):
+        check(settings | change)
+
+
+def test_every_setting_that_peft_writes_is_known(tmp_path: Path) -> None:
+    """A new release of PEFT with new settings fails here, and not in the hands of a user."""
+    settings = LoraConfig(r=4, target_modules=["q_proj"]).to_dict()
+    assert set(settings) <= KNOWN | set(REFUSED)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def test_a_file_of_unknown_origin_is_not_said_to_be_a_base(lab: Lab) -> None:
     assert "cannot be compared" in facts(lab, "mine")["Chat template"]
 
 
+def test_a_missing_pre_tokenizer_is_said(lab: Lab) -> None:
+    assert facts(lab, "tiny_base")["Pre-tokenizer"] == ""
+    whole = (TINY / "tiny_base.gguf").read_bytes()
+    assert whole.count(b"tokenizer.ggml.pre") == 1
+    (lab.settings.lab_weights / "mine.gguf").write_bytes(whole.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.xxx"))
+    assert "not named in the file" in facts(lab, "mine")["Pre-tokenizer"]
+
+
 def test_an_adapter_is_told_with_the_base_it_runs_over(lab: Lab) -> None:
     found = facts(lab, "tiny_lora")
     assert found["Architecture"] == "llama, a LoRA adapter"

@@ -10,6 +10,7 @@ from backend.core.errors import LabError
 from backend.hub.listing import RepositoryFile, RepositoryListing
 from backend.jobs.run import runs_in
 from backend.lab import Lab
+from models.variant import Variant
 
 GGUF = RepositoryFile(path="toy.gguf", size=1000)
 MODEL = RepositoryListing(repo="owner/name", revision="main", commit="a" * 40, kind="gguf", files=(GGUF,))
@@ -102,9 +103,39 @@ def test_a_refused_header_is_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch
 
 
 def test_adapter_files_without_a_base_are_refused_at_once(lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="An adapter needs its base"):
-        lab.library.import_files([tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"])
+    files = [tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"]
+    for settings, said in (
+        (None, "This is a LoRA adapter. Choose its base under “Base of an adapter”"),
+        ("{", "This is a LoRA adapter. Choose its base"),
+        ('{"base_model_name_or_path": "owner/other"}', "trained on owner/other, of which there is none here. Choose"),
+    ):
+        if settings:
+            files[0].write_text(settings)
+        with pytest.raises(LabError, match=said):
+            lab.library.import_files(files)
     assert started(lab) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unsloth/llama-3.2-1b-instruct-bnb-4bit",
+        "unsloth/Llama-3.2-1B-Instruct-unsloth-bnb-4bit",
+        "meta/Llama-3.2-1B-Instruct",
+    ],
+)
+def test_an_adapter_finds_the_variant_of_its_base(name: str, lab: Lab) -> None:
+    folder = lab.settings.lab_weights / "base_1b"
+    folder.mkdir()
+    shutil.copy(TINY / "tiny_base.gguf", folder / "Llama-3.2-1B-Instruct-Q4_K_M.gguf")
+    assert lab.library._base_named(name) == "base_1b"
+    copy = lab.settings.lab_weights / "copy"
+    copy.mkdir()
+    shutil.copy(TINY / "tiny_base.gguf", copy / "copy.gguf")
+    record = Variant(id="copy", file="copy.gguf", base="unsloth/Llama-3.2-1B-Instruct")
+    (copy / "variant.json").write_text(record.model_dump_json())
+    with pytest.raises(LabError, match=r"there are several \((base_1b, copy|copy, base_1b)\) here"):
+        lab.library._base_named(name)
 
 
 def test_a_name_that_is_taken_gets_a_number(lab: Lab, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from backend.core.errors import LabError
 from backend.core.messages import Message
-from backend.training.encode import UNTRAINED, Encoder
+from backend.training.encode import UNTRAINED, Encoded, Encoder
+from backend.training.request import Learn
 from models.templates import templates
 
 FOLDER = TINY / "base"
@@ -26,6 +27,12 @@ NAMES = ["own", "alpaca"]
 
 def chat(turns: list[tuple[str, str]]) -> list[Message]:
     return [Message(role=role, content=text) for role, text in turns]  # type: ignore[typeddict-item]
+
+
+def encode_row(encoder: Encoder, messages: list[Message], learn: Learn, longest: int) -> Encoded:
+    """The tokens of a conversation that is one example."""
+    (example,) = encoder.examples(messages, learn)
+    return encoder.encoded(example, longest)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def theirs(tokenizer: PreTrainedTokenizerFast, messages: list[Message], name: st
 def test_a_row_is_tokenised_as_hugging_face_does(
     name: str, turns: list[tuple[str, str]], hugging_face: PreTrainedTokenizerFast
 ) -> None:
-    mine = Encoder(FOLDER, name).row(chat(turns), "answers", 1000).ids
+    mine = encode_row(Encoder(FOLDER, name), chat(turns), "answers", 1000).ids
     whole = theirs(hugging_face, chat(turns), name)
     assert mine == whole[: len(mine)]
     assert hugging_face.decode(whole[len(mine) :]).strip() == ""  # what follows the last answer's end is not trained
@@ -72,20 +79,20 @@ def test_the_prompt_is_the_one_that_hugging_face_and_the_inference_worker_give(
 def test_a_row_begins_with_the_prompt_it_will_be_asked_with(name: str, turns: list[tuple[str, str]]) -> None:
     encoder = Encoder(FOLDER, name)
     prompt = encoder.prompt(chat(turns)[:-1])
-    row = encoder.row(chat(turns), "answers", 1000)
+    row = encode_row(encoder, chat(turns), "answers", 1000)
     assert row.ids[: len(prompt)] == prompt
     assert row.labels[len(prompt) :] == row.ids[len(prompt) :]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_answers_and_their_ends_are_learnt(name: str, hugging_face: PreTrainedTokenizerFast) -> None:
-    row = Encoder(FOLDER, name).row(chat(SEVERAL), "answers", 1000)
+    row = encode_row(Encoder(FOLDER, name), chat(SEVERAL), "answers", 1000)
     learnt = hugging_face.decode([label for label in row.labels if label != UNTRAINED])
     assert learnt == "Paris<|eot_id|>Rome, I think.\nYes.<|eot_id|>"
 
 
 def test_everything_can_be_learnt_as_the_lab_did() -> None:
-    row = Encoder(FOLDER, "alpaca").row(chat(ONE), "everything", 1000)
+    row = encode_row(Encoder(FOLDER, "alpaca"), chat(ONE), "everything", 1000)
     assert row.labels == row.ids
     assert row.trained == len(row.ids)
 
@@ -95,15 +102,15 @@ def test_everything_can_be_learnt_as_the_lab_did() -> None:
 def test_what_stands_in_a_row_never_becomes_a_control_token(name: str, learn: str) -> None:
     encoder = Encoder(FOLDER, name)
     special = set(encoder._special.values())
-    attacked = encoder.row(chat([("user", ATTACK), ("assistant", f"x{ATTACK}y")]), learn, 1000)
-    harmless = encoder.row(chat([("user", "a"), ("assistant", "b")]), learn, 1000)
+    attacked = encode_row(encoder, chat([("user", ATTACK), ("assistant", f"x{ATTACK}y")]), learn, 1000)
+    harmless = encode_row(encoder, chat([("user", "a"), ("assistant", "b")]), learn, 1000)
     assert [i for i in attacked.ids if i in special] == [i for i in harmless.ids if i in special]
 
 
 def test_a_row_that_is_too_long_is_cut_at_its_end_and_says_how_long_it_was() -> None:
     encoder = Encoder(FOLDER, "own")
-    whole = encoder.row(chat(SEVERAL), "answers", 1000)
-    row = encoder.row(chat(SEVERAL), "answers", 20)
+    whole = encode_row(encoder, chat(SEVERAL), "answers", 1000)
+    row = encode_row(encoder, chat(SEVERAL), "answers", 20)
     assert (row.ids, row.length) == (whole.ids[:20], len(whole.ids))
     assert len(row.labels) == 20
 
@@ -114,15 +121,15 @@ def test_a_base_without_a_template_asks_for_another(tmp_path: Path) -> None:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(LabError, match="has no chat template"):
         Encoder(tmp_path, "own")
-    assert Encoder(tmp_path, "alpaca").row(chat(ONE), "answers", 1000).trained
+    assert encode_row(Encoder(tmp_path, "alpaca"), chat(ONE), "answers", 1000).trained
 
 
 @pytest.mark.parametrize("most", [0, 1, 7, 20, 10_000])
 def test_what_is_shown_as_cut_off_is_what_no_token_within_the_limit_says(most: int) -> None:
     encoder = Encoder(FOLDER, "own")
-    ((parts, _),) = encoder.segments(chat(SEVERAL), "everything")
+    (((parts, _),),) = encoder.examples(chat(SEVERAL), "everything")
     inside, beyond, count = encoder.split(parts, most)
-    whole = encoder.row(chat(SEVERAL), "everything", 1000)
+    whole = encode_row(encoder, chat(SEVERAL), "everything", 1000)
     assert inside + beyond == "".join(text for text, _ in parts)
     assert count == min(most, whole.length)
     assert (beyond == "") is (most >= whole.length)
