@@ -83,7 +83,9 @@ class DatasetSpec(BaseModel):
         description="numbers: the rows with the numbers below. all: every row of the dataset; the last 5 to 10 % of "
         "them are the eval split, and none where there are fewer than ten.",
     )
-    first: int = Field(0, ge=0, le=10_000_000, title="First row", description="Rows count from 0.")
+    first: int = Field(
+        0, ge=0, le=10_000_000, title="First row", description="Counts from 0. This and the next three: for “numbers”."
+    )
     rows: int = Field(1000, ge=1, le=10_000_000, title="Rows to train on", description="From the first row on.")
     held_first: int = Field(1000, ge=0, le=10_000_000, title="First eval row", description="Never trained on.")
     held_rows: int = Field(

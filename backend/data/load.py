@@ -28,7 +28,7 @@ MOST_CHARACTERS = 2_000_000_000  # of all rows together, because they are in mem
 MOST_ROWS = 10_000_000
 SMALLEST_MEMORY, SPARE_MEMORY = 500 << 20, 300 << 20
 """Bytes: what reading may use at least, and what it leaves to others. A small file can unpack to more than there is."""
-NO_EVAL_SPLIT = "there is no eval split, because there are fewer than ten"
+NO_EVAL_SPLIT = "there is no eval split, because these are fewer than ten"
 PARQUET, HUB = "backend.data.parquet", "backend.data.hub_dataset"
 TINY_SEED = 20
 TINY_END = 2 * TINY_EVAL
@@ -212,7 +212,7 @@ def _notes(spec: DatasetSpec, chosen: DatasetSpec, unused: Counter[str], rows: i
     """Sentences on the split that was chosen, and on what is not used."""
     notes = []
     if spec.splits == "all" and rows:
-        text = f"the last {held:,} are the eval split" if held else NO_EVAL_SPLIT
+        text = f"the eval split has the last {held:,} of them" if held else NO_EVAL_SPLIT
         notes.append(f"Of all {chosen.rows + chosen.held_rows:,} rows, {rows:,} are usable; {text}.")
     if unused:
         names = [

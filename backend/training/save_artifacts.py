@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from backend.core import machine
 from backend.core.errors import LabError
 from backend.core.files import read_whole, sync
+from backend.data.dataset import DatasetSpec
 from backend.data.rows import LoadedData
 from backend.gguf.llama import LINEARS, gguf_name
 from backend.gguf.vocabulary import text_of
@@ -156,6 +157,12 @@ def reference(model: Any, ids: list[int]) -> dict[str, Any]:
     }
 
 
+def recorded_settings(spec: TrainSettings, data: DatasetSpec) -> TrainSettings:
+    """The settings as they were used: with the rows that were chosen, and no evaluations without an eval split."""
+    never = {} if data.held_rows else {"evaluate_every": 0, "keep_best": False, "patience": 0}
+    return spec.model_copy(update={"data": data, **never})
+
+
 def _record(
     spec: TrainSettings, inputs: Any, loaded: Any, trainer: Any, progress: Progress, seconds: float, memory: int
 ) -> TrainingRecord:
@@ -167,7 +174,7 @@ def _record(
         [loss for _, loss in _history(trainer, "eval_loss")],
     )
     return TrainingRecord(
-        spec=spec.model_copy(update={"data": inputs.data.spec}),  # the rows that were chosen, for later evaluations
+        spec=recorded_settings(spec, inputs.data.spec),
         base=base_16bit,
         folder=str(inputs.base.folder) if not inputs.base.commit and base_16bit == inputs.base.name else "",
         commit=inputs.base.commit,
