@@ -130,10 +130,10 @@ def test_the_content_decides_and_not_the_ending(name: str, content: bytes, tmp_p
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (gzip.compress(archive()), "is a zip archive. Unpack it"),
-        (gzip.compress(gzip.compress(GOOD)), "is compressed with gzip. Unpack it"),
-        (gzip.compress(parquet([PAIR])), "is a Parquet file. Unpack it"),
-        (gzip.compress(GOOD * 9999)[:-9], "is a damaged gzip file"),
+        (gzip.compress(archive(), mtime=0), "is a zip archive. Unpack it"),
+        (gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0), "is compressed with gzip. Unpack it"),
+        (gzip.compress(parquet([PAIR]), mtime=0), "is a Parquet file. Unpack it"),
+        (gzip.compress(GOOD * 9999, mtime=0)[:-9], "is a damaged gzip file"),
         (archive()[:-9], "is a damaged zip file"),
         (archive({"a.csv": GOOD, "b.csv": GOOD}), r"has 2 files \('a.csv', 'b.csv'\), and one is expected"),
         (archive({"__MACOSX/a": b"", "folder/.hidden": b""}), "has 0 files, and one is expected"),
