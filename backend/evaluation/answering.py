@@ -53,9 +53,14 @@ def _of_data(request: EvaluateRequest, say: Callable[[str], None]) -> list[Quest
     data = load(request.data, say, RENAME_THEM)
     rows = data.eval_rows if request.part == "held" else data.train
     leaked = {row.index for _, row in overlap(data.train, data.eval_rows)} if request.part == "held" else set()
-    usable = [row for row in rows if not any("tool_calls" in message for message in row.messages)]
-    if len(usable) < len(rows):
-        say(f"{len(rows) - len(usable):,} rows with tool calls are left out: variants are asked without tools.")
+    good = [row for row in rows if len(row.messages) - 1 not in row.masked]
+    if len(good) < len(rows):
+        say(
+            f"{len(rows) - len(good):,} rows are left out: the weight of their last answer is 0, so it is no reference."
+        )
+    usable = [row for row in good if not any("tool_calls" in message for message in row.messages)]
+    if len(usable) < len(good):
+        say(f"{len(good) - len(usable):,} rows with tool calls are left out: variants are asked without tools.")
     questions = [_question(row, row.index in leaked) for row in usable]
     if not questions:
         raise LabError("None of these rows has an answer to compare with. Choose other rows.")
