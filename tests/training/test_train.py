@@ -348,7 +348,7 @@ def test_looking_at_data_tells_what_training_would_meet(shared_lab: Lab, tmp_pat
     found = shared_lab.training.dataset_report(run.id)
     assert found
     assert (found.rows, found.held, found.dropped) == (18, 8, 2)
-    assert [line for line, _ in found.why_dropped] == [4, 6]
+    assert [line for line, *_ in found.why_dropped] == [4, 6]
     assert (found.cut, found.duplicates, found.leaks) == (1, 2, 1)
     assert sum(found.counts) == 18 and found.longest > 100
     assert 0 < found.learnt < found.tokens
