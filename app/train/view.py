@@ -75,12 +75,14 @@ def activity(facts: Mapping[str, Any], state: str, seconds: float) -> str:
 
 def report(report: DatasetReport, settings: TrainSettings) -> str:
     """The report on a dataset, in Markdown."""
+    examples = sum(report.counts)  # more than rows, where a row is divided into one example per answer
+    unit = "row" if examples == report.rows else "example"
     lines = [
         f"**{report.rows:,} rows** in the training split and {report.held:,} in the eval split, {plain(report.shape)} "
         f"(columns {_cell(', '.join(report.columns))}); {report.tokens:,} tokens, {report.learnt:,} of them trained "
         "on.",
-        f"{settings.steps:,} steps see {settings.steps * settings.samples:,} rows: every row "
-        f"{settings.steps * settings.samples / max(1, report.rows):.1f} times.",
+        f"{settings.steps:,} steps see {settings.steps * settings.samples:,} {unit}s: every {unit} "
+        f"{settings.steps * settings.samples / max(1, examples):.1f} times.",
     ]
     if report.foreign:
         lines.append(OTHER_TEMPLATE)

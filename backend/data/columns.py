@@ -56,17 +56,17 @@ def detect_columns(
                 f"There is no column {shown(name)}. The columns are {listed(names)}; enter one of them, or leave the "
                 "field empty."
             )
-    system = spec.system or first_column(SYSTEMS, names) or SYSTEMS[0]
+    system = spec.system or _first_column(SYSTEMS, names) or SYSTEMS[0]
     if _has_turns(spec, names, rows):
-        turns = spec.conversation or first_column(TURNS, names, rows)
+        turns = spec.conversation or _first_column(TURNS, names, rows)
         if not turns:
             raise LabError(
                 f"No column has a list of turns; the columns are {listed(names)}. Enter one under Column of turns, or "
                 "choose another shape."
             )
-        return Columns(_shape_of_turns(spec, turns, rows), turns=turns, system=system)
+        return Columns(_shape_of_turns(spec, turns, rows), turns=turns, system=system, label=_label(names, rows))
     columns = _prompt_and_answer(spec, names, system, advice)
-    history = first_column(HISTORIES, [name for name in names if name not in columns.used])
+    history = _first_column(HISTORIES, [name for name in names if name not in columns.used])
     return replace(columns, history=history or HISTORIES[0], label=_label(names, rows))
 
 
@@ -76,11 +76,11 @@ def _has_turns(spec: DatasetSpec, names: Sequence[str], rows: Sequence[Mapping[s
         return spec.shape in ("sharegpt", "messages")
     if spec.conversation or spec.prompt or spec.answer:
         return bool(spec.conversation)
-    turns, has_pair = first_column(TURNS, names, rows), first_column(PROMPTS, names) and first_column(ANSWERS, names)
+    turns, has_pair = _first_column(TURNS, names, rows), _first_column(PROMPTS, names) and _first_column(ANSWERS, names)
     return bool(turns) and (not has_pair or 2 * sum(bool(as_list(row.get(turns))) for row in rows) >= len(rows))
 
 
-def first_column(
+def _first_column(
     candidates: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]] | None = None
 ) -> str:
     """The first candidate that is a column, in any capitalisation; empty if there is none.
@@ -100,7 +100,7 @@ def _may_have_turns(value: Any) -> bool:
 
 def _label(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """The column that says which answers are good, as in KTO; empty if its values are not true and false."""
-    name = first_column(LABELS, names)
+    name = _first_column(LABELS, names)
     return name if name and any(as_bool(row.get(name)) is not None for row in rows) else ""
 
 
@@ -150,13 +150,13 @@ def _from_text(text: str) -> Any:
 def _prompt_and_answer(spec: DatasetSpec, names: Sequence[str], system: str, advice: str) -> Columns:
     used = {spec.prompt, spec.answer, spec.context, spec.system}
     free = [name for name in names if name not in used]
-    prompt, answer = spec.prompt or first_column(PROMPTS, free), spec.answer or first_column(ANSWERS, free)
+    prompt, answer = spec.prompt or _first_column(PROMPTS, free), spec.answer or _first_column(ANSWERS, free)
     if not prompt or not answer:
         missing = " and ".join(what for what, name in (("the prompt", prompt), ("the answer", answer)) if not name)
         raise LabError(f"It is not clear which column has {missing}; the columns are {listed(names)}. {advice}")
     if spec.shape == "prompt_completion":
         return Columns("prompt_completion", prompt=prompt, context=spec.context, answer=answer, system=system)
-    context = spec.context or first_column(CONTEXTS, free)
+    context = spec.context or _first_column(CONTEXTS, free)
     alpaca = spec.shape == "alpaca" or bool(context) or prompt.lower() == PROMPTS[0]
     # Later rows may have a context although the first ones have none: use the usual name.
     usual = context or (CONTEXTS[0] if alpaca and CONTEXTS[0] not in used else "")

@@ -72,6 +72,10 @@ class ChatTemplate:
             return broken
         raise LabError(f"The chat template of this model makes control tokens out of what was said. {ADVICE}")
 
+    def text(self, messages: Sequence[Message], answering: bool = True) -> str:
+        """What the template writes. Text of the messages may look like a control token in it."""
+        return self._render(messages, answering)
+
     def places(self, messages: Sequence[Message], text: str) -> tuple[dict[int, list[int]], dict[int, int]]:
         """Where messages are in `text`, which is the prompt that `parts` made of them, without the start of an answer.
 

@@ -136,23 +136,23 @@ class Encoder:
             turns = [_without_thought(message) for message in turns]
         written = self._written(turns)
         answers = [place for place, message in enumerate(turns) if message["role"] == "assistant"]
-        prompts = {place: self._template.parts(turns[:place]) for place in answers}
-        spans = [self._span(written, turns, place, _text(prompts[place])) for place in answers]
+        spans = [self._span(written, turns, place) for place in answers]
         if all(span.continues and span.complete for span in spans):
             trained = [(span.start, span.end, place not in masked) for place, span in zip(answers, spans, strict=True)]
             return [_whole(written.parts, trained, learn)]
         if learn == "everything":
             answers = answers[-1:]
-        return [self._single(turns[: place + 1], prompts[place], learn) for place in answers if place not in masked]
+        return [self._single(turns[: place + 1], learn) for place in answers if place not in masked]
 
-    def _single(self, turns: Sequence[Message], prompt: list[Part], learn: Learn) -> list[Segment]:
+    def _single(self, turns: Sequence[Message], learn: Learn) -> list[Segment]:
         """An example with one answer, which ends the conversation."""
         written = self._written(turns)
-        span = self._span(written, turns, len(turns) - 1, _text(prompt))
+        span = self._span(written, turns, len(turns) - 1)
         if span.continues and span.complete:
             return _whole(written.parts, [(span.start, span.end, True)], learn)
         if "tool_calls" in turns[-1]:
             raise LabError("the chat template writes a tool call differently when an answer begins")
+        prompt = self._template.parts(turns[:-1])
         answer = (_continued(_text(prompt), turns[-1]["content"]), False)
         return [(prompt, learn == "everything"), ([answer, *_between(written.parts, span.answered, span.end)], True)]
 
@@ -164,10 +164,17 @@ class Encoder:
                 raise LabError(f"the chat template leaves out a message of the {message['role']}")
         return Written(parts, _text(parts), sorted(at for places in begins.values() for at in places), ends)
 
-    def _span(self, written: Written, turns: Sequence[Message], place: int, prompt: str) -> Span:
+    def _text(self, turns: Sequence[Message], answering: bool) -> str:
+        """The text of the parts of a prompt. If no message has control tokens, it is what the template writes."""
+        if any(self._control.search(message["content"]) or "tool_calls" in message for message in turns):
+            return _text(self._template.parts(turns, answering))
+        return self._template.text(turns, answering)
+
+    def _span(self, written: Written, turns: Sequence[Message], place: int) -> Span:
         """Where an answer is. LabError if that is not known."""
-        text, start = written.text, len(prompt)
-        until = text if place == len(turns) - 1 else _text(self._template.parts(turns[: place + 1], answering=False))
+        prompt, text = self._text(turns[:place], answering=True), written.text
+        start = len(prompt)
+        until = text if place == len(turns) - 1 else self._text(turns[: place + 1], answering=False)
         if calls := turns[place].get("tool_calls"):
             names = [call["function"]["name"] for call in calls]
             if not text.startswith(until) or not all(name in until[start:] for name in names):

@@ -216,6 +216,13 @@ def test_a_bad_example_is_not_learned(label: Any, tmp_path: Path) -> None:
     assert data.dropped[0].why == "its 'label' is false, so its answer is a bad example"
 
 
+def test_a_conversation_that_is_labelled_false_is_not_learned(tmp_path: Path) -> None:
+    rows = [{"messages": [USER, ANSWER], "label": label} for label in (False, True)]
+    data = read(tmp_path / "a.jsonl", lines(rows))
+    assert [row.line for row in data.train] == [2]
+    assert data.dropped[0].why == "its 'label' is false, so its answer is a bad example"
+
+
 def test_a_label_that_is_a_class_is_not_used(tmp_path: Path) -> None:
     data = read(tmp_path / "a.jsonl", lines([{"prompt": "q", "completion": "a", "label": 0}] * 3))
     assert len(data.train) == 3 and data.notes[-1] == "Columns and keys that are not used: 'label'."
